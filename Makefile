@@ -1,0 +1,50 @@
+# `make help` lists the targets. Each does its own set-up: on a fresh machine it is the only command needed.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo clean-demo test lint bench up down
+
+help:  ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## Make .venv with everything (one to ten minutes, by your network)
+
+# torch first, by pip: it takes the build that your index offers for this platform. The rest by uv, which is faster.
+$(READY): requirements.txt requirements.lock pyproject.toml
+	@echo "setup: making $(VENV) with everything that embft needs"
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "setup: embft needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)" "$$(grep '^torch==' requirements.txt)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt -c requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $(READY)
+	@echo "setup: done; try \`make demo\`"
+
+demo: $(READY)  ## Run three nights of the demo shop through Airflow, end to end (about 9 minutes)
+	$(BIN)/python -m demo.run
+
+clean-demo:  ## Remove all that the demo made
+	rm -rf .demo
+	@echo "clean-demo: .demo is gone"
+
+test: $(READY)  ## Run every test (about 10 minutes)
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## Check style, types, and the direction of dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## Run every benchmark and rewrite benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks.run
+
+up:  ## Start Airflow, MLflow and S3 with docker compose
+	docker compose up --build --detach --wait
+	@echo "up: Airflow http://127.0.0.1:8080  MLflow http://127.0.0.1:5000  S3 http://127.0.0.1:9000"
+
+down:  ## Stop what `make up` started
+	docker compose down

@@ -1,0 +1,302 @@
+"""`embft`: a command per stage, and what a person needs around them.
+
+Each stage prints, with `--json`, its `result.json` on stdout and nothing else there; logs go to stderr. Exit codes:
+0 done, 2 config or command line wrong, 3 data or model rejected, 75 temporary, anything else is a bug.
+"""
+
+import json
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from embft.config import ModelConfig, config_path, include_folder, load_config
+from embft.errors import ConfigError, DataRejected, EmbftError, TemporaryError
+
+app = typer.Typer(
+    help="Keeps search embeddings fresh: nightly fine-tuning from clicks, gated and registered.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+config_app = typer.Typer(help="The models' configs.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+
+class Promote(StrEnum):
+    """What becomes of a challenger that passes the gate."""
+
+    auto = "auto"
+    never = "never"
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a day; expected YYYY-MM-DD") from None
+
+
+Model = Annotated[str, typer.Option(help="Name of the model: include/models/<name>.yaml.")]
+Day = Annotated[
+    date, typer.Option(parser=_day, metavar="YYYY-MM-DD", help="The night's day: the newest log day it learns from.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print result.json on stdout, and nothing else there.")]
+Force = Annotated[bool, typer.Option("--force", help="Work even where an up-to-date result exists.")]
+PromoteOption = Annotated[Promote, typer.Option(help="never: register without promoting.")]
+WindowDays = Annotated[int | None, typer.Option(help="Length of the window in days, in place of window.days.")]
+
+
+@app.command()
+def plan(
+    model: Model,
+    day: Day,
+    as_json: Json = False,
+    force: Force = False,
+    promote: PromoteOption = Promote.auto,
+    window_days: WindowDays = None,
+) -> None:
+    """Freeze the night's config, and find the log days that need pulling."""
+    _stage("plan", model, day, as_json, force, promote=promote.value, window_days=window_days)
+
+
+@app.command()
+def pull(
+    model: Model,
+    day: Day,
+    as_json: Json = False,
+    force: Force = False,
+    log_day: Annotated[
+        date | None,
+        typer.Option(parser=_day, metavar="YYYY-MM-DD", help="Log day to pull; the night's own when left out."),
+    ] = None,
+) -> None:
+    """Turn one day's log objects into sessions, every line accounted for."""
+    _stage("pull", model, day, as_json, force, log_day=log_day)
+
+
+@app.command()
+def validate_sessions(model: Model, day: Day, as_json: Json = False, force: Force = False) -> None:
+    """Check the window's sessions and the catalogue with Great Expectations."""
+    _stage("validate_sessions", model, day, as_json, force)
+
+
+@app.command()
+def preprocess_ranks(model: Model, day: Day, as_json: Json = False, force: Force = False) -> None:
+    """Split by time into train, validation and test, and fill in every rank."""
+    _stage("preprocess_ranks", model, day, as_json, force)
+
+
+@app.command()
+def validate_ranks(model: Model, day: Day, as_json: Json = False, force: Force = False) -> None:
+    """Check the fine-tuning inputs with Great Expectations."""
+    _stage("validate_ranks", model, day, as_json, force)
+
+
+@app.command()
+def fine_tune(model: Model, day: Day, as_json: Json = False, force: Force = False) -> None:
+    """Train the challenger, tracked in MLflow."""
+    _stage("fine_tune", model, day, as_json, force)
+
+
+@app.command()
+def evaluate(model: Model, day: Day, as_json: Json = False, force: Force = False) -> None:
+    """Measure base, champion and challenger on the held-out clicks."""
+    _stage("evaluate", model, day, as_json, force)
+
+
+@app.command()
+def gate(
+    model: Model,
+    day: Day,
+    as_json: Json = False,
+    force: Force = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the standing decision; decide nothing.")] = False,
+) -> None:
+    """Promote or reject the challenger; exit code 3 where it is rejected."""
+    if not explain:
+        _stage("gate", model, day, as_json, force)
+        return
+    with _exit_codes():
+        from embft.stages.gate import standing_decision
+
+        _, decision = standing_decision(model, day, include=include_folder())
+        if as_json:
+            _print_json(decision.to_json().decode())
+        else:
+            from embft.console import print_decision
+
+            print_decision(decision)
+
+
+@app.command()
+def register(model: Model, day: Day, as_json: Json = False, force: Force = False) -> None:
+    """Make an MLflow model version of an accepted challenger, and move the champion's alias."""
+    _stage("register", model, day, as_json, force)
+
+
+@app.command()
+def publish(model: Model, day: Day, as_json: Json = False, force: Force = False) -> None:
+    """Write the catalogue's vectors under the new champion, then move the pointer."""
+    _stage("publish", model, day, as_json, force)
+
+
+@app.command()
+def night(
+    model: Model,
+    day: Day,
+    as_json: Json = False,
+    force: Force = False,
+    promote: PromoteOption = Promote.auto,
+    window_days: WindowDays = None,
+) -> None:
+    """Run all stages of a night in this process, in the DAG's order; with --json one result per line."""
+    with _exit_codes():
+        from embft.console import print_result
+        from embft.stages.night import run_night
+
+        rejected = False
+        for result in run_night(
+            model, day, include=include_folder(), force=force, promote=promote.value, window_days=window_days
+        ):
+            rejected = result.status == "rejected"
+            if as_json:
+                _print_json(result.model_dump_json())
+            else:
+                print_result(result)
+        if rejected:
+            raise typer.Exit(DataRejected.exit_code)
+
+
+@app.command()
+def report(
+    model: Model,
+    day: Day,
+    to: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
+) -> None:
+    """Fetch a night's report as one HTML file."""
+    with _exit_codes():
+        from embft.stages.gate import GATE_REPORT
+        from embft.stages.stage import open_model, required_result
+
+        _, storage, paths = open_model(model, include_folder())
+        storage.fetch(required_result(storage, paths, day, "gate").outputs[GATE_REPORT], to)
+        typer.echo(to)
+
+
+@app.command()
+def simulate(
+    to: Annotated[str, typer.Option(help="Folder, or s3://bucket/prefix (endpoint from AWS_ENDPOINT_URL).")],
+    first_day: Annotated[date, typer.Option(parser=_day, metavar="YYYY-MM-DD", help="First log day.")],
+    days: Annotated[int, typer.Option(min=1, help="Number of log days.")] = 14,
+    sessions_per_day: Annotated[int, typer.Option(min=1, help="Searches of an ordinary day.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same logs.")] = 7,
+    broken_day: Annotated[
+        date | None, typer.Option(parser=_day, metavar="YYYY-MM-DD", help="Day with a damaged log file.")
+    ] = None,
+) -> None:
+    """Write the click logs and the catalogue of a made-up shop: synthetic, and labelled so in every line."""
+    with _exit_codes():
+        from embft.clickstream.delivery import deliver
+        from embft.clickstream.simulator import load_shop
+        from embft.clickstream.simulator import simulate as simulated
+
+        shop = load_shop(include_folder() / "demo")
+        objects = simulated(
+            shop,
+            first_day=first_day,
+            days=days,
+            sessions_per_day=sessions_per_day,
+            seed=seed,
+            broken_day=broken_day,
+        )
+        for where in deliver(objects, to):
+            typer.echo(where)
+
+
+@config_app.command("check")
+def config_check() -> None:
+    """Validate every config of include/models."""
+    with _exit_codes():
+        folder = include_folder() / "models"
+        paths = sorted(folder.glob("*.yaml"))
+        if not paths:
+            raise ConfigError(f"{folder}: no *.yaml here; a model needs one config")
+        faults = []
+        for path in paths:
+            try:
+                load_config(path)
+                typer.echo(f"{path}: ok")
+            except ConfigError as error:
+                faults.append(str(error))
+        if faults:
+            raise ConfigError("\n".join(faults))
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of a config, for editors to complete from."""
+    with warnings.catch_warnings():
+        # A Python caller may give a callable where a config gives a name; JSON has no callables.
+        warnings.simplefilter("ignore")
+        _print_json(json.dumps(ModelConfig.model_json_schema(), indent=2))
+
+
+@config_app.command("show")
+def config_show(model: Model) -> None:
+    """Print a config as it is resolved: defaults, environment and suites filled in."""
+    with _exit_codes():
+        _print_json(load_config(config_path(include_folder(), model)).model_dump_json(indent=2))
+
+
+def _stage(name: str, model: str, day: date, as_json: bool, force: bool, **options: Any) -> None:
+    with _exit_codes():
+        from embft.stages.night import run_named
+
+        result = run_named(name, model, day, include=include_folder(), force=force, **options)
+        if as_json:
+            _print_json(result.to_json().decode())
+        else:
+            from embft.console import print_result
+
+            print_result(result)
+        if result.status == "rejected":
+            raise typer.Exit(DataRejected.exit_code)
+
+
+def _print_json(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """End the process as errors.py says; a traceback only for our own bugs."""
+    try:
+        yield
+    except EmbftError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        raise typer.Exit(error.exit_code) from None
+
+
+def _told_to_stop(number: int, _: object) -> NoReturn:
+    raise TemporaryError(f"stopped by {signal.Signals(number).name}; nothing was committed, run the same command again")
+
+
+def main() -> None:
+    """Run the command line."""
+    signal.signal(signal.SIGTERM, _told_to_stop)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%X"
+    )
+    for noisy in ("botocore", "boto3", "s3transfer", "urllib3", "httpx", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    app(prog_name="embft")

@@ -1,0 +1,474 @@
+"""The one description of a model's pipeline: `include/models/<name>.yaml` as a frozen pydantic model.
+
+Nothing here imports more than pydantic and yaml (the fine-tuner's settings are free of torch), so that a DAG file can
+read configs while Airflow parses it.
+No field holds a secret: credentials come from the environment (AWS_*, MLFLOW_TRACKING_*), Airflow connections
+or Kubernetes secrets.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from embft.errors import ConfigError
+from embft.finetuning.params import FineTuningParams, FineTuningSettings
+
+STAGES = (
+    "plan",
+    "pull",
+    "validate_sessions",
+    "preprocess_ranks",
+    "validate_ranks",
+    "fine_tune",
+    "evaluate",
+    "gate",
+    "register",
+    "publish",
+)
+SUITES = ("catalogue", "sessions", "ranks")
+
+
+class Strict(BaseModel):
+    """Base of every config section: unknown keys are refused, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _s3_uri(value: str) -> str:
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?", value):
+        raise ValueError("expected s3://bucket/prefix")
+    return value.rstrip("/")
+
+
+def _without_credentials(value: str) -> str:
+    if re.search(r"://[^/]*:[^/]*@", value):
+        raise ValueError("holds credentials; give them by environment variables (AWS_*, MLFLOW_TRACKING_USERNAME …)")
+    return value
+
+
+def _timezone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("expected an IANA time zone such as Europe/Berlin or UTC")
+    return value
+
+
+S3Uri = Annotated[str, AfterValidator(_s3_uri)]
+SafeUrl = Annotated[str, AfterValidator(_without_credentials)]
+TimeZone = Annotated[str, AfterValidator(_timezone)]
+
+
+class Schedule(Strict):
+    """When a night runs. Night D starts after day D has ended, at the cron's next tick."""
+
+    cron: str = Field("0 2 * * *", description="When the night starts, five cron fields.")
+    timezone: TimeZone = Field("UTC", description="Time zone of the cron.")
+    start_date: date = Field(description="First day that may be retrained (and backfilled).")
+    max_active_runs: int = Field(1, ge=1, description="Nights of this model that may run at once.")
+
+
+class StorageConfig(Strict):
+    """Where the artifacts live, and how S3 is reached."""
+
+    artifacts: S3Uri = Field(description="Prefix under which every result is written, as s3://bucket/prefix.")
+    endpoint_url: SafeUrl | None = Field(None, description="S3 endpoint; leave out for AWS itself.")
+    region: str = Field("us-east-1", description="S3 region.")
+    browse_url: SafeUrl | None = Field(
+        None, description="Web address that shows an object at <browse_url>/<bucket>/<key>; links in Airflow use it."
+    )
+
+
+class LogFields(Strict):
+    """What a log line calls each column. `null`: the log has no such field."""
+
+    query: str = "query"
+    time: str = "time"
+    clicked: str = "clicked"
+    shown: str | None = "shown"
+    session_id: str | None = "session_id"
+    client: str | None = "client"
+
+
+class Logs(Strict):
+    """The click log: one JSON object a line, plain or gzipped, in one prefix a day."""
+
+    uri: S3Uri = Field(description="Prefix of a day's objects; {day} becomes 2011-10-20.")
+    timezone: TimeZone = Field("UTC", description="Zone of log times that state none.")
+    fields: LogFields = LogFields()
+    max_sessions_per_client: int = Field(
+        200, ge=1, description="Sessions of one client in one day beyond this are filtered (bots)."
+    )
+
+    @model_validator(mode="after")
+    def _names_the_day(self) -> "Logs":
+        if "{day}" not in self.uri:
+            raise ValueError(f"uri is {self.uri!r}; it must contain {{day}}")
+        return self
+
+
+class Catalogue(Strict):
+    """The items that can be found: JSON lines, one item each."""
+
+    uri: S3Uri = Field(description="Object with the items, plain or gzipped JSON lines.")
+    id_field: str = "id"
+    text_field: str = "text"
+
+
+class Window(Strict):
+    """Which days a night learns from. The newest `test_days` are held out; training never sees them."""
+
+    days: int = Field(14, ge=2, le=1000, description="Length of the window in days, the night's own day included.")
+    test_days: int = Field(2, ge=1, description="Newest days of the window, kept for the comparison of models.")
+
+    @model_validator(mode="after")
+    def _leaves_days_to_train_on(self) -> "Window":
+        if self.test_days >= self.days:
+            raise ValueError(f"test_days is {self.test_days}, days is {self.days}; test_days must be smaller than days")
+        return self
+
+
+class Expectation(Strict):
+    """One Great Expectations rule, by the library's own names."""
+
+    type: str = Field(description="Expectation type, such as expect_column_values_to_not_be_null.")
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
+    severity: Literal["critical", "warning"] = "critical"
+    why: str = Field(description="What goes wrong if this is broken; shown to the person on call.")
+
+
+class Validation(Strict):
+    """Limits around the Great Expectations suites."""
+
+    max_quarantined: float = Field(
+        0.05, ge=0, le=1, description="Share of lines (pull) or rows (validation) set aside above which a run stops."
+    )
+    suites: dict[Literal["catalogue", "sessions", "ranks"], tuple[Expectation, ...]] = Field(
+        default_factory=dict, description="Rules by suite; a suite left out comes from include/expectations/."
+    )
+
+
+class Training(Strict):
+    """How a challenger is trained."""
+
+    base_model: str = Field("wordllama", description="`wordllama`, or a folder with a saved model.")
+    start_from: Literal["base", "champion"] = Field("base", description="Model whose weights training starts from.")
+    validation_days: int = Field(
+        1, ge=1, description="Newest train days, held out of training to pick the best epoch; never the test days."
+    )
+    sampled_negatives: int = Field(
+        30, ge=1, description="Catalogue items drawn as not-clicked where the log has no shown lists."
+    )
+    params: FineTuningParams = Field(FineTuningParams(), description="Learning rates, margin, which pairs.")
+    settings: FineTuningSettings = Field(FineTuningSettings(), description="Loss, epochs, batch size, seed, …")
+
+
+class Gate(Strict):
+    """What a challenger must show before it may serve. Loss limits are on the held-out validation loss."""
+
+    max_val_loss: float = Field(gt=0, description="Absolute limit: the challenger's loss must not be above it.")
+    min_relative_gain: float = Field(
+        0.01, ge=0, lt=1, description="Relative limit: share by which the loss must fall below the champion's."
+    )
+
+
+class MlflowConfig(Strict):
+    """The MLflow that tracks runs and keeps the models."""
+
+    tracking_uri: SafeUrl
+    experiment: str | None = Field(None, description="Experiment name; the model's name when left out.")
+    ui_url: SafeUrl | None = Field(None, description="Web address of MLflow, for links; tracking_uri when it is http.")
+
+
+class Toleration(Strict):
+    """A taint of GPU nodes that the pod tolerates, as Kubernetes spells it."""
+
+    key: str
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+
+
+class Kubernetes(Strict):
+    """The pod that a stage runs in. What is not here belongs to the pod template."""
+
+    image: str = Field(description="Image with embft and its train extra, pinned by digest: name@sha256:…")
+    namespace: str = "embft"
+    connection_id: str | None = Field(None, description="Airflow connection; left out: the scheduler's own cluster.")
+    pod_template: str = Field("kubernetes/finetune_pod.yaml", description="Template, below include/.")
+    gpus: int = Field(1, ge=0)
+    memory: str = "16Gi"
+    cpu: str = "4"
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    env_from_secret: str = Field("embft", description="Secret whose keys become the pod's environment (AWS_*, …).")
+    startup_timeout_s: int = Field(1800, ge=1, description="Time for a GPU node to come up and pull the image.")
+
+    @model_validator(mode="after")
+    def _pins_its_image(self) -> "Kubernetes":
+        if not re.search(r"@sha256:[0-9a-f]{64}$", self.image):
+            raise ValueError(f"image is {self.image!r}; pin it by digest: name@sha256:<64 hex digits>")
+        return self
+
+
+class Runtime(Strict):
+    """Where each stage runs: on the worker (a subprocess), or in a pod."""
+
+    python: str | None = Field(None, description="Interpreter of worker stages; Airflow's own when left out.")
+    stages: dict[Literal[STAGES], Literal["worker", "pod"]] = Field(  # type: ignore[valid-type]
+        default_factory=dict, description="Stages that do not run on the worker."
+    )
+    kubernetes: Kubernetes | None = None
+    retries: int = Field(3, ge=0, description="Retries after a temporary failure (exit code 75).")
+    retry_delay_s: float = Field(60, ge=0, description="First wait before a retry; it doubles each time.")
+    timeout_s: int = Field(6 * 3600, ge=1, description="Time after which a stage is stopped.")
+
+    @model_validator(mode="after")
+    def _describes_its_pod(self) -> "Runtime":
+        pods = [stage for stage, place in self.stages.items() if place == "pod"]
+        if pods and self.kubernetes is None:
+            raise ValueError(f"{', '.join(pods)} should run in a pod; add the section runtime.kubernetes")
+        return self
+
+
+class ModelConfig(Strict):
+    """One model's pipeline."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="Equal to the file's name.")
+    owner: str = Field(min_length=1, description="Team that is called when the night fails.")
+    description: str = ""
+    synthetic: bool = Field(False, description="The logs are simulated; every page and table says so.")
+    schedule: Schedule
+    storage: StorageConfig
+    logs: Logs
+    catalogue: Catalogue
+    window: Window = Window()
+    validation: Validation = Validation()
+    training: Training = Training()
+    gate: Gate
+    mlflow: MlflowConfig
+    runtime: Runtime = Runtime()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Time zone in which the log's days begin and end."""
+        return ZoneInfo(self.logs.timezone)
+
+
+def load_config(path: Path) -> ModelConfig:
+    """Read one model's config, with `${NAME}` filled in from the environment and its suites read in.
+
+    Args:
+        path: `include/models/<name>.yaml`; suites come from `include/expectations/` beside it.
+
+    Returns:
+        The resolved config.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or breaks the schema. The message has one line for each
+            fault, with file, line, key, what was found and what is expected.
+    """
+    raw, lines = _read_yaml(path)
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}:1: expected a mapping of settings, found {type(raw).__name__}")
+    raw = _expand(raw, path, lines, ())
+    _add_suites(raw, path.parent.parent / "expectations")
+    try:
+        config = ModelConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, path, lines))) from None
+    if config.name != path.stem:
+        raise ConfigError(
+            f"{path}:{_line(lines, ('name',))}: name: is {config.name!r}; it must equal the file's name, {path.stem!r}"
+        )
+    return config
+
+
+def load_configs(include: Path) -> list[ModelConfig]:
+    """Read every config of a project, ordered by name.
+
+    Args:
+        include: The project's `include` folder.
+
+    Returns:
+        The configs of `include/models/*.yaml`.
+
+    Raises:
+        ConfigError: A config is wrong, or there is none.
+    """
+    paths = sorted((include / "models").glob("*.yaml"))
+    if not paths:
+        raise ConfigError(f"{include / 'models'}: no *.yaml here; a model needs one config")
+    return [load_config(path) for path in paths]
+
+
+def include_folder() -> Path:
+    """Say where `include/` lies: $EMBFT_INCLUDE, or `include` below the working folder."""
+    return Path(os.environ.get("EMBFT_INCLUDE", "include"))
+
+
+def config_path(include: Path, model: str) -> Path:
+    """Give the config file of a model.
+
+    Args:
+        include: The project's `include` folder.
+        model: The model's name.
+
+    Returns:
+        Path of an existing config.
+
+    Raises:
+        ConfigError: There is no such model; the message lists those there are.
+    """
+    path = include / "models" / f"{model}.yaml"
+    known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+    if model not in known:
+        raise ConfigError(f"no model {model!r}: {path} does not exist; models here: {', '.join(known) or 'none'}")
+    return path
+
+
+def load_suite(path: Path) -> tuple[Expectation, ...]:
+    """Read one suite of expectations.
+
+    Args:
+        path: A YAML list of `type`, `kwargs`, `severity` and `why`.
+
+    Returns:
+        The rules in the file's order.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or a rule breaks the schema.
+    """
+    raw, lines = _read_yaml(path)
+    if not isinstance(raw, list):
+        raise ConfigError(f"{path}:1: expected a list of expectations, found {type(raw).__name__}")
+    try:
+        return tuple(_Suite.model_validate({"rules": raw}).rules)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, path, lines, skip=1))) from None
+
+
+class _Suite(Strict):
+    rules: tuple[Expectation, ...]
+
+
+def _add_suites(raw: dict[str, Any], folder: Path) -> None:
+    validation = raw.setdefault("validation", {})
+    if not isinstance(validation, dict):
+        return  # pydantic names the fault
+    suites = validation.setdefault("suites", {})
+    for name in SUITES:
+        if isinstance(suites, dict) and name not in suites:
+            suites[name] = load_suite(folder / f"{name}.yaml")
+
+
+Location = tuple[str | int, ...]
+
+
+def _read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return yaml.safe_load(text), dict(_lines(yaml.compose(text, Loader=yaml.SafeLoader), ()))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text at byte {error.start}") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+
+
+def _lines(node: yaml.Node | None, location: Location) -> Iterator[tuple[Location, int]]:
+    if node is None:
+        return
+    yield location, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _lines(value, (*location, key.value))
+            # A mapping starts on the line after its key; people look for the key.
+            yield (*location, key.value), key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*location, index))
+
+
+def _line(lines: Mapping[Location, int], location: Location) -> int:
+    while location and location not in lines:
+        location = location[:-1]
+    return lines.get(location, 1)
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def _expand(value: Any, path: Path, lines: Mapping[Location, int], location: Location) -> Any:
+    """Fill in `${NAME}` and `${NAME:-default}` in every string, as docker compose does."""
+    if isinstance(value, dict):
+        return {key: _expand(part, path, lines, (*location, key)) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_expand(part, path, lines, (*location, index)) for index, part in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def look_up(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = os.environ.get(name, default)
+        if found is None:
+            key = ".".join(map(str, location))
+            raise ConfigError(
+                f"{path}:{_line(lines, location)}: {key}: environment variable {name} is not set; "
+                f"set it, or give a default as ${{{name}:-value}}"
+            )
+        return found
+
+    return _VARIABLE.sub(look_up, value)
+
+
+def _explain(error: ValidationError, path: Path, lines: Mapping[Location, int], skip: int = 0) -> Iterator[str]:
+    for fault in error.errors():
+        location = fault["loc"][skip:]
+        key = ".".join(map(str, location)) or "the file"
+        line = _line(lines, location)
+        if fault["type"] == "extra_forbidden":
+            yield f"{path}:{line}: {key}: unknown key{_suggestion(location, skip)}"
+        elif fault["type"] == "missing":
+            yield f"{path}:{line}: {key}: is missing; it is required"
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            found = fault["input"]
+            shown = "" if isinstance(found, dict | BaseModel) else f" (found {found!r})"
+            yield f"{path}:{line}: {key}: {message}{shown}"
+
+
+def _suggestion(location: Location, skip: int) -> str:
+    known = list(_section(location[:-1], _Suite if skip else ModelConfig))
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; expected one of {', '.join(known)}" if known else ""
+
+
+def _section(location: Location, model: type[BaseModel]) -> Iterator[str]:
+    """Yield the keys that the section at `location` may hold."""
+    for part in location:
+        if isinstance(part, int):
+            model = Expectation
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            return
+        models = [kind for kind in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_model(kind)]
+        if not models:
+            return
+        model = models[0]
+    yield from model.model_fields
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -1,0 +1,61 @@
+"""What a person reads in the terminal: a stage's result, and the gate's decision."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from embft.promotion.gate import Decision
+from embft.results import StageResult
+
+
+def print_result(result: StageResult) -> None:
+    """Print a stage's outcome, its figures, and where to look.
+
+    Args:
+        result: As committed.
+    """
+    console = Console()
+    seconds = (result.finished_utc - result.started_utc).total_seconds()
+    colour = "red" if result.status == "rejected" else "green"
+    how = "up to date, nothing to do" if result.reused else f"{seconds:.1f} s"
+    console.print(f"[{colour}]{result.stage} {result.model} {result.day}: {result.status}[/] ({how})")
+    if result.reason:
+        console.print(f"  {escape(result.reason)}", highlight=False)
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 2))
+    for name, figure in _plain(result.figures):
+        table.add_row(name, escape(figure))
+    console.print(table)
+    for name, url in {**result.links, "Result": result.uri}.items():
+        console.print(f"  {name}: {escape(url)}", soft_wrap=True, highlight=False)
+
+
+def print_decision(decision: Decision) -> None:
+    """Print each rule of the gate with its figure and its limit, and the decision in a sentence.
+
+    Args:
+        decision: The gate's word.
+    """
+    console = Console()
+    table = Table("rule", "figure", "limit", "verdict")
+    for rule in decision.rules:
+        table.add_row(rule.rule, f"{rule.figure:.4f}", f"{rule.limit:.4f}", "passed" if rule.passed else "broken")
+    console.print(table)
+    console.print(escape(decision.reason), highlight=False, soft_wrap=True)
+
+
+def _plain(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Flatten figures one level deep; long lists (rules, distributions) are left to result.json."""
+    rows: list[tuple[str, str]] = []
+    for name, figure in figures.items():
+        if isinstance(figure, Mapping):
+            rows += [(f"{name}.{key}", _short(value)) for key, value in figure.items() if not isinstance(value, list)]
+        elif not isinstance(figure, list) or len(figure) <= 31:
+            rows.append((name, _short(figure)))
+    return [(name, text) for name, text in rows if len(text) <= 400]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,239 @@
+"""`FeaturesExtractor`: sessions and a model → `FineTuningFeatures`, the pairs that a loss compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embft.errors import ConfigError
+from embft.finetuning.batches import FlatBatch, Pair, flatten
+from embft.finetuning.confidences import ConfidenceCalculator, dummy_confidences
+from embft.finetuning.items import ItemsSet, QueryRetriever
+from embft.finetuning.models.interface import EmbeddingsModelInterface
+from embft.finetuning.params import ExamplesType, FineTuningParams
+from embft.finetuning.rankers import Ranker, cosine_similarity
+
+
+@dataclass(frozen=True)
+class FineTuningFeatures:
+    """Pairs of a clicked and a not-clicked item, as aligned 1-D tensors: entry k of each is pair k.
+
+    Args:
+        positive_ranks: Rank of the clicked item, float [pairs].
+        negative_ranks: Rank of the not-clicked item, float [pairs].
+        target: +1 where a bigger rank is closer, -1 where the rank is a distance; float [pairs].
+        positive_confidences: How far the click is believed, in [0, 1], float [pairs].
+        negative_confidences: How far the absence of a click is believed, in [0, 1], float [pairs].
+        session_index: Which session of the batch the pair is of, int64 [pairs].
+        click_index: Which click of the batch the pair is of, int64 [pairs]; a click's pairs share one number.
+
+    Raises:
+        ConfigError: The tensors are not 1-D or differ in length.
+    """
+
+    positive_ranks: Tensor
+    negative_ranks: Tensor
+    target: Tensor
+    positive_confidences: Tensor
+    negative_confidences: Tensor
+    session_index: Tensor
+    click_index: Tensor
+
+    def __post_init__(self) -> None:
+        shapes = {field.name: tuple(getattr(self, field.name).shape) for field in fields(self)}
+        if len(set(shapes.values())) != 1 or len(shapes["target"]) != 1:
+            raise ConfigError(f"features must be 1-D tensors of one length; their shapes are {shapes}")
+
+    def __len__(self) -> int:
+        """How many pairs there are."""
+        return self.target.shape[0]
+
+    @property
+    def differences(self) -> Tensor:
+        """By how much the clicked item is closer, float [pairs]; negative where the order is wrong."""
+        return self.target * (self.positive_ranks - self.negative_ranks)
+
+    def select(self, pairs: Tensor) -> FineTuningFeatures:
+        """The pairs chosen by a mask, bool [pairs]."""
+        return FineTuningFeatures(**{field.name: getattr(self, field.name)[pairs] for field in fields(self)})
+
+    def clamp_diff_in(self, minimum: float, maximum: float) -> FineTuningFeatures:
+        """The pairs whose ranks differ by `minimum` to `maximum`, both included, in either direction.
+
+        A pair with a NaN stays: left out here, broken weights would look like a batch without pairs.
+        """
+        size = (self.positive_ranks - self.negative_ranks).detach().abs()
+        return self.select(~((size < minimum) | (size > maximum)))
+
+
+@dataclass(frozen=True)
+class RankedBatch:
+    """Every shown item of a batch with its rank now and at the start; what a `MetricCalculator` reads.
+
+    Args:
+        ranks: Ranks by the model as it is now, float [shown], without gradients.
+        start_ranks: Ranks at the start, from the inputs, float64 [shown]; NaN where unknown.
+        clicked: Whether the item was clicked, bool [shown].
+        session_index: Which session of the batch it was shown in, int64 [shown].
+        is_similarity: Whether a bigger rank is closer.
+    """
+
+    ranks: Tensor
+    start_ranks: Tensor
+    clicked: Tensor
+    session_index: Tensor
+    is_similarity: bool
+
+
+class FeaturesExtractor(nn.Module):
+    """Encodes a batch's distinct queries and distinct items once each, ranks them, and pairs clicks with no-clicks.
+
+    Positives are the clicked items of a session. Negatives are its shown items without a click and, with
+    `not_irrelevant_only=False`, the results of the irrelevant session beside it, ranked for that session's query.
+    In training mode (`.train()`) negatives are downsampled, and pairs filtered by their difference and by the
+    kind of examples. In evaluation mode every pair counts: there, chance and a model that moves its hard pairs
+    out of the filter's range must not change a loss.
+
+    Args:
+        model: Both towers.
+        ranker: Vectors [queries, dim] and [items, dim] → ranks [queries, items].
+        is_similarity: Whether a bigger rank is closer.
+        params: Downsampling, thresholds, margin and kinds of examples.
+        confidence_calculator: Ranks at the start, clicks, lengths → confidences.
+        seed: Of the downsampling.
+    """
+
+    def __init__(
+        self,
+        model: EmbeddingsModelInterface,
+        params: FineTuningParams,
+        ranker: Ranker = cosine_similarity,
+        is_similarity: bool = True,
+        confidence_calculator: ConfidenceCalculator = dummy_confidences,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.params = params
+        self.ranker = ranker
+        self.is_similarity = is_similarity
+        self.confidence_calculator = confidence_calculator
+        self.examples_type = params.examples_order[0]
+        self._random = np.random.default_rng(seed)
+
+    def forward(
+        self, batch: Sequence[Pair], items_set: ItemsSet, query_retriever: QueryRetriever
+    ) -> tuple[FineTuningFeatures, RankedBatch]:
+        """Features of a batch, with gradients, and the ranks they came from.
+
+        Args:
+            batch: (clicked session, irrelevant session or None), one per entry.
+            items_set: Texts of all items of the batch.
+            query_retriever: What of a query the model gets.
+
+        Returns:
+            Features, whose session index counts the batch's entries, and all ranks without gradients.
+
+        Raises:
+            DataRejected: An item is not in the catalogue.
+        """
+        flat = flatten(batch, items_set, query_retriever, with_irrelevant=not self.params.not_irrelevant_only)
+        query_vectors = self.model.forward_query(flat.query_texts)
+        item_vectors = self.model.forward_items(flat.item_texts)
+        return self.features_from_vectors(flat, query_vectors, item_vectors)
+
+    def features_from_vectors(
+        self, flat: FlatBatch, query_vectors: Tensor, item_vectors: Tensor
+    ) -> tuple[FineTuningFeatures, RankedBatch]:
+        """Features of a batch whose texts are encoded already.
+
+        Args:
+            flat: The batch.
+            query_vectors: One row per text of `flat.query_texts`, float [queries, dim].
+            item_vectors: One row per text of `flat.item_texts`, float [items, dim].
+
+        Returns:
+            As `forward`.
+
+        Raises:
+            ConfigError: The towers' vectors differ in length.
+        """
+        if query_vectors.shape[1] != item_vectors.shape[1]:
+            raise ConfigError(
+                f"the query tower gives {query_vectors.shape[1]} numbers per text and the item tower "
+                f"{item_vectors.shape[1]}; towers that are compared need one length"
+            )
+        device = query_vectors.device
+        matrix = self.ranker(query_vectors, item_vectors)
+        # index_select on flat tensors: the gradient of matrix[rows, columns] takes three times as long on a CPU.
+        cells = flat.query_rows * matrix.shape[1] + flat.item_columns
+        ranks = matrix.flatten().index_select(0, _tensor(cells, device))
+        start_ranks, clicked = _tensor(flat.start_ranks, device), _tensor(flat.clicked, device)
+        session_index = _tensor(flat.session_index, device)
+        confidences = self.confidence_calculator(start_ranks, clicked, _tensor(flat.lengths, device)).to(ranks)
+
+        positives, negatives = self._pairs(flat)
+        positive, negative = _tensor(positives, device), _tensor(negatives, device)
+        features = FineTuningFeatures(
+            positive_ranks=ranks.index_select(0, positive),
+            negative_ranks=ranks.index_select(0, negative),
+            target=ranks.new_full(positive.shape, 1.0 if self.is_similarity else -1.0),
+            positive_confidences=confidences.index_select(0, positive),
+            negative_confidences=confidences.index_select(0, negative),
+            session_index=session_index.index_select(0, positive),
+            click_index=positive,
+        )
+        ranked = RankedBatch(ranks.detach(), start_ranks, clicked, session_index, self.is_similarity)
+        return (self._filtered(features) if self.training else features), ranked
+
+    def _pairs(self, flat: FlatBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Indices into the shown items: every click of an entry with every negative of that entry."""
+        positives = np.flatnonzero(flat.clicked)
+        negatives = np.flatnonzero(~flat.clicked)
+        if self.training and self.params.negative_downsampling < 1.0:
+            negatives = self._downsampled(negatives, flat.session_index[negatives])
+        n_negatives = np.bincount(flat.session_index[negatives], minlength=flat.n_sessions)
+        first_negative = np.cumsum(n_negatives) - n_negatives
+
+        # Click c of entry s takes the n_negatives[s] negatives from first_negative[s] on.
+        sessions = flat.session_index[positives]
+        repeats = n_negatives[sessions]
+        first_pair = np.cumsum(repeats) - repeats
+        offsets = np.arange(repeats.sum()) - np.repeat(first_pair, repeats)
+        return np.repeat(positives, repeats), negatives[np.repeat(first_negative[sessions], repeats) + offsets]
+
+    def _downsampled(self, negatives: NDArray[np.int64], sessions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Keep the share `negative_downsampling` of each session's negatives, at least one, without replacement."""
+        counts = np.bincount(sessions)
+        kept = np.maximum(1, np.rint(self.params.negative_downsampling * counts))
+        shuffled = np.lexsort((self._random.random(len(negatives)), sessions))
+        place = np.arange(len(negatives)) - (np.cumsum(counts) - counts)[sessions]
+        return np.sort(negatives[shuffled[place < kept[sessions]]])
+
+    def _filtered(self, features: FineTuningFeatures) -> FineTuningFeatures:
+        params = self.params
+        features = features.clamp_diff_in(params.min_abs_difference_threshold, params.max_abs_difference_threshold)
+        if self.examples_type is ExamplesType.hard_negatives:
+            return features.select(~(features.differences.detach() >= params.margin))
+        if self.examples_type is ExamplesType.hardest_negative:
+            return features.select(_hardest_of_each_click(features))
+        return features
+
+
+def _hardest_of_each_click(features: FineTuningFeatures) -> Tensor:
+    """Mask of the pair with the smallest difference of each click (all of them where they tie), bool [pairs]."""
+    if not len(features):
+        return features.target > 0
+    differences = features.differences.detach()
+    smallest = differences.new_zeros(int(features.click_index.max()) + 1)
+    smallest = smallest.scatter_reduce(0, features.click_index, differences, "amin", include_self=False)
+    return ~(differences > smallest[features.click_index])
+
+
+def _tensor(values: NDArray[np.generic], device: torch.device) -> Tensor:
+    return torch.from_numpy(values).to(device)

@@ -1,0 +1,166 @@
+"""Ranking losses over pairs of a clicked and a not-clicked item.
+
+All start from the same adjusted difference of a pair, x = -target · (positive rank - negative rank) + margin: above
+0 where the clicked item does not beat the other by the margin.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from embft.errors import ConfigError
+from embft.finetuning.features import FineTuningFeatures
+
+
+class RankingLossInterface(ABC):
+    """A loss as a mean of terms, each belonging to one session; so it can also be read per session.
+
+    Args:
+        margin: By how much a click should win, in units of the ranker, >= 0. The fine-tuner sets it from
+            `FineTuningParams.margin`.
+    """
+
+    def __init__(self, margin: float = 0.0) -> None:
+        self.set_margin(margin)
+
+    def set_margin(self, margin: float) -> None:
+        """Change the margin.
+
+        Args:
+            margin: Finite, >= 0.
+
+        Raises:
+            ConfigError: It is not.
+        """
+        if not (math.isfinite(margin) and margin >= 0):
+            raise ConfigError(f"margin is {margin}; it must be a finite number >= 0: change it in `fine_tuning_params`")
+        self.margin = margin
+
+    @abstractmethod
+    def terms(self, features: FineTuningFeatures) -> tuple[Tensor, Tensor]:
+        """The terms that the loss is the mean of, float [terms], and each one's session, int64 [terms]."""
+
+    def __call__(self, features: FineTuningFeatures) -> Tensor:
+        """Mean of the terms, float []; 0 with a zero gradient where there is no pair."""
+        values, _ = self.terms(features)
+        return values.mean() if values.numel() else features.positive_ranks.sum()
+
+    def per_session(self, features: FineTuningFeatures, n_sessions: int) -> Tensor:
+        """Each session's mean of its own terms: what a paired comparison of two models needs.
+
+        The mean of these weighs sessions alike; the loss itself weighs terms alike.
+
+        Args:
+            features: Pairs of a batch.
+            n_sessions: Sessions of the batch.
+
+        Returns:
+            Float [n_sessions]; NaN for a session without a pair.
+        """
+        values, sessions = self.terms(features)
+        sums = values.new_zeros(n_sessions).index_add(0, sessions, values)
+        counts = values.new_zeros(n_sessions).index_add(0, sessions, torch.ones_like(values))
+        return sums / counts
+
+    def adjusted_differences(self, features: FineTuningFeatures) -> Tensor:
+        """Each pair's x = -target · (positive - negative) + margin, float [pairs]."""
+        return self.margin - features.differences
+
+    def __repr__(self) -> str:
+        """Name and numbers; part of the id of settings that hold a loss object."""
+        numbers = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
+        return f"{type(self).__name__}({numbers})"
+
+
+class ProbMarginRankingLoss(RankingLossInterface):
+    """Mean over pairs of sigmoid(adjust(x)) · min(positive confidence, negative confidence), adjust(x) = x.
+
+    The margin ranking loss with a sigmoid for its hinge: bounded, so that one wrong click cannot pull for ever.
+    For ranks without a fixed scale; for cosines take `CosineProbMarginRankingLoss`.
+
+    Source: `torch.nn.MarginRankingLoss` with the hinge replaced, as in Embedding Studio's ProbMarginRankingLoss.
+    """
+
+    def adjust(self, x: Tensor) -> Tensor:
+        """The sigmoid's argument for adjusted differences x, float [pairs]; subclasses override it."""
+        return x
+
+    def terms(self, features: FineTuningFeatures) -> tuple[Tensor, Tensor]:
+        """One term per pair."""
+        confidences = torch.minimum(features.positive_confidences, features.negative_confidences)
+        values = torch.sigmoid(self.adjust(self.adjusted_differences(features))) * confidences
+        return values, features.session_index
+
+
+class CosineProbMarginRankingLoss(ProbMarginRankingLoss):
+    """`ProbMarginRankingLoss` with adjust(x) = scale · x, for ranks that are cosines.
+
+    Cosines of one query with two items differ by some hundredths, and by 2 at most. On so short a range the plain
+    sigmoid is a straight line: a pair in the wrong order then pulls no harder than one long since in order, and
+    the loss hardly falls (sigmoid(0.05) - sigmoid(-0.05) = 0.025). Scaled by 20, its bend spans about ± 0.15.
+
+    Args:
+        margin: In cosine, >= 0.
+        scale: Factor of the cosine difference; no unit, > 0.
+
+    Raises:
+        ConfigError: `scale` is not above 0.
+    """
+
+    def __init__(self, margin: float = 0.0, scale: float = 20.0) -> None:
+        super().__init__(margin)
+        self.scale = _checked_scale(scale)
+
+    def adjust(self, x: Tensor) -> Tensor:
+        """Scale · x, float [pairs]."""
+        return self.scale * x
+
+
+class ListwiseSoftmaxLoss(RankingLossInterface):
+    """Cross-entropy of each click against the not-clicked results of its own session. The default.
+
+    For click c with not-clicked results j and w_j = min(confidence of c, confidence of j):
+
+        loss_c = ln(1 + Σ_j w_j · exp(scale · x_cj)),   loss = mean over clicks
+
+    With confidences of 1 and no margin this is -ln softmax(scale · target · rank) of the click in the list of itself
+    and its negatives. Other clicks of the session are not in the list, so two clicks never push each other away.
+    A pair weighs by how far it is out of order, and the hardest of many negatives prevails: hence it beats the
+    pairwise losses here. A model that finds all items alike gets ln(1 + negatives).
+
+    Args:
+        margin: Additive, in units of the ranker, >= 0.
+        scale: Inverse temperature; no unit, > 0. For cosines 10 to 30.
+
+    Raises:
+        ConfigError: `scale` is not above 0.
+
+    Source: softmax loss of Cao et al. 2007 (ListNet, top-one), one click at a time as in Bruch et al. 2019
+        (10.1145/3341981.3344221); additive margin of Wang et al. 2018, arXiv:1801.05599.
+    """
+
+    def __init__(self, margin: float = 0.0, scale: float = 20.0) -> None:
+        super().__init__(margin)
+        self.scale = _checked_scale(scale)
+
+    def terms(self, features: FineTuningFeatures) -> tuple[Tensor, Tensor]:
+        """One term per click that has a negative."""
+        weights = torch.minimum(features.positive_confidences, features.negative_confidences)
+        logits = self.scale * self.adjusted_differences(features)
+        clicks, group = torch.unique(features.click_index, return_inverse=True)
+        zeros = logits.new_zeros(len(clicks))
+        # exp overflows in float32 above 88: take out each click's largest logit, and never less than the click's own 0.
+        peak = zeros.scatter_reduce(0, group, logits.detach(), "amax", include_self=True)
+        sums = zeros.index_add(0, group, weights * torch.exp(logits - peak[group]))
+        sessions = torch.zeros_like(clicks).scatter_(0, group, features.session_index)
+        return peak + torch.log(torch.exp(-peak) + sums), sessions
+
+
+def _checked_scale(scale: float) -> float:
+    if not (math.isfinite(scale) and scale > 0):
+        raise ConfigError(f"scale is {scale}; it must be a finite number > 0")
+    return scale

@@ -1,0 +1,127 @@
+"""Measures followed in training, and their accumulation over batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from embft.errors import ConfigError
+from embft.finetuning.features import RankedBatch
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A named number.
+
+    Args:
+        name: Such as `not_irrelevant_dist_shift`.
+        value: The number.
+        weight: What it counts in a mean, such as the sessions it was taken over; > 0.
+    """
+
+    name: str
+    value: float
+    weight: float = 1.0
+
+
+class MetricCalculator(ABC):
+    """A measure of a batch, from ranks that are computed anyway: it costs no further pass of the model."""
+
+    @abstractmethod
+    def __call__(self, ranked: RankedBatch) -> list[MetricValue]:
+        """Values for a batch; a value that the batch does not define is left out."""
+
+
+class DistanceShift(MetricCalculator):
+    """How much closer clicked items came, and how much farther not-clicked ones went, since the start.
+
+    Per session, the mean over its items of target · (rank now - rank at the start) for clicked items, and of the
+    same with the opposite sign for not-clicked ones; then the mean over sessions. Both are above 0 where training
+    does its work. Each item is compared with its own rank at the start; items without one are left out.
+    """
+
+    def __call__(self, ranked: RankedBatch) -> list[MetricValue]:
+        """`not_irrelevant_dist_shift` (clicked items) and `irrelevant_dist_shift` (the others).
+
+        Args:
+            ranked: Ranks of a batch.
+
+        Returns:
+            The two values, weighted by sessions; one is missing where no such item has a rank at the start.
+        """
+        closer = (ranked.ranks - ranked.start_ranks) * (1.0 if ranked.is_similarity else -1.0)
+        known = ~torch.isnan(ranked.start_ranks)
+        sides = {"not_irrelevant_dist_shift": (ranked.clicked, 1.0), "irrelevant_dist_shift": (~ranked.clicked, -1.0)}
+        values = []
+        for name, (side, sign) in sides.items():
+            means = _session_means(sign * closer[known & side], ranked.session_index[known & side])
+            if means.numel():
+                values.append(MetricValue(name, float(means.mean()), weight=float(means.numel())))
+        return values
+
+
+def _session_means(values: Tensor, sessions: Tensor) -> Tensor:
+    """Mean of each session that has a value, float64 [sessions with a value]."""
+    present, group = torch.unique(sessions, return_inverse=True)
+    sums = values.new_zeros(len(present), dtype=torch.float64).index_add(0, group, values.double())
+    return sums / torch.bincount(group, minlength=len(present))
+
+
+class MetricsAccumulator:
+    """Values of named measures: weighted mean of all, mean of the latest, smallest and largest.
+
+    Args:
+        window: How many of the latest values `sliding` looks at, >= 1.
+
+    Raises:
+        ConfigError: `window` is below 1.
+    """
+
+    def __init__(self, window: int = 10) -> None:
+        if window < 1:
+            raise ConfigError(f"window is {window}; it must be 1 value or more")
+        self._window = window
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every value."""
+        self._sums: dict[str, float] = defaultdict(float)
+        self._weights: dict[str, float] = defaultdict(float)
+        self._latest: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=self._window))
+        self._minimum: dict[str, float] = {}
+        self._maximum: dict[str, float] = {}
+
+    def add(self, metrics: Iterable[MetricValue]) -> None:
+        """Take in values, each by its weight."""
+        for metric in metrics:
+            self._sums[metric.name] += metric.value * metric.weight
+            self._weights[metric.name] += metric.weight
+            self._latest[metric.name].append(metric.value)
+            self._minimum[metric.name] = min(metric.value, self._minimum.get(metric.name, metric.value))
+            self._maximum[metric.name] = max(metric.value, self._maximum.get(metric.name, metric.value))
+
+    def means(self) -> dict[str, float]:
+        """Weighted mean of every measure that has a value."""
+        return {name: total / self._weights[name] for name, total in self._sums.items()}
+
+    def mean(self, name: str) -> float:
+        """Weighted mean of all values; KeyError where there is none."""
+        return self.means()[name]
+
+    def sliding(self, name: str) -> float:
+        """Plain mean of the latest `window` values; KeyError where there is none."""
+        self._minimum[name]
+        return sum(self._latest[name]) / len(self._latest[name])
+
+    def minimum(self, name: str) -> float:
+        """Smallest value; KeyError where there is none."""
+        return self._minimum[name]
+
+    def maximum(self, name: str) -> float:
+        """Largest value; KeyError where there is none."""
+        return self._maximum[name]

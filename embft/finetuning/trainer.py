@@ -1,0 +1,257 @@
+"""`fit`: train a fine-tuner under a Lightning Trainer, watch the validation loss, keep the best weights."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from embft.errors import ConfigError
+from embft.finetuning.inputs import PairedFineTuningInputsDataset
+from embft.finetuning.params import FineTuningSettings
+from embft.finetuning.tuner import EmbeddingsFineTuner
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    """One validation during training.
+
+    Args:
+        epoch: From 0; -1 is the validation before training.
+        step: Optimiser steps done.
+        val_loss: Mean loss over the validation sessions.
+        train_loss: Mean loss over the training sessions since the record before; None before training.
+        metrics: Further validation measures, by name.
+        seconds: Since `fit` began.
+    """
+
+    epoch: int
+    step: int
+    val_loss: float
+    train_loss: float | None
+    metrics: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingHistory:
+    """How a training went.
+
+    Args:
+        records: Validations in order; the first one is before training.
+        best_val_loss: Of the weights that the model now has.
+        best_step: Optimiser steps after which it had them.
+        steps: Optimiser steps done in all.
+        stopped_early: Whether the validation loss had stopped falling before `num_epochs`.
+        seconds: Of the whole, validation included.
+        sessions_per_s: Training sessions per second of the whole.
+    """
+
+    records: tuple[ValidationRecord, ...]
+    best_val_loss: float
+    best_step: int
+    steps: int
+    stopped_early: bool
+    seconds: float
+    sessions_per_s: float
+
+    @property
+    def start_val_loss(self) -> float:
+        """Validation loss before training."""
+        return self.records[0].val_loss
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts, for JSON."""
+        return asdict(self) | {"start_val_loss": self.start_val_loss, "records": [asdict(r) for r in self.records]}
+
+
+def fit(
+    tuner: EmbeddingsFineTuner,
+    train: PairedFineTuningInputsDataset,
+    validation: PairedFineTuningInputsDataset,
+    settings: FineTuningSettings,
+    checkpoint_dir: str | Path,
+    *,
+    patience: int = 2,
+) -> TrainingHistory:
+    """Train until the validation loss stops falling or `num_epochs` are done; the model ends with its best weights.
+
+    On a CPU the same seed, data and settings give identical weights, and the caller's random state is left as it
+    was. On a GPU sums are taken in any order, and two runs differ in the last digits. Nothing is printed to stdout.
+
+    Args:
+        tuner: Its model is trained in place.
+        train: Training sessions.
+        validation: The newest part of the training days, cut off by the caller; never the held-out test.
+        settings: Epochs, batch size, validation interval, seed, precision, devices.
+        checkpoint_dir: The best weights so far lie here as `best.ckpt`, also when training fails.
+        patience: Validations without a lower loss after which training stops, >= 1.
+
+    Returns:
+        The history.
+
+    Raises:
+        ConfigError: Settings that this machine cannot run, or a `step_size` or `gamma` out of range.
+        DataRejected: The loss is no longer a number, or no validation session has a pair.
+    """
+    began = time.perf_counter()
+    recorder = _Recorder(tuner, train, began)
+    best = ModelCheckpoint(
+        checkpoint_dir, "best", monitor="val_loss", save_weights_only=True, enable_version_counter=False
+    )
+    stopping = EarlyStopping("val_loss", patience=patience, check_finite=True)
+    with _seeded(settings.seed), _quiet():
+        trainer = _make_trainer(settings, len(train), checkpoint_dir, [recorder, best, stopping])
+        validation_loader = _loader(validation, settings, shuffle=False)
+        trainer.validate(tuner, validation_loader, verbose=False)
+        trainer.fit(tuner, _loader(train, settings, shuffle=True), validation_loader)
+    _restore(tuner, best.best_model_path)
+
+    seconds = time.perf_counter() - began
+    best_record = min(recorder.records[1:], key=lambda record: record.val_loss)
+    return TrainingHistory(
+        records=tuple(recorder.records),
+        best_val_loss=best_record.val_loss,
+        best_step=best_record.step,
+        steps=recorder.steps,
+        stopped_early=stopping.stopped_epoch > 0,
+        seconds=seconds,
+        sessions_per_s=recorder.sessions / seconds,
+    )
+
+
+class _Recorder(Callback):  # type: ignore[misc]  # Lightning is untyped here
+    """Notes every validation and hands the epoch on to the pairing of sessions."""
+
+    def __init__(self, tuner: EmbeddingsFineTuner, train: PairedFineTuningInputsDataset, began: float) -> None:
+        self.records: list[ValidationRecord] = []
+        self.steps = 0
+        self.sessions = 0
+        self._train = train
+        self._began = began
+        tuner.train_measures.reset()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._train.set_epoch(trainer.current_epoch)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.steps += 1
+        self.sessions += len(batch)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, EmbeddingsFineTuner)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
+        record = ValidationRecord(
+            epoch=trainer.current_epoch if self.steps else -1,
+            step=self.steps,
+            val_loss=metrics.pop("val_loss"),
+            train_loss=pl_module.train_measures.means().get("loss"),
+            metrics=metrics,
+            seconds=time.perf_counter() - self._began,
+        )
+        pl_module.train_measures.reset()
+        self.records.append(record)
+        logger.info("step %d: val_loss %.4f, train_loss %s", record.step, record.val_loss, record.train_loss)
+
+
+def _make_trainer(
+    settings: FineTuningSettings, n_train: int, checkpoint_dir: str | Path, callbacks: list[Callback]
+) -> pl.Trainer:
+    accelerator = _accelerator(settings)
+    interval: dict[str, Any] = {}
+    if settings.test_each_n_inputs is not None:
+        # An interval in batches that may span epochs.
+        batches = max(1, round(settings.test_each_n_inputs / settings.batch_size))
+        batches = min(batches, settings.num_epochs * -(-n_train // settings.batch_size))
+        interval = {"val_check_interval": batches, "check_val_every_n_epoch": None}
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=settings.precision,
+        max_epochs=settings.num_epochs,
+        callbacks=callbacks,
+        default_root_dir=checkpoint_dir,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        deterministic="warn",
+        **interval,
+    )
+
+
+def _accelerator(settings: FineTuningSettings) -> str:
+    """Cpu or cuda, after checking that this machine can do what the settings ask for.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    n_gpus = torch.cuda.device_count()
+    wanted = settings.devices
+    if isinstance(wanted, int) and (wanted > n_gpus or wanted > 1):
+        raise ConfigError(
+            f"devices is {wanted} GPU(s), and this machine has {n_gpus}; training runs on one: "
+            "set `devices` to 1, auto or cpu in the settings"
+        )
+    accelerator = "cpu" if wanted == "cpu" or n_gpus == 0 else "cuda"
+    if accelerator == "cpu" and settings.precision != "32-true":
+        raise ConfigError(
+            f"precision is {settings.precision} on a CPU, where it is about 100 times slower than 32-true: "
+            "set `precision` to 32-true in the settings"
+        )
+    return accelerator
+
+
+def _loader(dataset: PairedFineTuningInputsDataset, settings: FineTuningSettings, *, shuffle: bool) -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(settings.seed)
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]  # it has __len__ and __getitem__, without importing torch for them
+        batch_size=settings.batch_size,
+        shuffle=shuffle,
+        generator=generator,
+        collate_fn=list,
+    )
+
+
+def _restore(tuner: EmbeddingsFineTuner, checkpoint_path: str) -> None:
+    checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+    tuner.load_state_dict(checkpoint["state_dict"])
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch, for dropout; and put its random state back."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what Lightning says about machines, data loaders and its makers that is no news here."""
+    lightning = logging.getLogger("pytorch_lightning")
+    level = lightning.level
+    lightning.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*number of training batches.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            yield
+    finally:
+        lightning.setLevel(level)

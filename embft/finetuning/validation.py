@@ -1,0 +1,126 @@
+"""`validation_loss`: the loss of a model on frozen sessions, to compare models by. Imports no Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embft.errors import ConfigError, DataRejected
+from embft.finetuning.batches import Pair, flatten
+from embft.finetuning.confidences import ConfidenceCalculator, dummy_confidences
+from embft.finetuning.features import FeaturesExtractor
+from embft.finetuning.inputs import FineTuningInput
+from embft.finetuning.items import ItemsSet, QueryRetriever
+from embft.finetuning.losses import RankingLossInterface
+from embft.finetuning.models.interface import EmbeddingsModelInterface
+from embft.finetuning.params import FineTuningParams
+from embft.finetuning.rankers import Ranker, cosine_similarity
+
+
+@dataclass(frozen=True)
+class ValidationLoss:
+    """Loss of a model on a frozen set of sessions.
+
+    Args:
+        mean: Mean over the sessions that have a pair, in the loss's unit (nats for the softmax).
+        per_session: Float64 [sessions], aligned to the clicked inputs in their order; NaN for a session without a
+            not-clicked result.
+        n_sessions: Sessions in the mean.
+    """
+
+    mean: float
+    per_session: NDArray[np.float64]
+    n_sessions: int
+
+
+def validation_loss(
+    model: EmbeddingsModelInterface,
+    inputs: Iterable[FineTuningInput],
+    items_set: ItemsSet,
+    query_retriever: QueryRetriever,
+    loss_func: RankingLossInterface,
+    params: FineTuningParams,
+    batch_size: int = 1024,
+    *,
+    ranker: Ranker = cosine_similarity,
+    is_similarity: bool = True,
+    confidence_calculator: ConfidenceCalculator = dummy_confidences,
+) -> ValidationLoss:
+    """Loss of a model on sessions, the same for the same sessions whatever the batch size: no chance is in it.
+
+    Every pair of a clicked session counts: no downsampling, no filter by difference, whatever `params` say. Sessions
+    without a click are left out, as is the irrelevant partner that training may give a session. Each distinct
+    query and item is encoded once over all batches; ranks are computed in float64.
+
+    Args:
+        model: Not changed.
+        inputs: Sessions; those without a click are skipped.
+        items_set: Texts of all their items.
+        query_retriever: What of a query the model gets.
+        loss_func: Not changed but for its margin, which becomes `params.margin`.
+        params: The margin is read.
+        batch_size: Sessions ranked at a time: a matter of memory alone.
+        ranker: Vectors of queries and items → ranks.
+        is_similarity: Whether a bigger rank is closer.
+        confidence_calculator: Ranks at the start, clicks, lengths → confidences.
+
+    Returns:
+        Mean and per-session losses.
+
+    Raises:
+        ConfigError: `batch_size` is below 1.
+        DataRejected: No session has both a click and a not-clicked result, an item is not in the catalogue, or the
+            loss is not a number.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; it must be 1 session or more")
+    loss_func.set_margin(params.margin)
+    pairs: list[Pair] = [(session, None) for session in inputs if not session.is_irrelevant]
+    queries = _Vectors(model.encode_queries, {query_retriever(session.query) for session, _ in pairs})
+    items = _Vectors(
+        model.encode_items, set(items_set.items_by_ids({i for session, _ in pairs for i in session.results}))
+    )
+    extractor = FeaturesExtractor(model, params, ranker, is_similarity, confidence_calculator)
+    was_training = model.training
+    extractor.eval()
+
+    losses = [np.zeros(0)]
+    with torch.no_grad():
+        for start in range(0, len(pairs), batch_size):
+            batch = pairs[start : start + batch_size]
+            flat = flatten(batch, items_set, query_retriever, with_irrelevant=False)
+            features, _ = extractor.features_from_vectors(flat, queries[flat.query_texts], items[flat.item_texts])
+            losses.append(loss_func.per_session(features, len(batch)).numpy())
+    model.train(was_training)
+    return _summary(np.concatenate(losses), pairs)
+
+
+class _Vectors:
+    """Text → vector of a set of texts, encoded once."""
+
+    def __init__(self, encode: Callable[[Sequence[str]], NDArray[np.float32]], texts: set[str]) -> None:
+        ordered = sorted(texts)
+        self._row_of = {text: row for row, text in enumerate(ordered)}
+        self._vectors = torch.from_numpy(encode(ordered)).double()
+
+    def __getitem__(self, texts: list[str]) -> torch.Tensor:
+        return self._vectors[[self._row_of[text] for text in texts]]
+
+
+def _summary(per_session: NDArray[np.float64], pairs: list[Pair]) -> ValidationLoss:
+    has_pair = np.array([0 < len(session.events) < len(session) for session, _ in pairs], dtype=bool)
+    if not has_pair.any():
+        raise DataRejected(
+            f"none of {len(pairs)} clicked sessions has a not-clicked result, so there is no pair to take a loss of"
+        )
+    broken = np.flatnonzero(has_pair & ~np.isfinite(per_session))
+    if broken.size:
+        raise DataRejected(
+            f"the validation loss of {broken.size} of {has_pair.sum()} sessions is not a finite number, "
+            f"the first is {pairs[broken[0]][0]!r}; the model's weights are broken"
+        )
+    return ValidationLoss(float(per_session[has_pair].mean()), per_session, int(has_pair.sum()))

@@ -1,0 +1,79 @@
+"""Model, day and stage → every key of a run. The only place that spells a key.
+
+<artifacts>/<model>/
+    runs/<day>/<stage>/result.json            the commit point of a stage
+    runs/<day>/<stage>/attempts/<attempt>/…   what that attempt wrote
+    sessions/<log day>/<settings>/…           pulled sessions, shared by every night that reads that day
+    champions/<day>.json                      the model that was promoted by the night of that day
+    vectors/<version>/…                       the catalogue's vectors
+    vectors/current.json                      the version that serves
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Spells the URIs of one model.
+
+    Args:
+        artifacts: The config's `storage.artifacts`, an s3:// prefix.
+        model: The model's name.
+    """
+
+    artifacts: str
+    model: str
+
+    @property
+    def root(self) -> str:
+        """Prefix of all that belongs to the model."""
+        return f"{self.artifacts}/{self.model}"
+
+    def run(self, day: date) -> str:
+        """Prefix of a night."""
+        return f"{self.root}/runs/{day.isoformat()}"
+
+    def stage(self, day: date, stage: str) -> str:
+        """Prefix of one stage of a night."""
+        return f"{self.run(day)}/{stage}"
+
+    def sessions(self, log_day: date, settings_digest: str) -> str:
+        """Prefix of a log day's sessions, as pulled with the settings of that digest.
+
+        The digest keeps a backfill with other settings from replacing what tonight's run reads.
+        """
+        return f"{self.root}/sessions/{log_day.isoformat()}/{settings_digest[:16]}"
+
+    @staticmethod
+    def result(stage_prefix: str) -> str:
+        """The commit point of a stage."""
+        return f"{stage_prefix}/result.json"
+
+    @staticmethod
+    def attempt(stage_prefix: str, attempt: str) -> str:
+        """Prefix that one attempt of a stage writes under."""
+        return f"{stage_prefix}/attempts/{attempt}"
+
+    @property
+    def champions(self) -> str:
+        """Prefix of the promotion records."""
+        return f"{self.root}/champions"
+
+    def champion(self, day: date) -> str:
+        """Record of the promotion by the night of `day`."""
+        return f"{self.champions}/{day.isoformat()}.json"
+
+    def vectors(self, version: str) -> str:
+        """Prefix of the catalogue's vectors under a registered version."""
+        return f"{self.root}/vectors/{version}"
+
+    @property
+    def current_vectors(self) -> str:
+        """The pointer that says which vectors serve."""
+        return f"{self.root}/vectors/current.json"
+
+
+def stage_command(stage: str) -> str:
+    """Give a stage's word on the command line: `fine_tune` → `fine-tune`."""
+    return stage.replace("_", "-")

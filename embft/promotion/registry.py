@@ -1,0 +1,106 @@
+"""The MLflow model registry: one version for each accepted night, and the aliases that say which one serves.
+
+The version holds an ordinary SentenceTransformer folder with safetensors weights: `mlflow.pyfunc.load_model` serves
+it, and so does `SentenceTransformer(path)`. The only module here that imports mlflow.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from embft.experiments.manager import reaching_mlflow
+
+_SERVED_WITH = ("sentence-transformers", "torch", "transformers", "tokenizers", "numpy")
+
+
+class Registry:
+    """Versions of one model.
+
+    Args:
+        tracking_uri: MLflow's.
+        model: Name of the registered model.
+    """
+
+    def __init__(self, tracking_uri: str, model: str) -> None:
+        self._tracking_uri = tracking_uri
+        self._model = model
+
+    def find(self, challenger_digest: str, day: date) -> str | None:
+        """Find the version that was made of a night's challenger, if there is one.
+
+        Args:
+            challenger_digest: Digest of the challenger's files.
+            day: The night's day.
+
+        Returns:
+            The version, or None.
+
+        Raises:
+            TemporaryError: MLflow is away.
+        """
+        with reaching_mlflow(self._tracking_uri, "look for the model version"):
+            versions = self._client().search_model_versions(f"name='{self._model}'")
+            wanted = {"embft.challenger": challenger_digest, "embft.day": day.isoformat()}
+            return next((str(it.version) for it in versions if wanted.items() <= it.tags.items()), None)
+
+    def add(self, folder: Path, run_id: str, tags: Mapping[str, str]) -> str:
+        """Log a saved model under its training run, and make a version of it.
+
+        Args:
+            folder: The SentenceTransformer folder.
+            run_id: MLflow run of the training.
+            tags: Lineage.
+
+        Returns:
+            The version.
+
+        Raises:
+            TemporaryError: MLflow is away; no version was made.
+        """
+        import mlflow
+        from mlflow.models import infer_signature
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(str(folder), device="cpu")
+        example = ["an example query"]
+        with reaching_mlflow(self._tracking_uri, "register the model"):
+            mlflow.set_tracking_uri(self._tracking_uri)
+            with mlflow.start_run(run_id=run_id):
+                logged = mlflow.sentence_transformers.log_model(
+                    model,
+                    name="model",
+                    signature=infer_signature(example, model.encode(example)),
+                    input_example=example,
+                    pip_requirements=[f"{name}=={_public(installed(name))}" for name in _SERVED_WITH],
+                )
+            client = self._client()
+            if not client.search_registered_models(f"name='{self._model}'"):
+                client.create_registered_model(self._model)
+            # The version is made last: killed before this line, nothing is registered.
+            made = client.create_model_version(self._model, source=logged.model_uri, run_id=run_id, tags=dict(tags))
+            return str(made.version)
+
+    def set_alias(self, alias: str, version: str) -> None:
+        """Let an alias (`champion`, `challenger`) name a version.
+
+        Args:
+            alias: The alias.
+            version: The version.
+
+        Raises:
+            TemporaryError: MLflow is away.
+        """
+        with reaching_mlflow(self._tracking_uri, f"set the alias {alias}"):
+            self._client().set_registered_model_alias(self._model, alias, version)
+
+    def _client(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
+
+
+def _public(version: str) -> str:
+    """Drop a build's local part (2.13.0+cpu): no index serves it."""
+    return version.partition("+")[0]

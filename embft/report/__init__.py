@@ -1,0 +1,1 @@
+"""The run's report: one HTML file that needs no network."""

@@ -1,0 +1,117 @@
+"""What passes between the stages: results, the frozen run, and the champion's record. JSON in S3, nothing else."""
+
+import hashlib
+import json
+from datetime import date, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from embft.config import ModelConfig
+
+
+class Record(BaseModel):
+    """Base of what is written to S3 as JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_json(self) -> bytes:
+        """Give the record as indented UTF-8 JSON."""
+        return self.model_dump_json(indent=2).encode()
+
+
+class Artifact(Record):
+    """One file that a stage wrote."""
+
+    uri: str
+    size_bytes: int
+    sha256: str
+
+
+class StageResult(Record):
+    """A stage's `result.json`: what it read, what it wrote, what came out.
+
+    `status` is `rejected` where the stage examined its data or model and refused it; `reason` then says why.
+    """
+
+    stage: str
+    model: str
+    day: date
+    uri: str
+    attempt: str
+    status: Literal["done", "rejected"]
+    reason: str | None = None
+    inputs: dict[str, str] = Field(description="What the stage read, name → digest.")
+    settings_digest: str
+    code_version: str
+    outputs: dict[str, Artifact]
+    figures: dict[str, Any]
+    links: dict[str, str] = Field(default_factory=dict, description="Web pages to look at, name → address.")
+    started_utc: datetime
+    finished_utc: datetime
+    reused: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that the outcome depends on. Equal fingerprints: no work."""
+        return digest_of([self.inputs, self.settings_digest, self.code_version])
+
+
+class Champion(Record):
+    """The record of a promotion: which version serves from the night of `day` on, and its weights."""
+
+    model: str
+    version: str
+    day: date
+    mlflow_run_id: str
+    weights: dict[str, Artifact] = Field(description="The saved model's files, relative name → artifact.")
+    val_loss: float
+    promoted_utc: datetime
+
+
+class LogDay(Record):
+    """One day of the window as `plan` found it."""
+
+    day: date
+    objects: int
+    size_bytes: int
+    listing_digest: str
+
+
+class RunSpec(Record):
+    """`run.json`: a night's frozen facts. Every later stage reads this one, in whatever pod or image."""
+
+    model: str
+    day: date
+    config: ModelConfig
+    promote: Literal["auto", "never"]
+    window: tuple[LogDay, ...]
+    champion: Champion | None = Field(description="The newest promotion of an earlier day; None before the first.")
+
+    @property
+    def test_from(self) -> date:
+        """First held-out day."""
+        return self.window[-self.config.window.test_days].day
+
+
+def digest_of(value: Any) -> str:
+    """Give the sha256 of a JSON-able value, independent of the order of keys.
+
+    Args:
+        value: Anything that `json` or pydantic can write.
+
+    Returns:
+        64 hex digits.
+    """
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_jsonable)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,84 @@
+"""`evaluate`: base, champion and challenger on the same held-out sessions."""
+
+from functools import partial
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from embft.promotion.evaluation_record import Evaluation, Measures
+from embft.stages.models import base_model, challenger_weights, champion_model, saved_model, vocabulary
+from embft.stages.stage import Context, Outcome, Stage, run_stage
+
+
+def _work(context: Context) -> Outcome:
+    from embft.finetuning.inputs import inputs_from_table
+    from embft.finetuning.registry import find_ranker, make_loss
+    from embft.finetuning.validation import validation_loss
+    from embft.promotion.evaluation import per_query_table, rank_catalogue
+
+    run, training = context.run, context.run.config.training
+    items_set, retriever = vocabulary(pq.read_table(context.fetch("preprocess_ranks", "items/items.parquet")))
+    inputs = inputs_from_table(pq.read_table(context.fetch("preprocess_ranks", "inputs/test.parquet")))
+    sessions = [it for it in inputs if not it.is_irrelevant]
+    models = {
+        "base": base_model(context),
+        "champion": champion_model(context),
+        "challenger": saved_model(context, challenger_weights(context)),
+    }
+    values, measures = {}, {}
+    for name, model in models.items():
+        if model is None:
+            continue
+        loss = validation_loss(
+            model,
+            sessions,
+            items_set,
+            retriever,
+            make_loss(training.settings.loss_func),
+            training.params,
+            ranker=find_ranker(training.settings.ranker),
+            is_similarity=training.settings.is_similarity,
+        )
+        values[name] = {"val_loss": loss.per_session, **rank_catalogue(model, sessions, items_set, retriever)}
+        means = {measure: float(figures.mean()) for measure, figures in values[name].items() if measure != "val_loss"}
+        measures[name] = Measures(val_loss=loss.mean, **means)
+    evaluation = Evaluation(
+        model=run.model,
+        day=run.day,
+        test_from=run.test_from,
+        inputs_sha256=context.inputs["preprocess_ranks"].outputs["inputs/test.parquet"].sha256,
+        loss_func=str(training.settings.loss_func),
+        n_sessions=len(sessions),
+        n_items=len(items_set),
+        models=measures,
+    )
+    evaluation_path, table_path = context.folder / "evaluation.json", context.folder / "per_query.parquet"
+    evaluation_path.write_bytes(evaluation.to_json())
+    pq.write_table(per_query_table(sessions, values), table_path)
+    _track(context, evaluation.models)
+    return Outcome(
+        files={"evaluation.json": evaluation_path, "per_query.parquet": table_path},
+        figures=evaluation.model_dump(mode="json"),
+        links={name: url for name, url in context.inputs["fine_tune"].links.items() if name == "MLflow run"},
+    )
+
+
+def _track(context: Context, models: dict[str, Any]) -> None:
+    """Add the held-out measures to the training's MLflow run, where people compare nights."""
+    from embft.experiments.manager import ExperimentsManager
+
+    config, trained = context.run.config.mlflow, context.inputs["fine_tune"]
+    tracker = ExperimentsManager(config.tracking_uri, config.experiment or context.run.model)
+    tracker.log_to(
+        trained.figures["mlflow_run_id"],
+        {f"test.{name}.{key}": value for name, it in models.items() for key, value in it.model_dump().items()},
+    )
+
+
+STAGE = Stage(
+    "evaluate",
+    needs=("preprocess_ranks", "fine_tune"),
+    settings=lambda run: [run.config.training, run.champion],
+    work=_work,
+)
+run = partial(run_stage, STAGE)

@@ -1,0 +1,84 @@
+"""`fine_tune`: train the challenger under a Lightning Trainer, tracked in MLflow."""
+
+import json
+from functools import partial
+
+import pyarrow.parquet as pq
+
+from embft.stages.models import base_model, champion_model, vocabulary
+from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
+
+
+def _work(context: Context) -> Outcome:
+    from embft.experiments.manager import ExperimentsManager
+    from embft.finetuning.inputs import PairedFineTuningInputsDataset, inputs_from_table
+    from embft.finetuning.trainer import fit
+    from embft.finetuning.tuner import EmbeddingsFineTuner
+
+    run, training = context.run, context.run.config.training
+    items_set, retriever = vocabulary(pq.read_table(context.fetch("preprocess_ranks", "items/items.parquet")))
+    train, validation = (
+        PairedFineTuningInputsDataset(
+            inputs_from_table(pq.read_table(context.fetch("preprocess_ranks", f"inputs/{part}.parquet"))),
+            training.settings.seed,
+        )
+        for part in ("train", "validation")
+    )
+    champion = champion_model(context) if training.start_from == "champion" else None
+    model = champion or base_model(context)
+
+    tracker = ExperimentsManager(run.config.mlflow.tracking_uri, run.config.mlflow.experiment or run.model)
+    tags = {"embft.model": run.model, "embft.day": run.day.isoformat(), "embft.attempt": context.attempt_uri}
+    with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context)):
+        tuner = EmbeddingsFineTuner.create(
+            model, training.settings, {"train": items_set, "test": items_set}, retriever, training.params, tracker
+        )
+        history = fit(tuner, train, validation, training.settings, context.folder / "checkpoints")
+    model.save(context.folder / "model")
+    history_path = context.folder / "history.json"
+    history_path.write_text(json.dumps(history.to_dict(), indent=2))
+    return Outcome(
+        files={**files_below(context.folder / "model", "model"), "history.json": history_path},
+        figures={
+            "started_from": "champion" if champion else "base",
+            "train_sessions": len(train),
+            "validation_sessions": len(validation),
+            "start_val_loss": history.start_val_loss,
+            "best_val_loss": history.best_val_loss,
+            "best_step": history.best_step,
+            "steps": history.steps,
+            "training_s": round(history.seconds, 2),
+            "sessions_per_s": round(history.sessions_per_s, 1),
+            "mlflow_run_id": tracker.run_id,
+        },
+        links=_links(context, tracker),
+    )
+
+
+def _params(context: Context) -> dict[str, object]:
+    training = context.run.config.training
+    return {
+        "base_model": training.base_model,
+        "start_from": training.start_from,
+        **training.params.model_dump(mode="json"),
+        **training.settings.model_dump(mode="json"),
+        "params_id": training.params.id,
+    }
+
+
+def _links(context: Context, tracker: object) -> dict[str, str]:
+    config = context.run.config.mlflow
+    if config.ui_url:
+        url = f"{config.ui_url.rstrip('/')}/#/experiments/{tracker.experiment_id}/runs/{tracker.run_id}"
+        return {"MLflow run": url}
+    return {"MLflow run": tracker.run_url} if tracker.run_url else {}
+
+
+STAGE = Stage(
+    "fine_tune",
+    # validate_ranks writes nothing that is trained on, but a rejection there must stop the night here too.
+    needs=("preprocess_ranks", "validate_ranks"),
+    settings=lambda run: [run.config.training, run.champion if run.config.training.start_from == "champion" else None],
+    work=_work,
+)
+run = partial(run_stage, STAGE)

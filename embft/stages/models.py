@@ -1,0 +1,72 @@
+"""Models and fine-tuning objects that several stages need, built from the frozen run."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+
+from embft.results import Artifact
+from embft.stages.stage import Context
+
+if TYPE_CHECKING:
+    from embft.finetuning.items import ItemsSet, TextQueryRetriever
+    from embft.finetuning.models import EmbeddingsModelInterface
+
+
+class Vocabulary(NamedTuple):
+    """What every model is trained and judged with."""
+
+    items_set: "ItemsSet"
+    retriever: "TextQueryRetriever"
+
+
+def vocabulary(items: pa.Table) -> Vocabulary:
+    """Build the item set and the query retriever.
+
+    Args:
+        items: Columns id and text.
+
+    Returns:
+        Both.
+    """
+    from embft.finetuning.items import ItemsSet, TextQueryRetriever
+
+    return Vocabulary(ItemsSet.from_table(items), TextQueryRetriever())
+
+
+def base_model(context: Context) -> "EmbeddingsModelInterface":
+    """Load the model that everything starts from."""
+    from embft.finetuning.models import load_model
+
+    return load_model(context.run.config.training.base_model)
+
+
+def champion_model(context: Context) -> "EmbeddingsModelInterface | None":
+    """Load the champion of the nights before this one; None before the first promotion."""
+    champion = context.run.champion
+    return None if champion is None else saved_model(context, champion.weights)
+
+
+def saved_model(context: Context, weights: dict[str, Artifact]) -> "EmbeddingsModelInterface":
+    """Download a saved model's files, digests checked, and load it.
+
+    Args:
+        context: Of the stage.
+        weights: The files' names relative to the model's folder → artifact.
+
+    Returns:
+        The model.
+    """
+    from embft.finetuning.models import load_model
+
+    folder = Path(tempfile.mkdtemp(dir=context.folder))
+    for name, artifact in weights.items():
+        context.storage.fetch(artifact, folder / name)
+    return load_model(folder)
+
+
+def challenger_weights(context: Context) -> dict[str, Artifact]:
+    """Name the files of the night's challenger, as `fine_tune` wrote them."""
+    outputs = context.inputs["fine_tune"].outputs
+    return {name.removeprefix("model/"): it for name, it in outputs.items() if name.startswith("model/")}

@@ -1,0 +1,107 @@
+"""`plan`: freeze the night's facts, and find the log days that were never pulled or have changed."""
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from embft.config import ModelConfig, Window
+from embft.errors import ConfigError
+from embft.paths import Paths
+from embft.results import Champion, RunSpec, StageResult
+from embft.stages.pull import day_prefix, find_log_day, needs_pull
+from embft.stages.stage import Draft, Outcome, commit, open_model
+from embft.storage import Storage
+
+
+def run(
+    model: str,
+    day: date,
+    *,
+    include: Path,
+    force: bool = False,
+    promote: Literal["auto", "never"] = "auto",
+    window_days: int | None = None,
+) -> StageResult:
+    """Plan a night.
+
+    Args:
+        model: The model's name.
+        day: The night's day: the newest log day it learns from.
+        include: The project's `include` folder.
+        force: Freeze anew even where the frozen run is up to date.
+        promote: `never` trains and judges, but registers without promoting.
+        window_days: Length of the window, in place of the config's.
+
+    Returns:
+        The result; `figures["days_to_pull"]` lists the log days to pull, as found now even when the plan is reused.
+    """
+    config, storage, paths = open_model(model, include)
+    if window_days is not None:
+        config = _with_window(config, window_days)
+    window = tuple(
+        find_log_day(storage, config, day - timedelta(days=back)) for back in reversed(range(config.window.days))
+    )
+    spec = RunSpec(
+        model=model,
+        day=day,
+        config=config,
+        promote=promote,
+        window=window,
+        champion=champion_before(storage, paths, day),
+    )
+    # The frozen run is itself all that the plan depends on, so it is reused exactly when it would come out the same.
+    draft = Draft(stage="plan", model=model, day=day, prefix=paths.stage(day, "plan"), inputs={}, settings=spec)
+    result = commit(storage, draft, lambda folder, _: _freeze(spec, folder), force=force)
+    missing = [it.day.isoformat() for it in window if it.objects and needs_pull(storage, paths, config, it)]
+    return result.model_copy(update={"figures": {**result.figures, "days_to_pull": missing}})
+
+
+def champion_before(storage: Storage, paths: Paths, day: date) -> Champion | None:
+    """Find the champion that a night is measured against: the newest promotion of an earlier day.
+
+    Asking for an earlier day, not for today's alias, gives a re-run or a backfill of `day` the same opponent as the
+    night itself had.
+
+    Args:
+        storage: S3.
+        paths: Of the model.
+        day: The night's day.
+
+    Returns:
+        The champion, or None before the first promotion.
+    """
+    records = sorted(item.uri for item in storage.objects(paths.champions) if item.uri < paths.champion(day))
+    raw = storage.read(records[-1]) if records else None
+    return None if raw is None else Champion.model_validate_json(raw)
+
+
+def _with_window(config: ModelConfig, days: int) -> ModelConfig:
+    try:
+        window = Window(days=days, test_days=config.window.test_days)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--window-days {days}: {problem}") from None
+    return config.model_copy(update={"window": window})
+
+
+def _freeze(spec: RunSpec, folder: Path) -> Outcome:
+    tonight = spec.window[-1]
+    figures: dict[str, Any] = {
+        "window": [spec.window[0].day.isoformat(), tonight.day.isoformat()],
+        "log_objects": sum(it.objects for it in spec.window),
+        "log_bytes": sum(it.size_bytes for it in spec.window),
+        "days_without_logs": [it.day.isoformat() for it in spec.window if not it.objects],
+        "champion": spec.champion.version if spec.champion else None,
+    }
+    if not tonight.objects:
+        reason = (
+            f"there is no log object for {tonight.day} below {day_prefix(spec.config, tonight.day)}/, so nothing was "
+            "trained; when the day's logs have arrived, run plan again (in Airflow: clear the plan task), "
+            "and if they lie elsewhere, correct logs.uri"
+        )
+        return Outcome(files={}, figures=figures, status="rejected", reason=reason)
+    path = folder / "run.json"
+    path.write_bytes(spec.to_json())
+    return Outcome(files={"run.json": path}, figures=figures)

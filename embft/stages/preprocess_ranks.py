@@ -1,0 +1,100 @@
+"""`preprocess_ranks`: clean sessions → fine-tuning inputs, split by time, every rank filled in."""
+
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embft.clickstream.negatives import sample_not_clicked
+from embft.clickstream.split import split_by_time
+from embft.results import RunSpec
+from embft.stages.models import base_model, champion_model, vocabulary
+from embft.stages.stage import Context, Outcome, Stage, run_stage
+
+PARTS = ("train", "validation", "test")
+
+
+def _settings(run: RunSpec) -> Any:
+    training = run.config.training
+    return [
+        run.test_from,
+        training.base_model,
+        training.validation_days,
+        training.sampled_negatives,
+        training.settings.seed,
+        run.champion,
+    ]
+
+
+def _work(context: Context) -> Outcome:
+    from embft.finetuning.inputs import inputs_from_table, inputs_to_table
+    from embft.finetuning.ranks import fill_ranks
+    from embft.finetuning.registry import find_ranker
+
+    training = context.run.config.training
+    items = pq.read_table(context.fetch("validate_sessions", "items.parquet"))
+    sessions = pq.read_table(context.fetch("validate_sessions", "sessions.parquet"))
+    split = split_by_time(sessions, test_from=context.run.test_from, validation_days=training.validation_days)
+    parts = dict(zip(PARTS, (split.train, split.validation, split.test), strict=True))
+    empty = next((name for name, part in parts.items() if not _n_clicked(part)), None)
+    if empty:
+        return Outcome(files={}, figures={}, status="rejected", reason=_no_clicks(context.run, empty))
+
+    # Drawn for all parts at once: what was clicked for a query on any day is never its negative.
+    with_shown = sample_not_clicked(
+        pa.concat_tables(parts.values()),
+        items["id"].to_pylist(),
+        count=training.sampled_negatives,
+        seed=training.settings.seed,
+    )
+    inputs = inputs_from_table(rename_shown(with_shown))
+    items_set, retriever = vocabulary(items)
+    # What EmbeddingsFineTuner.preprocess_inputs does, without importing Lightning for it.
+    ranker = find_ranker(training.settings.ranker)
+    fill_ranks(champion_model(context) or base_model(context), inputs, items_set, retriever, ranker)
+
+    files, offset = {"items/items.parquet": context.fetch("validate_sessions", "items.parquet")}, 0
+    for name, part in parts.items():
+        path = context.folder / f"{name}.parquet"
+        pq.write_table(inputs_to_table(inputs[offset : offset + part.num_rows]), path)
+        files[f"inputs/{name}.parquet"] = path
+        offset += part.num_rows
+    figures: dict[str, Any] = {
+        "items": items.num_rows,
+        "not_clicked": _origin_of_negatives(sessions),
+        "ranked_by": "champion" if context.run.champion else "base",
+        **{name: {"sessions": part.num_rows, "clicked_sessions": _n_clicked(part)} for name, part in parts.items()},
+    }
+    return Outcome(files=files, figures=figures)
+
+
+def _origin_of_negatives(sessions: pa.Table) -> str:
+    """Say where the not-clicked side comes from: the shown lists, or a draw from the catalogue."""
+    n_sampled = sessions["shown"].null_count
+    if not n_sampled:
+        return "shown lists"
+    return f"sampled from the catalogue for {n_sampled} of {sessions.num_rows} sessions, whose log has no shown list"
+
+
+def rename_shown(sessions: pa.Table) -> pa.Table:
+    """Give session rows the column names of fine-tuning inputs."""
+    columns = {"session_id": "session_id", "query": "query", "time": "time", "shown": "results", "clicked": "clicked"}
+    return sessions.select(list(columns)).rename_columns(list(columns.values()))
+
+
+def _n_clicked(sessions: pa.Table) -> int:
+    return sum(1 for clicked in sessions["clicked"].to_pylist() if clicked)
+
+
+def _no_clicks(run: RunSpec, part: str) -> str:
+    config = run.config
+    return (
+        f"the window {run.window[0].day} to {run.window[-1].day} has no clicked session in its {part} days; "
+        f"window.days is {config.window.days}, window.test_days {config.window.test_days}, "
+        f"training.validation_days {config.training.validation_days}: lengthen the window or look for missing log days"
+    )
+
+
+STAGE = Stage("preprocess_ranks", needs=("validate_sessions",), settings=_settings, work=_work)
+run = partial(run_stage, STAGE)

@@ -1,0 +1,84 @@
+"""`register`: a challenger that passed the gate becomes a model version, and the champion unless the run forbids it.
+
+In this order, so that a kill between any two steps is completed by a re-run: version (found again by its digest),
+alias, champion's record in S3, result.
+"""
+
+import json
+from datetime import UTC, datetime
+from functools import partial
+
+from embft.promotion.evaluation_record import Evaluation
+from embft.promotion.registry import Registry
+from embft.results import Champion, RunSpec, digest_of
+from embft.stages.models import challenger_weights
+from embft.stages.stage import Context, Outcome, Stage, code_version, run_stage
+
+
+def _work(context: Context) -> Outcome:
+    run, trained = context.run, context.inputs["fine_tune"]
+    run_id = str(trained.figures["mlflow_run_id"])
+    registry = Registry(run.config.mlflow.tracking_uri, run.model)
+    weights = challenger_weights(context)
+    digest = digest_of({name: it.sha256 for name, it in weights.items()})
+    evaluation = Evaluation.model_validate_json(context.fetch("evaluate", "evaluation.json").read_bytes())
+    loss = evaluation.models["challenger"].val_loss
+
+    version = registry.find(digest, run.day)
+    if version is None:
+        tags = _lineage(run, digest, trained.uri, evaluation)
+        version = registry.add(context.fetch_folder("fine_tune", "model"), run_id, tags)
+    hindrance = _hindrance(context)
+    if hindrance is None:
+        registry.set_alias("champion", version)
+        champion = Champion(
+            model=run.model,
+            version=version,
+            day=run.day,
+            mlflow_run_id=run_id,
+            weights=weights,
+            val_loss=loss,
+            promoted_utc=datetime.now(UTC),
+        )
+        context.storage.write(context.paths.champion(run.day), champion.to_json())
+    figures = {"version": version, "promoted": hindrance is None, "model_uri": f"models:/{run.model}/{version}"}
+    path = context.folder / "version.json"
+    path.write_text(json.dumps(figures, indent=2))
+    return Outcome(
+        files={"version.json": path},
+        figures=figures,
+        reason=hindrance,
+        links={name: url for name, url in trained.links.items() if name == "MLflow run"},
+    )
+
+
+def _hindrance(context: Context) -> str | None:
+    """Say why the version may not serve although it passed the gate; None where it may."""
+    run = context.run
+    if run.promote == "never":
+        return "registered, not promoted: the run was started with promote=never"
+    records = [item.uri for item in context.storage.objects(context.paths.champions)]
+    newer = sorted(uri for uri in records if uri > context.paths.champion(run.day))
+    if newer:
+        serving = newer[-1].rpartition("/")[2].removesuffix(".json")
+        return f"registered, not promoted: the champion learned from the newer day {serving}"
+    return None
+
+
+def _lineage(run: RunSpec, digest: str, trained_uri: str, evaluation: Evaluation) -> dict[str, str]:
+    challenger = evaluation.models["challenger"].model_dump()
+    return {
+        "embft.day": run.day.isoformat(),
+        "embft.challenger": digest,
+        "embft.window": f"{run.window[0].day} to {run.window[-1].day}",
+        "embft.fine_tune": trained_uri,
+        "embft.config": digest_of(run.config),
+        "embft.code": code_version(),
+        "embft.parent": run.champion.version if run.champion else run.config.training.base_model,
+        "embft.synthetic": str(run.config.synthetic).lower(),
+        **{f"embft.{name}": f"{figure:.6f}" for name, figure in challenger.items()},
+    }
+
+
+STAGE = Stage("register", needs=("fine_tune", "evaluate", "gate"), settings=lambda run: run.promote, work=_work)
+run = partial(run_stage, STAGE)

@@ -1,0 +1,367 @@
+"""What every stage shares: read the frozen run, find an up-to-date result, work, upload, commit with one PUT.
+
+A stage killed at any moment leaves the old result or the new one, because `result.json` is written last and files go
+under a fresh attempt prefix. A stage whose inputs, settings and code are those of its own result returns that result.
+"""
+
+import hashlib
+import logging
+import os
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import embft
+from embft.config import ModelConfig, config_path, load_config
+from embft.errors import ConfigError, DataRejected
+from embft.paths import Paths, stage_command
+from embft.results import RunSpec, StageResult, digest_of
+from embft.storage import Storage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage's work came to.
+
+    Args:
+        files: Output name → local file; names may hold slashes.
+        figures: JSON-able figures for people and for later stages.
+        status: `rejected` where the data or the model was refused.
+        reason: One sentence; required with `rejected`.
+        links: Web pages to look at.
+    """
+
+    files: dict[str, Path]
+    figures: dict[str, Any]
+    status: Literal["done", "rejected"] = "done"
+    reason: str | None = None
+    links: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage sees while it works.
+
+    Args:
+        run: The night's frozen facts.
+        storage: S3.
+        paths: Spells the model's keys.
+        inputs: Results of the stages it needs.
+        folder: Scratch folder; gone afterwards.
+        attempt_uri: Prefix that this attempt's files go under.
+    """
+
+    run: RunSpec
+    storage: Storage
+    paths: Paths
+    inputs: dict[str, StageResult]
+    folder: Path
+    attempt_uri: str
+
+    def fetch(self, stage: str, name: str) -> Path:
+        """Download one output of a needed stage, digest checked; fetched once per attempt.
+
+        Args:
+            stage: A stage named in `needs`.
+            name: The output's name.
+
+        Returns:
+            The local file.
+        """
+        path = self.folder / "inputs" / stage / name
+        if path.exists():
+            return path
+        return self.storage.fetch(self.inputs[stage].outputs[name], path)
+
+    def fetch_folder(self, stage: str, name: str) -> Path:
+        """Download every output of a needed stage below `name/`.
+
+        Args:
+            stage: A stage named in `needs`.
+            name: The folder's name.
+
+        Returns:
+            The local folder.
+        """
+        for output in self.inputs[stage].outputs:
+            if output.startswith(f"{name}/"):
+                self.fetch(stage, output)
+        return self.folder / "inputs" / stage / name
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a night.
+
+    Args:
+        name: As in the DAG and on the command line.
+        needs: Stages whose outputs it reads.
+        settings: The part of the run that its outcome depends on, beside its inputs.
+        work: The work itself.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    settings: Callable[[RunSpec], Any]
+    work: Callable[[Context], Outcome]
+
+
+def open_model(model: str, include: Path) -> tuple[ModelConfig, Storage, Paths]:
+    """Read a model's config, and open its storage.
+
+    Args:
+        model: The model's name.
+        include: The project's `include` folder.
+
+    Returns:
+        The config, S3, and the speller of keys.
+    """
+    config = load_config(config_path(include, model))
+    return config, Storage(config.storage), Paths(config.storage.artifacts, config.name)
+
+
+def read_run(storage: Storage, paths: Paths, day: date) -> RunSpec:
+    """Read the frozen run of a night.
+
+    Args:
+        storage: S3.
+        paths: Of the model.
+        day: The night's day.
+
+    Returns:
+        What `plan` froze.
+
+    Raises:
+        ConfigError: The night was never planned.
+        DataRejected: `plan` found nothing to work on.
+    """
+    plan = accepted(required_result(storage, paths, day, "plan"))
+    raw = storage.read(plan.outputs["run.json"].uri)
+    if raw is None:
+        raise ConfigError(f"{plan.outputs['run.json'].uri} is gone; run `{_hint(paths.model, day, 'plan')}` again")
+    return RunSpec.model_validate_json(raw)
+
+
+def run_stage(stage: Stage, model: str, day: date, *, include: Path, force: bool = False) -> StageResult:
+    """Run one stage of a night, or return its own up-to-date result.
+
+    Args:
+        stage: The stage.
+        model: The model's name.
+        day: The night's day.
+        include: The project's `include` folder.
+        force: Work even where an up-to-date result exists.
+
+    Returns:
+        The committed result; `reused` says whether any work was done.
+
+    Raises:
+        ConfigError: An earlier stage has no result.
+        DataRejected: An earlier stage rejected the data or the model.
+    """
+    _, storage, paths = open_model(model, include)
+    run = read_run(storage, paths, day)
+    results = {name: accepted(required_result(storage, paths, day, name)) for name in stage.needs}
+    draft = Draft(
+        stage=stage.name,
+        model=model,
+        day=day,
+        prefix=paths.stage(day, stage.name),
+        inputs=output_digests(results),
+        settings=stage.settings(run),
+    )
+
+    def work(folder: Path, attempt_uri: str) -> Outcome:
+        return stage.work(Context(run, storage, paths, results, folder, attempt_uri))
+
+    return commit(storage, draft, work, force=force)
+
+
+def output_digests(results: dict[str, StageResult]) -> dict[str, str]:
+    """Name every output of some results with its digest: what a stage that reads them depends on.
+
+    Args:
+        results: Any name → result.
+
+    Returns:
+        `<name>/<output>` → sha256.
+    """
+    return {
+        f"{name}/{output}": artifact.sha256
+        for name, result in results.items()
+        for output, artifact in result.outputs.items()
+    }
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A result before the work: what it will depend on, and where it will be committed."""
+
+    stage: str
+    model: str
+    day: date
+    prefix: str
+    inputs: dict[str, str]
+    settings: Any
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint that an up-to-date result would have."""
+        return digest_of([self.inputs, digest_of(self.settings), code_version()])
+
+
+def standing_result(storage: Storage, draft: Draft) -> StageResult | None:
+    """Give the committed result if it is up to date and whole.
+
+    Args:
+        storage: S3.
+        draft: What the result depends on.
+
+    Returns:
+        The result marked as reused, or None where there is work to do.
+    """
+    result = storage.read_result(draft.prefix)
+    if result is None or result.fingerprint != draft.fingerprint or not _is_whole(storage, result):
+        return None
+    return result.model_copy(update={"reused": True})
+
+
+def commit(storage: Storage, draft: Draft, work: Callable[[Path, str], Outcome], *, force: bool = False) -> StageResult:
+    """Do the work unless its result stands already; upload its files; write `result.json` last.
+
+    Args:
+        storage: S3.
+        draft: What the result depends on.
+        work: Given a scratch folder and the attempt's prefix, does the work.
+        force: Work even where an up-to-date result exists.
+
+    Returns:
+        The result as committed, or the one that stood.
+    """
+    standing = None if force else standing_result(storage, draft)
+    if standing:
+        log.info("%s of %s is up to date: %s", draft.stage, draft.day, standing.uri)
+        return standing
+
+    started = datetime.now(UTC)
+    attempt = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+    attempt_uri = Paths.attempt(draft.prefix, attempt)
+    with tempfile.TemporaryDirectory(prefix=f"embft-{draft.stage}-") as folder:
+        outcome = work(Path(folder), attempt_uri)
+        outputs = storage.upload_all(outcome.files, attempt_uri)
+    result = StageResult(
+        stage=draft.stage,
+        model=draft.model,
+        day=draft.day,
+        uri=Paths.result(draft.prefix),
+        attempt=attempt,
+        status=outcome.status,
+        reason=outcome.reason,
+        inputs=draft.inputs,
+        settings_digest=digest_of(draft.settings),
+        code_version=code_version(),
+        outputs=outputs,
+        figures=outcome.figures,
+        links=outcome.links,
+        started_utc=started,
+        finished_utc=datetime.now(UTC),
+    )
+    storage.write(result.uri, result.to_json())
+    return result
+
+
+@cache
+def code_version() -> str:
+    """Give the package's version and a digest of its source: changed code never reuses an old result."""
+    package = Path(embft.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    return f"{embft.__version__}+{digest.hexdigest()[:12]}"
+
+
+def browse(run: RunSpec, uri: str) -> str | None:
+    """Give the web address of an object, where the config names a browser of the storage.
+
+    Args:
+        run: The night's frozen facts.
+        uri: s3://bucket/key.
+
+    Returns:
+        The address, or None.
+    """
+    base = run.config.storage.browse_url
+    return f"{base.rstrip('/')}/{uri.removeprefix('s3://')}" if base else None
+
+
+def files_below(folder: Path, name: str) -> dict[str, Path]:
+    """Name every file of a folder as an output below `name/`.
+
+    Args:
+        folder: The local folder.
+        name: The outputs' common folder.
+
+    Returns:
+        Output name → local file, sorted.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {f"{name}/{path.relative_to(folder).as_posix()}": path for path in files}
+
+
+def _is_whole(storage: Storage, result: StageResult) -> bool:
+    if not result.outputs:
+        return True
+    prefix = Paths.attempt(os.path.dirname(result.uri), result.attempt)
+    sizes = {item.uri: item.size_bytes for item in storage.objects(prefix)}
+    return all(sizes.get(artifact.uri) == artifact.size_bytes for artifact in result.outputs.values())
+
+
+def required_result(storage: Storage, paths: Paths, day: date, stage: str) -> StageResult:
+    """Read the result of a stage that must have run.
+
+    Args:
+        storage: S3.
+        paths: Of the model.
+        day: The night's day.
+        stage: The stage.
+
+    Returns:
+        Its committed result.
+
+    Raises:
+        ConfigError: It has none.
+    """
+    result = storage.read_result(paths.stage(day, stage))
+    if result is None:
+        raise ConfigError(
+            f"{Paths.result(paths.stage(day, stage))} does not exist; run `{_hint(paths.model, day, stage)}` first"
+        )
+    return result
+
+
+def accepted(result: StageResult) -> StageResult:
+    """Pass a result on, unless it is a rejection.
+
+    Args:
+        result: Of an earlier stage.
+
+    Returns:
+        The same result.
+
+    Raises:
+        DataRejected: The stage rejected its data or model.
+    """
+    if result.status == "rejected":
+        raise DataRejected(f"{result.stage} rejected {result.model} of {result.day}: {result.reason}")
+    return result
+
+
+def _hint(model: str, day: date, stage: str) -> str:
+    return f"embft {stage_command(stage)} --model {model} --day {day}"

@@ -1,0 +1,47 @@
+"""`validate_ranks`: the fine-tuning inputs under the suite `ranks`, against the ranks of the last promoted run."""
+
+from functools import partial
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from embft.stages.stage import Context, Outcome, Stage, browse, files_below, run_stage
+
+
+def _work(context: Context) -> Outcome:
+    from embft.validation.ranks import check_ranks
+
+    docs = context.folder / "docs"
+    verdict = check_ranks(
+        pq.read_table(context.fetch("preprocess_ranks", "inputs/train.parquet")),
+        pq.read_table(context.fetch("preprocess_ranks", "inputs/test.parquet")),
+        context.run.config.validation.suites["ranks"],
+        reference=_reference(context),
+        docs_folder=docs,
+    )
+    docs_url = browse(context.run, f"{context.attempt_uri}/docs/index.html")
+    return Outcome(
+        files=files_below(docs, "docs"),
+        figures={**verdict.figures, "rules": [rule.model_dump(mode="json") for rule in verdict.verdict.rules]},
+        status="rejected" if verdict.rejected else "done",
+        reason=verdict.reason,
+        links={"Data Docs": docs_url} if docs_url else {},
+    )
+
+
+def _reference(context: Context) -> dict[str, Any] | None:
+    """Give the rank distribution of the night that the champion comes from."""
+    champion = context.run.champion
+    if champion is None:
+        return None
+    result = context.storage.read_result(context.paths.stage(champion.day, "validate_ranks"))
+    return None if result is None else result.figures.get("distribution")
+
+
+STAGE = Stage(
+    "validate_ranks",
+    needs=("preprocess_ranks",),
+    settings=lambda run: [run.config.validation.suites["ranks"], run.champion and run.champion.day],
+    work=_work,
+)
+run = partial(run_stage, STAGE)

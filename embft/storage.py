@@ -1,0 +1,340 @@
+"""S3, and the only module that imports boto3: listing, parallel reads, one-PUT results, digests.
+
+Retries are botocore's standard mode with a bound. Whatever S3 says is turned into one sentence: `StorageRefused`
+where a person must change something, `StorageUnavailable` where waiting may help.
+"""
+
+import hashlib
+import json
+import mimetypes
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore import exceptions as boto
+from botocore.config import Config
+
+from embft.config import StorageConfig
+from embft.errors import DataRejected, ObjectMissing, StorageRefused, StorageUnavailable
+from embft.paths import Paths
+from embft.results import Artifact, StageResult
+
+_PARALLEL = 8
+_CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN if you use one)"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object of a listing."""
+
+    uri: str
+    size_bytes: int
+    etag: str
+
+
+def sha256_of(path: Path) -> str:
+    """Give a file's sha256 as 64 hex digits, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Split s3://bucket/key into bucket and key."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+class Storage:
+    """One S3 endpoint, with credentials from the environment.
+
+    Args:
+        config: Endpoint and region.
+    """
+
+    def __init__(self, config: StorageConfig) -> None:
+        self._endpoint = config.endpoint_url or f"AWS S3 in {config.region}"
+        # A session of its own: boto3's default one keeps the credentials that it saw first.
+        self._s3: Any = boto3.session.Session().client(
+            "s3",
+            endpoint_url=config.endpoint_url,
+            region_name=config.region,
+            config=Config(
+                retries={"mode": "standard", "max_attempts": 4},
+                connect_timeout=5,
+                read_timeout=60,
+                max_pool_connections=2 * _PARALLEL,
+                # Servers other than AWS send the whole object's checksum with a range, or none at all;
+                # our own sha256 digests are checked on every download instead.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+        self._transfer = TransferConfig(max_concurrency=_PARALLEL)
+
+    def objects(self, prefix_uri: str) -> list[StoredObject]:
+        """List every object below a prefix, in key order.
+
+        Args:
+            prefix_uri: s3://bucket/prefix; the prefix is taken as a folder.
+
+        Returns:
+            The objects; empty where there is none.
+
+        Raises:
+            StorageRefused: The bucket does not exist or the credentials do not reach it.
+            StorageUnavailable: S3 did not answer.
+        """
+        bucket, key = split_uri(prefix_uri)
+        prefix = f"{key.rstrip('/')}/" if key else ""
+        with self._explained(prefix_uri):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            return [
+                StoredObject(f"s3://{bucket}/{item['Key']}", item["Size"], item["ETag"].strip('"'))
+                for page in pages
+                for item in page.get("Contents", ())
+            ]
+
+    def head(self, uri: str) -> StoredObject | None:
+        """Describe one object, or give None where there is none.
+
+        Args:
+            uri: s3://bucket/key.
+
+        Returns:
+            The object's size and ETag.
+
+        Raises:
+            StorageRefused: The bucket does not exist or the credentials do not reach it.
+            StorageUnavailable: S3 did not answer.
+        """
+        bucket, key = split_uri(uri)
+        try:
+            with self._explained(uri):
+                found = self._s3.head_object(Bucket=bucket, Key=key)
+        except ObjectMissing:
+            return None
+        return StoredObject(uri, found["ContentLength"], found["ETag"].strip('"'))
+
+    def read(self, uri: str) -> bytes | None:
+        """Read a small object whole, or give None where there is none.
+
+        Args:
+            uri: s3://bucket/key.
+
+        Returns:
+            Its bytes.
+
+        Raises:
+            StorageRefused: The bucket does not exist or the credentials do not reach it.
+            StorageUnavailable: S3 did not answer.
+        """
+        bucket, key = split_uri(uri)
+        try:
+            with self._explained(uri):
+                body: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except ObjectMissing:
+            return None
+        return body
+
+    def read_json(self, uri: str) -> Any:
+        """Read a JSON object, or give None where there is none; errors as in `read`."""
+        raw = self.read(uri)
+        return None if raw is None else json.loads(raw)
+
+    def read_result(self, stage_prefix: str) -> StageResult | None:
+        """Read a stage's committed result, or None where it has none.
+
+        Args:
+            stage_prefix: The stage's prefix, from `Paths`.
+
+        Returns:
+            The result, `reused` unset.
+
+        Raises:
+            StorageRefused: The bucket does not exist or the credentials do not reach it.
+            StorageUnavailable: S3 did not answer.
+        """
+        raw = self.read(Paths.result(stage_prefix))
+        return None if raw is None else StageResult.model_validate_json(raw)
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Write a small object with a single PUT: readers see the old one or the new one.
+
+        Args:
+            uri: s3://bucket/key.
+            data: Its bytes.
+
+        Raises:
+            StorageRefused: The bucket does not exist or the credentials may not write there.
+            StorageUnavailable: S3 did not answer.
+        """
+        bucket, key = split_uri(uri)
+        with self._explained(uri):
+            self._s3.put_object(Bucket=bucket, Key=key, Body=data, ContentType=_content_type(key))
+
+    def delete(self, uri: str) -> None:
+        """Delete one object; a missing one is no error.
+
+        Args:
+            uri: s3://bucket/key.
+
+        Raises:
+            StorageRefused: The credentials may not delete there.
+            StorageUnavailable: S3 did not answer.
+        """
+        bucket, key = split_uri(uri)
+        with self._explained(uri):
+            self._s3.delete_object(Bucket=bucket, Key=key)
+
+    def download(self, uri: str, path: Path) -> None:
+        """Download one object of any size to a file.
+
+        Args:
+            uri: s3://bucket/key.
+            path: Where to; its folder is made.
+
+        Raises:
+            StorageRefused: There is no such object or bucket, or the credentials do not reach it.
+            StorageUnavailable: S3 did not answer.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bucket, key = split_uri(uri)
+        with self._explained(uri):
+            self._s3.download_file(bucket, key, str(path), Config=self._transfer)
+
+    def download_all(self, uris: Iterable[str], folder: Path) -> list[Path]:
+        """Download objects side by side.
+
+        Args:
+            uris: s3:// addresses.
+            folder: Where to; files are numbered, since keys may hold anything.
+
+        Returns:
+            Local paths, in the order of `uris`.
+
+        Raises:
+            StorageRefused: An object is missing or out of reach.
+            StorageUnavailable: S3 did not answer.
+        """
+        numbered = [(uri, folder / f"{number:06d}") for number, uri in enumerate(uris)]
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            list(pool.map(lambda pair: self.download(*pair), numbered))
+        return [path for _, path in numbered]
+
+    def upload(self, path: Path, uri: str) -> Artifact:
+        """Upload one file of any size.
+
+        Args:
+            path: The file.
+            uri: s3://bucket/key.
+
+        Returns:
+            The artifact with its size and digest.
+
+        Raises:
+            StorageRefused: The bucket does not exist or the credentials may not write there.
+            StorageUnavailable: S3 did not answer.
+        """
+        bucket, key = split_uri(uri)
+        with self._explained(uri):
+            self._s3.upload_file(
+                str(path), bucket, key, Config=self._transfer, ExtraArgs={"ContentType": _content_type(key)}
+            )
+        return Artifact(uri=uri, size_bytes=path.stat().st_size, sha256=sha256_of(path))
+
+    def upload_all(self, files: dict[str, Path], prefix_uri: str) -> dict[str, Artifact]:
+        """Upload files side by side.
+
+        Args:
+            files: Name below the prefix → local file.
+            prefix_uri: s3:// prefix.
+
+        Returns:
+            Name → artifact.
+
+        Raises:
+            StorageRefused: The bucket does not exist or the credentials may not write there.
+            StorageUnavailable: S3 did not answer.
+        """
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            artifacts = pool.map(lambda item: self.upload(item[1], f"{prefix_uri}/{item[0]}"), files.items())
+            return dict(zip(files, artifacts, strict=True))
+
+    def fetch(self, artifact: Artifact, path: Path) -> Path:
+        """Download an artifact and check that it is the one that was written.
+
+        Args:
+            artifact: As a result names it.
+            path: Where to.
+
+        Returns:
+            `path`.
+
+        Raises:
+            DataRejected: The bytes are not those that the result was written for.
+            StorageRefused: The object is gone or out of reach.
+            StorageUnavailable: S3 did not answer.
+        """
+        self.download(artifact.uri, path)
+        found = sha256_of(path)
+        if found != artifact.sha256:
+            raise DataRejected(
+                f"{artifact.uri} has sha256 {found[:12]}…, its result says {artifact.sha256[:12]}…: it was changed "
+                "after it was written; run the stage that wrote it again with --force"
+            )
+        return path
+
+    @contextmanager
+    def _explained(self, uri: str) -> Iterator[None]:
+        try:
+            yield
+        except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
+            raise StorageRefused(f"no S3 credentials for {uri}; {_CREDENTIALS}") from error
+        except boto.ClientError as error:
+            raise self._translated(error, uri) from error
+        except S3UploadFailedError as error:
+            # boto3's uploader wraps the answer of S3 in an error of its own.
+            cause = error.__context__
+            if isinstance(cause, boto.ClientError):
+                raise self._translated(cause, uri) from error
+            raise StorageUnavailable(f"S3 at {self._endpoint} broke off the upload of {uri}: {error}") from error
+        except (boto.HTTPClientError, boto.IncompleteReadError, boto.ConnectionError) as error:
+            raise StorageUnavailable(
+                f"S3 at {self._endpoint} does not answer for {uri} ({type(error).__name__}); "
+                "if it stays away, check storage.endpoint_url and the network"
+            ) from error
+
+    def _translated(self, error: boto.ClientError, uri: str) -> StorageRefused | StorageUnavailable:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        bucket, key = split_uri(uri)
+        if code in {"NoSuchBucket"} or (status == 404 and not key):
+            return StorageRefused(f"bucket {bucket!r} does not exist at {self._endpoint} ({uri})")
+        if code in {"RequestTimeTooSkewed", "RequestExpired"}:
+            return StorageRefused(
+                f"S3 at {self._endpoint} refused the time of this machine's clock ({uri}); set the clock (NTP)"
+            )
+        if code in {"SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "AuthFailure"}:
+            return StorageRefused(f"S3 at {self._endpoint} refused the credentials for {uri} ({code}); {_CREDENTIALS}")
+        if status in {404, 410} or code == "NoSuchKey":
+            return ObjectMissing(f"{uri} does not exist")
+        if status == 403:
+            return StorageRefused(
+                f"S3 at {self._endpoint} forbids {error.operation_name} on {uri} ({code}); "
+                f"{_CREDENTIALS}, then the rights of this user on the bucket"
+            )
+        if status >= 500 or status == 429 or code in {"SlowDown", "Throttling", "RequestTimeout"}:
+            return StorageUnavailable(f"S3 at {self._endpoint} answered {status} {code} for {uri}")
+        return StorageRefused(f"S3 at {self._endpoint} answered {status} {code} to {error.operation_name} on {uri}")
+
+
+def _content_type(key: str) -> str:
+    if key.endswith(".json"):
+        return "application/json"
+    return mimetypes.guess_type(key)[0] or "application/octet-stream"

@@ -1,0 +1,34 @@
+"""Real parts for every test: an S3 server, a project folder of its own, no environment left over."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo import services
+
+REPOSITORY = Path(__file__).parent.parent
+
+# Set before anything imports MLflow, Great Expectations or a model hub: tests reach nothing but this machine.
+os.environ.update(
+    {"GX_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Endpoint of a real S3 server, and the folder it keeps its buckets in."""
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "shop").mkdir()
+    with services.s3_server(folder, services.free_port(), folder.parent / "s3.log") as endpoint:
+        yield endpoint, folder
+
+
+@pytest.fixture
+def s3(s3_endpoint: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Endpoint of the S3 server, with the environment that reaches it."""
+    endpoint, _ = s3_endpoint
+    for name, value in services.s3_environment(int(endpoint.rpartition(":")[2])).items():
+        monkeypatch.setenv(name, value)
+    return endpoint

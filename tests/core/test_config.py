@@ -1,0 +1,158 @@
+"""Configs: what is accepted, and what a person is told when one is wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from embft.cli import app
+from embft.config import load_config, load_configs
+from embft.errors import ConfigError
+from embft.results import digest_of
+
+REPOSITORY = Path(__file__).parent.parent.parent
+MINIMAL = """\
+name: shop
+owner: search
+schedule:
+  start_date: 2026-01-01
+storage:
+  artifacts: s3://bucket/models
+logs:
+  uri: s3://bucket/logs/dt={day}
+catalogue:
+  uri: s3://bucket/items.jsonl
+gate:
+  max_val_loss: 1.0
+mlflow:
+  tracking_uri: sqlite:///mlflow.db
+"""
+
+
+@pytest.fixture
+def include(tmp_path: Path) -> Path:
+    folder = tmp_path / "include"
+    (folder / "models").mkdir(parents=True)
+    shutil.copytree(REPOSITORY / "include" / "expectations", folder / "expectations")
+    return folder
+
+
+def written(include: Path, text: str, name: str = "shop") -> Path:
+    path = include / "models" / f"{name}.yaml"
+    path.write_text(text)
+    return path
+
+
+def fault(include: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_config(written(include, text))
+    return str(error.value)
+
+
+def test_minimal_config_gets_defaults_and_the_shipped_suites(include: Path) -> None:
+    config = load_config(written(include, MINIMAL))
+    assert config.window.days == 14
+    assert {name: bool(rules) for name, rules in config.validation.suites.items()} == {
+        "catalogue": True,
+        "sessions": True,
+        "ranks": True,
+    }
+
+
+def test_unknown_key_names_file_line_key_and_the_close_match(include: Path) -> None:
+    message = fault(include, MINIMAL.replace("  max_val_loss: 1.0", "  max_val_loss: 1.0\n  max_val_los: 2"))
+    assert message == f"{include}/models/shop.yaml:13: gate.max_val_los: unknown key; did you mean 'max_val_loss'?"
+
+
+def test_unknown_key_without_a_close_match_lists_the_known_ones(include: Path) -> None:
+    message = fault(include, MINIMAL + "window:\n  zzz: 1\n")
+    assert message.endswith(":16: window.zzz: unknown key; expected one of days, test_days")
+
+
+def test_wrong_type_names_line_value_and_expectation(include: Path) -> None:
+    message = fault(include, MINIMAL.replace("max_val_loss: 1.0", "max_val_loss: low"))
+    assert "shop.yaml:12: gate.max_val_loss: Input should be a valid number" in message
+    assert "'low'" in message
+
+
+def test_every_fault_is_told_at_once(include: Path) -> None:
+    message = fault(include, MINIMAL.replace("owner: search\n", "") + "window: {days: 1}\n")
+    assert "owner: is missing" in message
+    assert "window.days" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("dt={day}", "today", "it must contain {day}"),
+        ("s3://bucket/models", "/tmp/models", "expected s3://bucket/prefix"),
+        ("sqlite:///mlflow.db", "http://user:secret@mlflow", "holds credentials"),
+        ("name: shop", "name: other", "must equal the file's name"),
+        ("max_val_loss: 1.0", "max_val_loss: [1", "not valid YAML"),
+        ("owner: search", "owner: search\nwindow: {days: 3, test_days: 3}", "test_days must be smaller than days"),
+        ("owner: search", "owner: search\nruntime: {stages: {fine_tune: pod}}", "add the section runtime.kubernetes"),
+        (
+            "owner: search",
+            "owner: search\nruntime: {kubernetes: {image: 'train:latest'}}",
+            "pin it by digest: name@sha256:<64 hex digits>",
+        ),
+        (
+            "owner: search",
+            "owner: search\ntraining: {params: {query_learning_rate: 1}}",
+            "training.params.query_learning_rate: unknown key",
+        ),
+    ],
+)
+def test_bad_settings_are_refused_with_the_rule(include: Path, old: str, new: str, said: str) -> None:
+    assert said in fault(include, MINIMAL.replace(old, new))
+
+
+def test_environment_fills_in_names_and_defaults(include: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_BUCKET", "filled")
+    text = MINIMAL.replace("s3://bucket/models", "s3://${SHOP_BUCKET}/${SHOP_PREFIX:-models}")
+    assert load_config(written(include, text)).storage.artifacts == "s3://filled/models"
+
+
+def test_missing_environment_variable_is_named_with_its_key(include: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    message = fault(include, MINIMAL.replace("s3://bucket/models", "s3://${NOT_SET}/models"))
+    assert "shop.yaml:6: storage.artifacts: environment variable NOT_SET is not set" in message
+
+
+def test_wrong_expectation_in_a_suite_names_its_own_file(include: Path) -> None:
+    (include / "expectations" / "ranks.yaml").write_text("- type: expect_x\n  why: because\n  severty: warning\n")
+    message = fault(include, MINIMAL)
+    assert "expectations/ranks.yaml:3: 0.severty: unknown key; did you mean 'severity'?" in message
+
+
+def test_every_shipped_config_loads() -> None:
+    assert len(load_configs(REPOSITORY / "include")) >= 1
+
+
+def test_config_check_reports_every_file_and_exits_2(include: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBFT_INCLUDE", str(include))
+    written(include, MINIMAL)
+    written(include, MINIMAL.replace("name: shop", "name: bad") + "extra: 1\n", "bad")
+    result = CliRunner().invoke(app, ["config", "check"])
+    assert result.exit_code == 2
+    assert "shop.yaml: ok" in result.stdout
+    assert "bad.yaml:15: extra: unknown key" in result.stderr
+
+
+def test_schema_knows_every_section() -> None:
+    schema = json.loads(CliRunner().invoke(app, ["config", "schema"]).stdout)
+    assert {"gate", "logs", "window", "training", "runtime"} <= set(schema["properties"])
+    assert schema["additionalProperties"] is False
+    assert "query_lr" in schema["$defs"]["FineTuningParams"]["properties"]
+
+
+def test_no_field_can_hold_a_secret() -> None:
+    schema = CliRunner().invoke(app, ["config", "schema"]).stdout
+    names = {name for part in json.loads(schema)["$defs"].values() for name in part.get("properties", {})}
+    assert not {name for name in names if any(word in name for word in ("password", "token", "access_key"))}
+
+
+def test_digest_does_not_depend_on_key_order() -> None:
+    assert digest_of({"a": 1, "b": [2, None]}) == digest_of({"b": [2, None], "a": 1})

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from embft.errors import ConfigError, TemporaryError
+from embft.experiments.manager import ExperimentsManager
+
+
+@pytest.fixture(scope="module")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for the module: MLflow takes seconds to make a new one."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+def _serve(status: int) -> Iterator[str]:
+    """A server that answers everything with one status."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b'{"error_code": "PERMISSION_DENIED", "message": "no"}')
+
+        do_GET = do_POST = _answer
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_run_holds_tags_params_and_every_step_of_a_measure(tracking_uri: str) -> None:
+    manager = ExperimentsManager(tracking_uri, "nights")
+    with manager.run("night 1", tags={"day": "2011-10-10"}, params={"items_lr": 0.01, "loss": "listwise_softmax"}):
+        for step in range(1200):
+            manager.log_metric("val_loss", 1.0 / (step + 1), step)
+        manager.set_tag("best_step", "1199")
+
+    client = MlflowClient(tracking_uri=tracking_uri)
+    run = client.get_run(manager.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"items_lr": "0.01", "loss": "listwise_softmax"}
+    assert run.data.tags["day"] == "2011-10-10"
+    assert run.data.tags["best_step"] == "1199"
+    history = client.get_metric_history(manager.run_id, "val_loss")
+    assert [(metric.step, metric.value) for metric in sorted(history, key=lambda metric: metric.step)] == [
+        (step, 1.0 / (step + 1)) for step in range(1200)
+    ]
+
+
+def test_a_run_that_breaks_is_failed_keeps_its_measures_and_the_error_goes_on(tracking_uri: str) -> None:
+    manager = ExperimentsManager(tracking_uri, "nights")
+
+    def night() -> None:
+        with manager.run("night 2"):
+            manager.log_metric("val_loss", 0.5, 1)
+            _ = 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        night()
+    run = MlflowClient(tracking_uri=tracking_uri).get_run(manager.run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.metrics == {"val_loss": 0.5}
+
+
+def test_runs_of_one_experiment_are_kept_together(tracking_uri: str) -> None:
+    ids = []
+    for name in ("a", "b"):
+        manager = ExperimentsManager(tracking_uri, "together")
+        with manager.run(name):
+            ids.append(manager.run_id)
+    client = MlflowClient(tracking_uri=tracking_uri)
+    experiment = client.get_experiment_by_name("together")
+    assert experiment is not None
+    assert {run.info.run_id for run in client.search_runs([experiment.experiment_id])} == set(ids)
+
+
+def test_a_file_store_has_no_url(tracking_uri: str) -> None:
+    manager = ExperimentsManager(tracking_uri, "nights")
+    with manager.run("night 3"):
+        assert manager.run_url is None
+
+
+def test_the_url_of_a_run_holds_no_credentials() -> None:
+    manager = ExperimentsManager("https://user:secret@mlflow.example/base/", "nights")
+    assert manager.run_url is None
+    manager._run_id, manager._experiment_id = "r1", "7"
+    assert manager.run_url == "https://mlflow.example/base/#/experiments/7/runs/r1"
+
+
+def test_a_measure_without_a_run_is_refused() -> None:
+    manager = ExperimentsManager("sqlite://", "nights")
+    with pytest.raises(ConfigError, match="'val_loss' has no run"):
+        manager.log_metric("val_loss", 1.0, 0)
+    with pytest.raises(ConfigError, match="no MLflow run"):
+        _ = manager.run_id
+
+
+def test_mlflow_away_is_temporary_within_seconds_and_names_no_secret() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    manager = ExperimentsManager(f"http://user:hunter2@127.0.0.1:{port}", "nights")
+    environment = dict(os.environ)
+    began = time.monotonic()
+    with (
+        pytest.raises(TemporaryError, match=rf"MLflow at http://127.0.0.1:{port} is away.*begin a run") as caught,
+        manager.run("x"),
+    ):
+        pytest.fail("the run must not begin")
+    assert time.monotonic() - began < 20
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    assert dict(os.environ) == environment
+
+
+def test_a_server_error_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for uri in _serve(503):
+        with pytest.raises(TemporaryError, match="is away"), ExperimentsManager(uri, "nights").run("x"):
+            pytest.fail("the run must not begin")
+
+
+def test_missing_rights_are_for_a_person_to_change() -> None:
+    for uri in _serve(403):
+        with pytest.raises(ConfigError, match="refused to begin a run"), ExperimentsManager(uri, "nights").run("x"):
+            pytest.fail("the run must not begin")
+
+
+def test_mlflow_going_away_in_mid_run_is_not_swallowed(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = ExperimentsManager(tracking_uri, "nights")
+
+    def away(*args: object, **kwargs: object) -> None:
+        from mlflow.exceptions import MlflowException
+
+        raise MlflowException("API request to http://x failed with exception ConnectionError")
+
+    def night() -> None:
+        with manager.run("night 4"):
+            manager.log_metric("val_loss", 0.5, 1)
+            monkeypatch.setattr(manager._client(), "log_batch", away)
+
+    with pytest.raises(TemporaryError, match="log measures"):
+        night()
+
+
+def test_an_address_that_is_no_tracking_server_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tracking_uri"), ExperimentsManager("gopher://x", "nights").run("x"):
+        pytest.fail("the run must not begin")

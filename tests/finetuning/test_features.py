@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embft.errors import ConfigError, DataRejected
+from embft.finetuning.batches import checked_batch
+from embft.finetuning.features import FeaturesExtractor, FineTuningFeatures
+from embft.finetuning.inputs import FineTuningInput
+from embft.finetuning.items import ItemsSet, TextQueryRetriever
+from embft.finetuning.models import StaticEmbeddingsModel
+from embft.finetuning.params import ExamplesType, FineTuningParams
+from embft.finetuning.rankers import euclidean_distance
+
+RETRIEVER = TextQueryRetriever()
+HALF = 2**-0.5  # cosine of "red" with "red shoe"
+
+
+def _extract(
+    model: StaticEmbeddingsModel, batch: list[Any], items: ItemsSet, training: bool = False, **params: Any
+) -> FineTuningFeatures:
+    extractor = FeaturesExtractor(model, FineTuningParams(**params)).train(training)
+    features, _ = extractor(batch, items, RETRIEVER)
+    assert isinstance(features, FineTuningFeatures)
+    return features
+
+
+def test_every_click_meets_every_result_without_a_click(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
+    session = FineTuningInput("s", "red", events=["g", "rs"], results=["r", "g", "b", "rs"])
+    features = _extract(tiny_model, [(session, None)], items)
+    # Clicks: green (cosine 0), red shoe (0.71). Without a click: red (1), blue (0).
+    assert features.positive_ranks.tolist() == pytest.approx([0, 0, HALF, HALF])
+    assert features.negative_ranks.tolist() == pytest.approx([1, 0, 1, 0])
+    assert features.target.tolist() == [1, 1, 1, 1]
+    assert features.click_index.tolist() == [1, 1, 3, 3]  # as shown: r, g, b, rs
+
+
+def test_a_distance_has_target_minus_one(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
+    session = FineTuningInput("s", "red", events=["r"], results=["r", "b"])
+    extractor = FeaturesExtractor(tiny_model, FineTuningParams(), euclidean_distance, is_similarity=False)
+    features, ranked = extractor.eval()([(session, None)], items, RETRIEVER)
+    assert features.target.tolist() == [-1]
+    # Red is at distance 0, blue at sqrt(2): the click is closer by sqrt(2).
+    assert features.differences.tolist() == pytest.approx([2**0.5])
+    assert not ranked.is_similarity
+
+
+def test_negatives_stay_with_their_own_session(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: list[FineTuningInput]
+) -> None:
+    batch = [(session, None) for session in sessions[:3]]
+    together = _extract(tiny_model, batch, items)
+    assert together.session_index.tolist() == [0, 0, 1, 2, 2, 2, 2]
+    for index, pair in enumerate(batch):
+        alone = _extract(tiny_model, [pair], items)
+        own = together.select(together.session_index == index)
+        torch.testing.assert_close(own.positive_ranks, alone.positive_ranks)
+        torch.testing.assert_close(own.negative_ranks, alone.negative_ranks)
+
+
+def test_results_of_the_irrelevant_session_are_negatives_for_its_own_query_where_wanted(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: list[FineTuningInput]
+) -> None:
+    batch = [(sessions[1], sessions[3])]
+    assert len(_extract(tiny_model, batch, items)) == 1
+    both = _extract(tiny_model, batch, items, not_irrelevant_only=False)
+    # hat: clicked red (0) against green hat (0.71); then "blue" against blue (1) and red shoe (0).
+    assert both.positive_ranks.tolist() == [0, 0, 0]
+    assert both.negative_ranks.tolist() == pytest.approx([HALF, 1, 0])
+    assert both.session_index.tolist() == [0, 0, 0]
+
+
+def test_a_session_whose_every_result_was_clicked_has_no_pair(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: list[FineTuningInput]
+) -> None:
+    all_clicked = FineTuningInput("s", "red", ["r", "g"], ["r", "g"])
+    features = _extract(tiny_model, [(all_clicked, None), (sessions[1], None)], items)
+    assert features.session_index.tolist() == [1]
+    assert len(_extract(tiny_model, [(all_clicked, None)], items, training=True)) == 0
+
+
+def test_each_distinct_text_is_encoded_once(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[list[str]] = []
+
+    def count(texts: list[str]) -> torch.Tensor:
+        encoded.append(list(texts))
+        return StaticEmbeddingsModel._forward(tiny_model, texts)
+
+    monkeypatch.setattr(tiny_model, "_forward", count)
+    session = FineTuningInput("s", "red", ["r"], ["r", "g", "b"])
+    _extract(tiny_model, [(session, None)] * 10, items)
+    assert encoded == [["red"], ["red", "green", "blue"]]
+
+
+def test_the_query_retriever_is_applied(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
+    class Shout(TextQueryRetriever):
+        def __call__(self, query: Any) -> str:
+            return super().__call__(query).lower()
+
+    session = FineTuningInput("s", "RED", ["r"], ["r", "b"])
+    features, _ = FeaturesExtractor(tiny_model, FineTuningParams()).eval()([(session, None)], items, Shout())
+    assert features.positive_ranks.tolist() == [1]
+
+
+@given(share=st.floats(0, 1), n_negatives=st.integers(1, 12))
+def test_downsampling_keeps_a_share_of_the_negatives_and_at_least_one(share: float, n_negatives: int) -> None:
+    extractor = FeaturesExtractor.__new__(FeaturesExtractor)
+    torch.nn.Module.__init__(extractor)
+    extractor.params = FineTuningParams(negative_downsampling=share)
+    extractor._random = np.random.default_rng(0)
+    negatives = np.arange(2 * n_negatives) * 3
+    sessions = np.repeat([0, 2], n_negatives)
+    kept = extractor._downsampled(negatives, sessions)
+    per_session = max(1, int(np.rint(share * n_negatives)))
+    assert len(set(kept)) == len(kept) == 2 * per_session
+    assert sorted(kept) == list(kept)
+    assert sum(value in negatives[:n_negatives] for value in kept) == per_session
+
+
+def test_downsampling_one_means_all_and_evaluation_never_downsamples(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet
+) -> None:
+    session = FineTuningInput("s", "red", ["r"], ["r", "g", "b", "rs", "gh"])
+    batch = [(session, None)]
+    assert len(_extract(tiny_model, batch, items, training=True, negative_downsampling=1.0)) == 4
+    assert len(_extract(tiny_model, batch, items, training=True, negative_downsampling=0.5)) == 2
+    assert len(_extract(tiny_model, batch, items, training=False, negative_downsampling=0.5)) == 4
+
+
+def test_pairs_outside_the_difference_thresholds_are_left_out_in_training_only(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet
+) -> None:
+    session = FineTuningInput("s", "red", ["r"], ["r", "g", "rs"])  # differences 1.0 and 0.29
+    batch = [(session, None)]
+    kept = _extract(tiny_model, batch, items, training=True, max_abs_difference_threshold=0.5)
+    assert kept.negative_ranks.tolist() == pytest.approx([HALF])
+    kept = _extract(tiny_model, batch, items, training=True, min_abs_difference_threshold=0.5)
+    assert kept.negative_ranks.tolist() == [0]
+    assert len(_extract(tiny_model, batch, items, min_abs_difference_threshold=0.5)) == 2
+
+
+@pytest.mark.parametrize("kind", list(ExamplesType))
+def test_broken_weights_are_not_filtered_away(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: list[FineTuningInput], kind: ExamplesType
+) -> None:
+    with torch.no_grad():
+        tiny_model.embedding.weight.fill_(torch.nan)
+    features = _extract(tiny_model, [(sessions[1], None)], items, training=True, examples_order=[kind])
+    assert torch.isnan(features.positive_ranks).tolist() == [True]
+
+
+def test_kinds_of_examples(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
+    session = FineTuningInput("s", "red", ["rs", "g"], ["r", "g", "b", "rs"])  # red 1, blue 0; clicks 0.71 and 0
+    batch = [(session, None)]
+    hardest = _extract(tiny_model, batch, items, training=True, examples_order=[ExamplesType.hardest_negative])
+    assert hardest.negative_ranks.tolist() == [1, 1]
+    hard = _extract(tiny_model, batch, items, training=True, examples_order=[ExamplesType.hard_negatives], margin=0.0)
+    assert sorted(hard.positive_ranks.tolist()) == pytest.approx([0, HALF])
+
+
+def test_confidences_go_with_the_item_they_are_of(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
+    def by_position(ranks: torch.Tensor, clicked: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        assert lengths.tolist() == [3, 2]
+        return torch.arange(len(ranks)) / 10
+
+    first = FineTuningInput("1", "red", ["b"], ["r", "b", "g"])
+    second = FineTuningInput("2", "red", ["r"], ["g", "r"])
+    extractor = FeaturesExtractor(tiny_model, FineTuningParams(), confidence_calculator=by_position).eval()
+    features, _ = extractor([(first, None), (second, None)], items, RETRIEVER)
+    assert features.positive_confidences.tolist() == pytest.approx([0.1, 0.1, 0.4])
+    assert features.negative_confidences.tolist() == pytest.approx([0.0, 0.2, 0.3])
+
+
+def test_gradients_reach_the_tokens_of_the_batch_and_no_others(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet
+) -> None:
+    session = FineTuningInput("s", "shoe", ["rs"], ["rs", "b"])
+    features = _extract(tiny_model, [(session, None)], items, training=True)
+    features.differences.sum().backward()  # type: ignore[no-untyped-call]
+    gradient = tiny_model.embedding.weight.grad
+    assert gradient is not None
+    touched = gradient.to_dense().abs().sum(1) > 0
+    assert touched.tolist() == [False, True, False, True, True, False, False]
+
+
+def test_features_of_unequal_length_are_refused() -> None:
+    one, two = torch.zeros(1), torch.zeros(2)
+    with pytest.raises(ConfigError, match="one length"):
+        FineTuningFeatures(one, two, one, one, one, one.long(), one.long())
+
+
+def test_towers_of_different_length_are_refused(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_model, "forward_query", lambda texts: torch.zeros(len(texts), 3))
+    with pytest.raises(ConfigError, match="3 numbers per text and the item tower 7"):
+        _extract(tiny_model, [(FineTuningInput("s", "red", ["r"], ["r", "b"]), None)], items)
+
+
+def test_a_click_on_an_unknown_item_is_named(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
+    with pytest.raises(DataRejected, match="'zebra'"):
+        _extract(tiny_model, [(FineTuningInput("s", "red", ["zebra"], ["r"]), None)], items)
+
+
+@pytest.mark.parametrize("batch", [[], "ab", [1], [(1, 2)], None])
+def test_a_batch_that_is_not_made_of_pairs_is_refused(batch: Any) -> None:
+    with pytest.raises(ConfigError, match="batch"):
+        checked_batch(batch)
+
+
+def test_a_single_pair_is_a_batch_of_one(sessions: list[FineTuningInput]) -> None:
+    assert checked_batch((sessions[0], None)) == [(sessions[0], None)]

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from embft.errors import ConfigError
+from embft.finetuning.features import FineTuningFeatures
+from embft.finetuning.losses import (
+    CosineProbMarginRankingLoss,
+    ListwiseSoftmaxLoss,
+    ProbMarginRankingLoss,
+    RankingLossInterface,
+)
+
+Row = tuple[float, float, float, float, int, int]  # positive, negative, confidences, session, click
+
+LOSSES = [ProbMarginRankingLoss, CosineProbMarginRankingLoss, ListwiseSoftmaxLoss]
+
+
+def _features(rows: list[Row], target: float = 1.0) -> FineTuningFeatures:
+    columns = [torch.tensor([row[i] for row in rows], dtype=torch.float64) for i in range(4)]
+    sessions, clicks = (torch.tensor([row[i] for row in rows], dtype=torch.long) for i in (4, 5))
+    return FineTuningFeatures(
+        positive_ranks=columns[0],
+        negative_ranks=columns[1],
+        target=torch.full_like(columns[0], target),
+        positive_confidences=columns[2],
+        negative_confidences=columns[3],
+        session_index=sessions,
+        click_index=clicks,
+    )
+
+
+_rank = st.floats(-1, 1)
+_confidence = st.floats(0, 1)
+
+
+@st.composite
+def _rows(draw: st.DrawFn) -> list[Row]:
+    """Up to four sessions with up to two clicks each and up to three negatives a click, shuffled."""
+    rows: list[Row] = []
+    for session in range(draw(st.integers(1, 4))):
+        for click in range(draw(st.integers(1, 2))):
+            positive = draw(_rank)
+            for _ in range(draw(st.integers(1, 3))):
+                rows.append(
+                    (positive, draw(_rank), draw(_confidence), draw(_confidence), session, session * 10 + click)
+                )
+    return draw(st.permutations(rows))
+
+
+def _sigmoid_terms(rows: list[Row], target: float, margin: float, scale: float) -> NDArray[np.float64]:
+    return np.array(
+        [min(cp, cn) / (1 + math.exp(-scale * (-target * (p - n) + margin))) for p, n, cp, cn, _, _ in rows]
+    )
+
+
+def _softmax_terms(rows: list[Row], target: float, margin: float, scale: float) -> dict[int, tuple[float, int]]:
+    """Click → (loss, session), written with plain sums."""
+    terms = {}
+    for click in {row[5] for row in rows}:
+        own = [row for row in rows if row[5] == click]
+        total = sum(min(cp, cn) * math.exp(scale * (-target * (p - n) + margin)) for p, n, cp, cn, _, _ in own)
+        terms[click] = (math.log(1 + total), own[0][4])
+    return terms
+
+
+@given(rows=_rows(), target=st.sampled_from([1.0, -1.0]), margin=st.floats(0, 1))
+def test_prob_margin_losses_match_plain_arithmetic(rows: list[Row], target: float, margin: float) -> None:
+    for loss, scale in ((ProbMarginRankingLoss(margin), 1.0), (CosineProbMarginRankingLoss(margin, 7.0), 7.0)):
+        expected = _sigmoid_terms(rows, target, margin, scale).mean()
+        assert loss(_features(rows, target)).item() == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+@given(rows=_rows(), target=st.sampled_from([1.0, -1.0]), margin=st.floats(0, 1), scale=st.floats(0.5, 30))
+def test_listwise_softmax_matches_plain_arithmetic(rows: list[Row], target: float, margin: float, scale: float) -> None:
+    terms = _softmax_terms(rows, target, margin, scale)
+    expected = np.mean([value for value, _ in terms.values()])
+    assert ListwiseSoftmaxLoss(margin, scale)(_features(rows, target)).item() == pytest.approx(
+        expected, rel=1e-9, abs=1e-12
+    )
+
+
+@given(rows=_rows())
+def test_per_session_values_are_means_of_a_sessions_own_terms(rows: list[Row]) -> None:
+    got = ListwiseSoftmaxLoss(0.1, 5.0).per_session(_features(rows), n_sessions=5).numpy()
+    terms = _softmax_terms(rows, 1.0, 0.1, 5.0)
+    for session in range(5):
+        own = [value for value, of in terms.values() if of == session]
+        expected = np.mean(own) if own else np.nan
+        np.testing.assert_allclose(got[session], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", LOSSES)
+@given(rows=_rows())
+def test_gradients_are_right(make: Callable[..., RankingLossInterface], rows: list[Row]) -> None:
+    features = _features(rows)
+    loss = make(margin=0.1)
+
+    def of_ranks(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+        others = {name: getattr(features, name) for name in vars(features) if not name.endswith("_ranks")}
+        return loss(FineTuningFeatures(positive_ranks=positive, negative_ranks=negative, **others))
+
+    ranks = (features.positive_ranks.clone().requires_grad_(), features.negative_ranks.clone().requires_grad_())
+    assert torch.autograd.gradcheck(of_ranks, ranks)
+
+
+def test_a_model_that_finds_all_alike_gets_ln_of_the_list() -> None:
+    # One click, three negatives, no margin: ln(1 + 3 * exp(0)) = ln 4.
+    rows: list[Row] = [(0.5, 0.5, 1.0, 1.0, 0, 0)] * 3
+    assert ListwiseSoftmaxLoss()(_features(rows)).item() == pytest.approx(math.log(4))
+
+
+def test_listwise_softmax_is_cross_entropy_of_the_click_in_its_list() -> None:
+    negatives = [0.1, 0.4, -0.2]
+    rows: list[Row] = [(0.3, negative, 1.0, 1.0, 0, 0) for negative in negatives]
+    logits = 20 * torch.tensor([[0.3, *negatives]], dtype=torch.float64)
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([0]))
+    assert ListwiseSoftmaxLoss(scale=20.0)(_features(rows)).item() == pytest.approx(expected.item())
+
+
+def test_listwise_softmax_survives_differences_that_would_overflow() -> None:
+    rows: list[Row] = [(-1.0, 1.0, 1.0, 1.0, 0, 0), (1.0, -1.0, 1.0, 1.0, 1, 1)]
+    # exp(2000) is infinite; ln(1 + exp(2000)) = 2000, and ln(1 + exp(-2000)) = 0: mean 1000.
+    assert ListwiseSoftmaxLoss(scale=1000.0)(_features(rows)).item() == pytest.approx(1000.0)
+
+
+def test_the_cosine_adjustment_takes_effect() -> None:
+    # The fault was name mangling: the subclass's adjustment was never called and both losses were equal.
+    rows: list[Row] = [(0.4, 0.5, 1.0, 1.0, 0, 0)]
+    plain, cosine = ProbMarginRankingLoss()(_features(rows)), CosineProbMarginRankingLoss()(_features(rows))
+    assert plain.item() == pytest.approx(1 / (1 + math.exp(-0.1)))
+    assert cosine.item() == pytest.approx(1 / (1 + math.exp(-2.0)))
+
+
+@pytest.mark.parametrize("make", LOSSES)
+def test_the_better_order_has_the_lower_loss_for_similarities_and_distances(
+    make: Callable[..., RankingLossInterface],
+) -> None:
+    click_above: list[Row] = [(0.8, 0.2, 1.0, 1.0, 0, 0)]
+    click_below: list[Row] = [(0.2, 0.8, 1.0, 1.0, 0, 0)]
+    assert make()(_features(click_above)) < make()(_features(click_below))
+    assert make()(_features(click_above, -1.0)) > make()(_features(click_below, -1.0))
+
+
+@pytest.mark.parametrize("make", LOSSES)
+def test_no_pair_gives_zero(make: Callable[..., RankingLossInterface]) -> None:
+    assert make()(_features([])).item() == 0.0
+
+
+@pytest.mark.parametrize("wrong", [-0.1, math.nan, math.inf])
+def test_a_margin_below_zero_is_refused(wrong: float) -> None:
+    with pytest.raises(ConfigError, match=f"margin is {wrong}"):
+        ProbMarginRankingLoss(wrong)
+    with pytest.raises(ConfigError, match="scale is 0"):
+        ListwiseSoftmaxLoss(scale=0)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from embft import (
+    EmbeddingsFineTuner,
+    FineTuningInput,
+    FineTuningParams,
+    FineTuningSettings,
+    ItemsSet,
+    ListwiseSoftmaxLoss,
+    PairedFineTuningInputsDataset,
+    StaticEmbeddingsModel,
+    TextQueryRetriever,
+    TrainingHistory,
+    fit,
+    validation_loss,
+)
+from embft.errors import ConfigError, DataRejected
+
+Sessions = list[FineTuningInput]
+
+
+def _copy(model: StaticEmbeddingsModel) -> StaticEmbeddingsModel:
+    return StaticEmbeddingsModel(model.tokenizer, model.embedding.weight)
+
+
+def _fit(
+    model: StaticEmbeddingsModel,
+    items: ItemsSet,
+    sessions: Sessions,
+    folder: Path,
+    params: FineTuningParams | None = None,
+    validation: Sessions | None = None,
+    patience: int = 2,
+    **settings: Any,
+) -> TrainingHistory:
+    params = params or FineTuningParams(items_lr=0.1, not_irrelevant_only=False, negative_downsampling=0.5)
+    options: dict[str, Any] = {"num_epochs": 4, "batch_size": 2, "devices": "cpu"} | settings
+    chosen = FineTuningSettings(**options)
+    items_sets = {"train": items, "test": items}
+    tuner = EmbeddingsFineTuner.create(model, chosen, items_sets, TextQueryRetriever(), params)
+    train, held_out = PairedFineTuningInputsDataset(sessions), PairedFineTuningInputsDataset(validation or sessions)
+    return fit(tuner, train, held_out, chosen, folder, patience=patience)
+
+
+def test_training_lowers_the_validation_loss_and_the_history_says_so(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    history = _fit(tiny_model, items, sessions, tmp_path)
+    assert history.best_val_loss < history.start_val_loss
+    assert [record.epoch for record in history.records] == [-1, 0, 1, 2, 3]
+    # 3 clicked sessions in batches of 2: two steps an epoch.
+    assert [record.step for record in history.records] == [0, 2, 4, 6, 8]
+    assert history.records[0].train_loss is None
+    assert history.steps == 8
+    assert not history.stopped_early
+    assert json.loads(json.dumps(history.to_dict()))["start_val_loss"] == history.start_val_loss
+
+
+def test_the_same_seed_gives_identical_weights_and_another_one_others(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    trained: list[torch.Tensor] = []
+    for seed in (1, 1, 2):
+        model = _copy(tiny_model)
+        torch.manual_seed(len(trained))  # what the caller does with its own random state does not matter
+        _fit(model, items, sessions, tmp_path / str(len(trained)), seed=seed)
+        trained.append(model.embedding.weight.detach())
+    assert torch.equal(trained[0], trained[1])
+    assert not torch.equal(trained[0], trained[2])
+
+
+def test_the_callers_random_state_is_left_alone(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    state = torch.get_rng_state()
+    _fit(tiny_model, items, sessions, tmp_path, num_epochs=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_best_weights_are_restored_and_training_stops_when_the_loss_no_longer_falls(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    # In the validation sessions the clicks are the other way round: each step of training makes them worse.
+    contrary = [FineTuningInput(s.session_id, s.query, s.not_events, s.results) for s in sessions[:3]]
+    params = FineTuningParams(items_lr=0.1)
+    history = _fit(tiny_model, items, sessions, tmp_path, params, validation=contrary, num_epochs=30)
+    assert history.stopped_early
+    assert [record.epoch for record in history.records] == [-1, 0, 1, 2]
+    assert history.best_step == 2
+    assert history.best_val_loss == history.records[1].val_loss < history.records[2].val_loss
+    loss = validation_loss(tiny_model, contrary, items, TextQueryRetriever(), ListwiseSoftmaxLoss(), params)
+    assert loss.mean == pytest.approx(history.best_val_loss, rel=1e-5)
+
+
+def test_validation_between_epochs(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    history = _fit(tiny_model, items, sessions, tmp_path, num_epochs=2, batch_size=1, test_each_n_inputs=2, patience=9)
+    assert [record.step for record in history.records] == [0, 2, 4, 6]
+
+
+def test_nothing_is_printed_to_stdout(
+    tiny_model: StaticEmbeddingsModel,
+    items: ItemsSet,
+    sessions: Sessions,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    _fit(tiny_model, items, sessions, tmp_path, num_epochs=1)
+    assert capfd.readouterr().out == ""
+
+
+def test_a_loss_turned_nan_stops_training_and_the_last_good_checkpoint_is_kept(
+    tiny_model: StaticEmbeddingsModel,
+    items: ItemsSet,
+    sessions: Sessions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = EmbeddingsFineTuner._optimize
+    done: list[int] = []
+
+    def break_the_weights_late(tuner: EmbeddingsFineTuner, loss: torch.Tensor) -> None:
+        step(tuner, loss)
+        done.append(1)
+        if len(done) == 3:
+            with torch.no_grad():
+                for weights in tuner.model.item_parameters():
+                    weights.fill_(math.nan)
+
+    monkeypatch.setattr(EmbeddingsFineTuner, "_optimize", break_the_weights_late)
+    with pytest.raises(DataRejected, match="training loss became nan at step 3, in the batch of 1 session"):
+        _fit(tiny_model, items, sessions, tmp_path)
+    kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.isfinite(tensor).all() for tensor in kept.values())
+
+
+def test_a_machine_that_cannot_run_the_settings_says_so(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="devices is 64"):
+        _fit(tiny_model, items, sessions, tmp_path, devices=64)
+    with pytest.raises(ConfigError, match="precision is bf16-mixed on a CPU"):
+        _fit(tiny_model, items, sessions, tmp_path, precision="bf16-mixed")
+
+
+def test_a_wrong_gamma_stops_before_training(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    settings = FineTuningSettings(devices="cpu").model_copy(update={"gamma": 1})
+    items_sets = {"train": items, "test": items}
+    tuner = EmbeddingsFineTuner.create(tiny_model, settings, items_sets, TextQueryRetriever(), FineTuningParams())
+    dataset = PairedFineTuningInputsDataset(sessions)
+    with pytest.raises(ConfigError, match="gamma is 1"):
+        fit(tuner, dataset, dataset, settings, tmp_path)
