@@ -163,7 +163,7 @@ class Training(Strict):
         1, ge=1, description="Newest train days, held out of training to pick the best epoch; never the test days."
     )
     sampled_negatives: int = Field(
-        30, ge=1, description="Catalogue items drawn as not-clicked where the log has no shown lists."
+        50, ge=1, description="Catalogue items drawn as not-clicked where the log has no shown lists."
     )
     params: FineTuningParams = Field(FineTuningParams(), description="Learning rates, margin, which pairs.")
     settings: FineTuningSettings = Field(FineTuningSettings(), description="Loss, epochs, batch size, seed, …")

@@ -59,6 +59,11 @@ class ExperimentsManager:
         return self._run_id
 
     @property
+    def experiment_id(self) -> str | None:
+        """Id of the experiment in MLflow; None before the first run."""
+        return self._experiment_id
+
+    @property
     def run_url(self) -> str | None:
         """Where a person looks at the run, without credentials; None where MLflow is a file, without a web page."""
         parts = urlsplit(self.tracking_uri)
@@ -114,6 +119,24 @@ class ExperimentsManager:
         self._waiting.append(Metric(name, value, time.time_ns() // 1_000_000, step))
         if len(self._waiting) >= _FLUSH_AT_METRICS or time.monotonic() - self._sent_at > _FLUSH_AFTER_S:
             self.flush()
+
+    def log_to(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Add measures to a run that has ended: what was found out about its model later.
+
+        Args:
+            run_id: Of the run.
+            metrics: Name → value.
+
+        Raises:
+            ConfigError: MLflow has no such run.
+            TemporaryError: MLflow is away.
+        """
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        with self._reaching_mlflow("log measures"):
+            entities = [Metric(name, value, now, 0) for name, value in metrics.items()]
+            self._client().log_batch(run_id, metrics=entities)
 
     def flush(self) -> None:
         """Send the measures that wait.

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from embft.errors import ConfigError
 from embft.finetuning.inputs import PairedFineTuningInputsDataset
 from embft.finetuning.params import FineTuningSettings
+from embft.finetuning.threads import cpu_threads
 from embft.finetuning.tuner import EmbeddingsFineTuner
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def fit(
         checkpoint_dir, "best", monitor="val_loss", save_weights_only=True, enable_version_counter=False
     )
     stopping = EarlyStopping("val_loss", patience=patience, check_finite=True)
-    with _seeded(settings.seed), _quiet():
+    with _seeded(settings.seed), _quiet(), cpu_threads(tuner.model.n_cpu_threads):
         trainer = _make_trainer(settings, len(train), checkpoint_dir, [recorder, best, stopping])
         validation_loader = _loader(validation, settings, shuffle=False)
         trainer.validate(tuner, validation_loader, verbose=False)

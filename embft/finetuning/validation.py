@@ -19,6 +19,7 @@ from embft.finetuning.losses import RankingLossInterface
 from embft.finetuning.models.interface import EmbeddingsModelInterface
 from embft.finetuning.params import FineTuningParams
 from embft.finetuning.rankers import Ranker, cosine_similarity
+from embft.finetuning.threads import cpu_threads
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def validation_loss(
     extractor.eval()
 
     losses = [np.zeros(0)]
-    with torch.no_grad():
+    with torch.no_grad(), cpu_threads(model.n_cpu_threads):
         for start in range(0, len(pairs), batch_size):
             batch = pairs[start : start + batch_size]
             flat = flatten(batch, items_set, query_retriever, with_irrelevant=False)

@@ -2,11 +2,15 @@
 
 import json
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
 from embft.stages.models import base_model, champion_model, vocabulary
 from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
+
+if TYPE_CHECKING:
+    from embft.experiments.manager import ExperimentsManager
 
 
 def _work(context: Context) -> Outcome:
@@ -66,7 +70,7 @@ def _params(context: Context) -> dict[str, object]:
     }
 
 
-def _links(context: Context, tracker: object) -> dict[str, str]:
+def _links(context: Context, tracker: "ExperimentsManager") -> dict[str, str]:
     config = context.run.config.mlflow
     if config.ui_url:
         url = f"{config.ui_url.rstrip('/')}/#/experiments/{tracker.experiment_id}/runs/{tracker.run_id}"

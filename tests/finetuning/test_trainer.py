@@ -77,6 +77,27 @@ def test_the_same_seed_gives_identical_weights_and_another_one_others(
     assert not torch.equal(trained[0], trained[2])
 
 
+def test_a_static_model_trains_on_one_thread_and_the_callers_choice_comes_back(
+    tiny_model: StaticEmbeddingsModel,
+    items: ItemsSet,
+    sessions: Sessions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = EmbeddingsFineTuner._optimize
+    seen: set[int] = set()
+
+    def note_threads(tuner: EmbeddingsFineTuner, loss: torch.Tensor) -> None:
+        seen.add(torch.get_num_threads())
+        step(tuner, loss)
+
+    monkeypatch.setattr(EmbeddingsFineTuner, "_optimize", note_threads)
+    before = torch.get_num_threads()
+    _fit(tiny_model, items, sessions, tmp_path, num_epochs=1)
+    assert seen == {1}
+    assert torch.get_num_threads() == before
+
+
 def test_the_callers_random_state_is_left_alone(
     tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
 ) -> None:

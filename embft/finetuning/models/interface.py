@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embft.errors import ConfigError
+from embft.finetuning.threads import cpu_threads
 
 
 class EmbeddingsModelInterface(nn.Module, ABC):
@@ -23,6 +24,8 @@ class EmbeddingsModelInterface(nn.Module, ABC):
 
     query_prompt: str
     item_prompt: str
+    n_cpu_threads: int | None = None
+    """Threads that suit this model on a CPU; None leaves the choice to torch. See `embft.finetuning.threads`."""
 
     @property
     @abstractmethod
@@ -130,7 +133,7 @@ class EmbeddingsModelInterface(nn.Module, ABC):
         vectors = np.zeros((len(distinct), self.dim), dtype=np.float32)
         was_training = self.training
         self.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), cpu_threads(self.n_cpu_threads):
             for start in range(0, len(distinct), chunk_size):
                 chunk = distinct[start : start + chunk_size]
                 vectors[start : start + len(chunk)] = forward(chunk).float().cpu().numpy()

@@ -39,6 +39,8 @@ class StaticEmbeddingsModel(EmbeddingsModelInterface):
         ConfigError: The table has fewer rows than the tokenizer has tokens.
     """
 
+    n_cpu_threads = 1
+
     def __init__(self, tokenizer: Tokenizer, weights: Tensor, query_prompt: str = "", item_prompt: str = "") -> None:
         super().__init__()
         if weights.dim() != 2 or weights.shape[0] < tokenizer.get_vocab_size():

@@ -1,0 +1,66 @@
+"""A project, a bucket and an MLflow of its own for each module that runs nights."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.services import s3_environment
+from embft.config import config_path, load_config
+from embft.paths import Paths
+from embft.results import RunSpec, StageResult
+from embft.stages.night import run_named, run_night
+from embft.storage import Storage
+from tests import realdata
+
+
+@dataclass(frozen=True)
+class Project:
+    """One model's config, where its logs lie, and its nights."""
+
+    include: Path
+    bucket: Path
+    model: str
+
+    @property
+    def storage(self) -> Storage:
+        return Storage(load_config(config_path(self.include, self.model)).storage)
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(load_config(config_path(self.include, self.model)).storage.artifacts, self.model)
+
+    def night(self, day: date, **options: Any) -> list[StageResult]:
+        return list(run_night(self.model, day, include=self.include, **options))
+
+    def stage(self, name: str, day: date, **options: Any) -> StageResult:
+        return run_named(name, self.model, day, include=self.include, **options)
+
+    def spec(self, day: date) -> RunSpec:
+        plan = self.storage.read_result(self.paths.stage(day, "plan"))
+        assert plan is not None
+        return RunSpec.model_validate_json(self.storage.read(plan.outputs["run.json"].uri) or b"")
+
+
+@pytest.fixture(scope="module")
+def module_environment(s3_endpoint: tuple[str, Path]) -> Iterator[str]:
+    """The environment that reaches the S3 server, for a whole module."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_environment(int(s3_endpoint[0].rpartition(":")[2])).items():
+            patch.setenv(name, value)
+        yield s3_endpoint[0]
+
+
+@pytest.fixture(scope="module")
+def xbox(module_environment: str, s3_endpoint: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The real clicks as daily objects, and a project that learns from them."""
+    home = tmp_path_factory.mktemp("xbox")
+    bucket = s3_endpoint[1] / home.name.replace("_", "-")
+    realdata.lay_out(bucket)
+    include = realdata.make_include(
+        home, bucket=bucket.name, endpoint=module_environment, mlflow=f"sqlite:///{home}/mlflow.db"
+    )
+    return Project(include, bucket, "xbox")

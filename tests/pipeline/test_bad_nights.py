@@ -1,0 +1,208 @@
+"""What goes wrong at night, through the command line: exit code, one clear sentence, nothing half-done."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from demo.services import free_port
+from embft.cli import app
+from tests.pipeline.conftest import Project
+from tests.shop import FIRST, ITEMS, NIGHT, day_sessions, make_shop, write_day
+
+
+@pytest.fixture
+def shop(s3: str, s3_endpoint: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    bucket = s3_endpoint[1] / f"tiny-{abs(hash(tmp_path)):x}"
+    include = make_shop(tmp_path, bucket, s3, f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("EMBFT_INCLUDE", str(include))
+    yield Project(include, bucket, "tiny")
+    shutil.rmtree(bucket)
+
+
+def embft(command: str, *options: str, day: date = NIGHT) -> Result:
+    return CliRunner().invoke(app, [command, "--model", "tiny", "--day", day.isoformat(), *options])
+
+
+def edit_config(shop: Project, change: Callable[[str], str]) -> None:
+    path = shop.include / "models" / "tiny.yaml"
+    path.write_text(change(path.read_text()))
+
+
+def test_good_night_ends_in_a_champion(shop: Project) -> None:
+    result = embft("night")
+    assert result.exit_code == 0, result.output
+    assert "publish tiny 2026-03-05: done" in result.output
+
+
+def test_json_on_stdout_is_the_result_and_nothing_else(shop: Project) -> None:
+    printed = json.loads(embft("plan", "--json").stdout)
+    stored = json.loads(shop.storage.read(printed["uri"]) or b"")
+    assert {**stored, "figures": printed["figures"]} == printed
+
+
+def test_unknown_key_in_the_config_exits_2(shop: Project) -> None:
+    edit_config(shop, lambda text: text + "windwo: {days: 3}\n")
+    result = embft("plan")
+    assert result.exit_code == 2
+    assert "windwo: unknown key; did you mean 'window'?" in result.stderr
+
+
+def test_unknown_model_lists_the_known_ones(shop: Project) -> None:
+    result = CliRunner().invoke(app, ["plan", "--model", "tyni", "--day", "2026-03-05"])
+    assert result.exit_code == 2
+    assert "models here: tiny" in result.stderr
+
+
+def test_day_that_is_no_day_exits_2(shop: Project) -> None:
+    result = CliRunner().invoke(app, ["plan", "--model", "tiny", "--day", "yesterday"])
+    assert result.exit_code == 2
+    assert "YYYY-MM-DD" in result.stderr
+
+
+def test_day_without_logs_exits_3_and_says_what_to_do(shop: Project) -> None:
+    result = embft("plan", "--json", day=NIGHT + timedelta(days=1))
+    assert result.exit_code == 3
+    reason = json.loads(result.stdout)["reason"]
+    assert "there is no log object for 2026-03-06 below s3://" in reason
+    assert "clear the plan task" in reason
+    assert embft("pull", day=NIGHT + timedelta(days=1)).exit_code == 3
+
+
+def test_stage_before_its_turn_names_the_command_to_run_first(shop: Project) -> None:
+    result = embft("evaluate")
+    assert result.exit_code == 2
+    assert "run `embft plan --model tiny --day 2026-03-05` first" in result.stderr
+
+
+def test_window_without_a_click_exits_3(shop: Project) -> None:
+    for number in range(5):
+        day = FIRST + timedelta(days=number)
+        write_day(shop.bucket, day, [{**it, "clicked": []} for it in day_sessions(day, 80)])
+    result = embft("night", "--json")
+    assert result.exit_code == 3
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert last["stage"] == "validate_sessions"
+    assert "click" in last["reason"]
+
+
+def test_object_that_is_not_gzip_is_set_aside_with_the_reason(shop: Project) -> None:
+    (shop.bucket / "logs" / f"dt={NIGHT}" / "part-001.jsonl.gz").write_bytes(b"PK\x03\x04 this is a zip")
+    embft("plan")
+    result = embft("pull", "--json")
+    assert result.exit_code == 0
+    figures = json.loads(result.stdout)["figures"]
+    assert figures["quarantined_by_reason"] == {"not_gzip": 1}
+    assert figures["lines"] == figures["sessions"] + figures["duplicates"] + figures["quarantined"]
+
+
+def test_mostly_unreadable_day_exits_3_naming_the_day_and_the_limit(shop: Project) -> None:
+    path = shop.bucket / "logs" / f"dt={NIGHT}" / "part-001.jsonl"
+    path.write_text("{broken\n" * 40)
+    result = embft("night", "--json")
+    assert result.exit_code == 3
+    reason = json.loads(result.stdout.splitlines()[-1])["reason"]
+    assert "40 of 120 log lines of 2026-03-05 (33.3%) could not be read" in reason
+    assert "validation.max_quarantined" in reason
+
+
+def test_items_that_the_catalogue_lacks_exit_3_with_examples(shop: Project) -> None:
+    kept = list(ITEMS.items())[:8]
+    (shop.bucket / "items.jsonl").write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in kept))
+    result = embft("night", "--json")
+    assert result.exit_code == 3
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert last["stage"] == "validate_sessions"
+    assert "catalogue" in last["reason"]
+    assert any(id_ in last["reason"] for id_ in ITEMS)
+
+
+def test_catalogue_that_is_missing_exits_2_with_its_address(shop: Project) -> None:
+    (shop.bucket / "items.jsonl").rename(shop.bucket / "elsewhere.jsonl")
+    result = embft("night")
+    assert result.exit_code == 2
+    assert f"s3://{shop.bucket.name}/items.jsonl does not exist" in result.stderr
+
+
+def test_wrong_credentials_exit_2_with_the_variables(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    result = embft("plan")
+    assert result.exit_code == 2
+    assert "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in result.stderr
+
+
+def test_s3_that_is_away_exits_75(shop: Project) -> None:
+    edit_config(shop, lambda text: text.replace("endpoint_url: http://127.0.0.1:", "endpoint_url: http://127.0.0.1:1#"))
+    edit_config(shop, lambda text: "\n".join(line.split("#")[0] for line in text.splitlines()))
+    result = embft("plan")
+    assert result.exit_code == 75
+    assert "does not answer" in result.stderr
+
+
+def test_mlflow_down_at_register_is_temporary_and_registers_nothing(shop: Project) -> None:
+    assert embft("night", "--promote", "never").exit_code == 0
+    run = shop.storage.read_result(shop.paths.stage(NIGHT, "register"))
+    assert run is not None
+    shop.storage.delete(run.uri)
+    away = f"http://127.0.0.1:{free_port()}"
+    config = shop.include / "models" / "tiny.yaml"
+    before = config.read_text()
+    plan = shop.storage.read_result(shop.paths.stage(NIGHT, "plan"))
+    assert plan is not None
+    frozen = plan.outputs["run.json"].uri
+    original = shop.storage.read(frozen) or b""
+    shop.storage.write(frozen, original.replace(f"sqlite:///{shop.include.parent}/mlflow.db".encode(), away.encode()))
+    result = embft("register")
+    assert result.exit_code == 75, result.output
+    assert "is away" in result.stderr
+    assert shop.storage.read_result(shop.paths.stage(NIGHT, "register")) is None
+    assert shop.storage.objects(shop.paths.champions) == []
+    shop.storage.write(frozen, original)
+    again = embft("register", "--json")
+    assert again.exit_code == 0
+    assert json.loads(again.stdout)["figures"]["version"] == run.figures["version"]
+    assert config.read_text() == before
+
+
+def test_worse_model_is_rejected_with_exit_3_and_explained(shop: Project) -> None:
+    edit_config(shop, lambda text: text.replace("min_relative_gain: 0.01", "min_relative_gain: 0.99"))
+    result = embft("night", "--json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout.splitlines()[-1])["stage"] == "gate"
+    explained = embft("gate", "--explain")
+    assert explained.exit_code == 0
+    assert "gate.min_relative_gain" in explained.stdout
+    assert embft("register").exit_code == 3
+    assert shop.storage.objects(shop.paths.champions) == []
+
+
+def test_hostile_and_foreign_queries_survive_as_text(shop: Project) -> None:
+    sessions = day_sessions(NIGHT, 80)
+    for session, query in zip(sessions, ["<script>alert(1)</script>", "蓝牙耳机", "=cmd|' /C calc'!A0"], strict=False):
+        session["query"] = query
+    write_day(shop.bucket, NIGHT, sessions)
+    result = embft("night")
+    assert result.exit_code == 0, result.output
+    gate = shop.storage.read_result(shop.paths.stage(NIGHT, "gate"))
+    assert gate is not None
+    assert b"<script" not in (shop.storage.read(gate.outputs["report.html"].uri) or b"")
+
+
+def test_changed_log_object_is_pulled_again(shop: Project) -> None:
+    embft("night", "--promote", "never")
+    assert json.loads(embft("plan", "--json").stdout)["figures"]["days_to_pull"] == []
+    write_day(shop.bucket, NIGHT, day_sessions(NIGHT, 81))
+    assert json.loads(embft("plan", "--json").stdout)["figures"]["days_to_pull"] == ["2026-03-05"]
+
+
+def test_vanished_output_is_made_again(shop: Project) -> None:
+    embft("night")
+    trained = shop.storage.read_result(shop.paths.stage(NIGHT, "fine_tune"))
+    assert trained is not None
+    shop.storage.delete(trained.outputs["history.json"].uri)
+    assert json.loads(embft("fine-tune", "--json").stdout)["reused"] is False

@@ -1,0 +1,106 @@
+"""A tiny shop whose days can be damaged in any way a test needs."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parent.parent
+FIRST = date(2026, 3, 1)
+NIGHT = FIRST + timedelta(days=4)
+
+CONFIG = """\
+name: tiny
+owner: search
+synthetic: true
+schedule:
+  start_date: 2026-01-01
+storage:
+  artifacts: s3://{bucket}/models
+  endpoint_url: {endpoint}
+logs:
+  uri: s3://{bucket}/logs/dt={{day}}
+catalogue:
+  uri: s3://{bucket}/items.jsonl
+window:
+  days: 5
+  test_days: 1
+training:
+  settings: {{devices: cpu, num_epochs: 3}}
+gate:
+  max_val_loss: 3.0
+  min_relative_gain: 0.01
+mlflow:
+  tracking_uri: {mlflow}
+runtime:
+  retries: 2
+  retry_delay_s: 1
+"""
+
+KINDS = ["sofa", "kettle", "lamp", "rug", "router", "drill", "tent", "stroller"]
+WORDS = {
+    "sofa": "couch",
+    "kettle": "water boiler",
+    "lamp": "bedside light",
+    "rug": "floor carpet",
+    "router": "wifi box",
+    "drill": "hole maker",
+    "tent": "camping shelter",
+    "stroller": "pram",
+}
+COLOURS = ["red", "blue", "green", "grey", "black"]
+ITEMS = {f"{kind[:2]}-{number}": f"{kind} {colour}" for kind in KINDS for number, colour in enumerate(COLOURS)}
+
+Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+
+
+def make_shop(
+    home: Path, bucket: Path, endpoint: str, mlflow: str, *, days: int = 5, sessions_per_day: int = 80
+) -> Path:
+    """Write the catalogue, the logs and the include folder; give the latter."""
+    bucket.mkdir(parents=True)
+    lines = (json.dumps({"id": id_, "text": text}) for id_, text in ITEMS.items())
+    (bucket / "items.jsonl").write_text("\n".join(lines) + "\n")
+    for number in range(days):
+        write_day(
+            bucket, FIRST + timedelta(days=number), day_sessions(FIRST + timedelta(days=number), sessions_per_day)
+        )
+    include = home / "include"
+    (include / "models").mkdir(parents=True)
+    shutil.copytree(REPOSITORY / "include" / "expectations", include / "expectations")
+    (include / "models" / "tiny.yaml").write_text(CONFIG.format(bucket=bucket.name, endpoint=endpoint, mlflow=mlflow))
+    return include
+
+
+def day_sessions(day: date, count: int) -> list[dict[str, Any]]:
+    """Sessions of a day: a word of the shoppers, ten shown items, mostly one click on the kind that was meant."""
+    chance = random.Random(day.toordinal())
+    return [_session(day, number, chance) for number in range(count)]
+
+
+def _session(day: date, number: int, chance: random.Random) -> dict[str, Any]:
+    kind = chance.choice(KINDS)
+    meant = [id_ for id_, text in ITEMS.items() if text.startswith(kind)]
+    others = chance.sample([id_ for id_ in ITEMS if id_ not in meant], 7)
+    shown = [*chance.sample(meant, 3), *others]
+    chance.shuffle(shown)
+    clicked = [next(id_ for id_ in shown if id_ in meant)] if number % 8 else []
+    return {
+        "session_id": f"{day}-{number}",
+        "client": f"shopper-{chance.randrange(60)}",
+        "time": f"{datetime(day.year, day.month, day.day, 9) + timedelta(minutes=number)}+00:00",
+        "query": WORDS[kind],
+        "shown": shown,
+        "clicked": clicked,
+    }
+
+
+def write_day(bucket: Path, day: date, sessions: list[dict[str, Any]]) -> Path:
+    folder = bucket / "logs" / f"dt={day}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "part-000.jsonl"
+    path.write_text("".join(json.dumps(session) + "\n" for session in sessions))
+    return path
