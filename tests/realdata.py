@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.buckets import Bucket
+
 REPOSITORY = Path(__file__).parent.parent
 DATA = Path(os.environ.get("EMBFT_DATA", REPOSITORY.parent / "shared" / "data"))
 CLICKS = DATA / "bestbuy_xbox_clicks"
@@ -48,18 +50,16 @@ runtime:
 """
 
 
-def lay_out(bucket: Path) -> list[str]:
-    """Write the clicks as one JSONL.gz object a day, and the catalogue, into a bucket's folder; give the days."""
+def lay_out(bucket: Bucket) -> list[str]:
+    """Write the clicks as one JSONL.gz object a day, and the catalogue, into a bucket; give the days."""
     by_day: dict[str, list[str]] = defaultdict(list)
     with gzip.open(CLICKS / "clicks_train.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
             by_day[json.loads(line)["time"][:10]].append(line)
     for day, clicks in by_day.items():
-        folder = bucket / "logs" / f"dt={day}"
-        folder.mkdir(parents=True, exist_ok=True)
-        # No name and no time in the header: the same clicks give the same object.
-        (folder / "clicks.jsonl.gz").write_bytes(gzip.compress("".join(clicks).encode(), mtime=0))
-    shutil.copy(CLICKS / "items.jsonl", bucket / "items.jsonl")
+        # No time in the header: the same clicks give the same object.
+        bucket.put(f"logs/dt={day}/clicks.jsonl.gz", gzip.compress("".join(clicks).encode(), mtime=0))
+    bucket.put("items.jsonl", (CLICKS / "items.jsonl").read_bytes())
     return sorted(by_day)
 
 

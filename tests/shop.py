@@ -3,10 +3,12 @@
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from tests.buckets import Bucket
 
 REPOSITORY = Path(__file__).parent.parent
 FIRST = date(2026, 3, 1)
@@ -54,25 +56,23 @@ WORDS = {
 COLOURS = ["red", "blue", "green", "grey", "black"]
 ITEMS = {f"{kind[:2]}-{number}": f"{kind} {colour}" for kind in KINDS for number, colour in enumerate(COLOURS)}
 
-Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
-
-def make_shop(
-    home: Path, bucket: Path, endpoint: str, mlflow: str, *, days: int = 5, sessions_per_day: int = 80
-) -> Path:
-    """Write the catalogue, the logs and the include folder; give the latter."""
-    bucket.mkdir(parents=True)
-    lines = (json.dumps({"id": id_, "text": text}) for id_, text in ITEMS.items())
-    (bucket / "items.jsonl").write_text("\n".join(lines) + "\n")
-    for number in range(days):
-        write_day(
-            bucket, FIRST + timedelta(days=number), day_sessions(FIRST + timedelta(days=number), sessions_per_day)
-        )
+def make_shop(home: Path, bucket: Bucket, endpoint: str, mlflow: str) -> Path:
+    """Write the catalogue, five days of logs and the include folder; give the latter."""
+    write_items(bucket, ITEMS)
+    for number in range(5):
+        day = FIRST + timedelta(days=number)
+        write_day(bucket, day, day_sessions(day, 80))
     include = home / "include"
     (include / "models").mkdir(parents=True)
     shutil.copytree(REPOSITORY / "include" / "expectations", include / "expectations")
-    (include / "models" / "tiny.yaml").write_text(CONFIG.format(bucket=bucket.name, endpoint=endpoint, mlflow=mlflow))
+    config = CONFIG.format(bucket=bucket.name, endpoint=endpoint, mlflow=mlflow)
+    (include / "models" / "tiny.yaml").write_text(config)
     return include
+
+
+def write_items(bucket: Bucket, items: Mapping[str, str]) -> None:
+    bucket.put("items.jsonl", _lines({"id": id_, "text": text} for id_, text in items.items()))
 
 
 def day_sessions(day: date, count: int) -> list[dict[str, Any]]:
@@ -98,9 +98,9 @@ def _session(day: date, number: int, chance: random.Random) -> dict[str, Any]:
     }
 
 
-def write_day(bucket: Path, day: date, sessions: list[dict[str, Any]]) -> Path:
-    folder = bucket / "logs" / f"dt={day}"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "part-000.jsonl"
-    path.write_text("".join(json.dumps(session) + "\n" for session in sessions))
-    return path
+def write_day(bucket: Bucket, day: date, sessions: list[dict[str, Any]]) -> None:
+    bucket.put(f"logs/dt={day}/part-000.jsonl", _lines(sessions))
+
+
+def _lines(records: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()

@@ -202,25 +202,33 @@ class ExperimentsManager:
 
     @contextmanager
     def _reaching_mlflow(self, doing: str) -> Iterator[None]:
-        """Bound MLflow's retries, and turn its errors into ours.
+        with reaching_mlflow(self.tracking_uri, doing):
+            yield
 
-        Raises:
-            EmbftError: As `_as_ours` says.
-        """
-        from mlflow.exceptions import MlflowException
 
-        with _environment(_HTTP_BOUNDS):
-            try:
-                yield
-            except MlflowException as error:
-                ours: EmbftError = _as_ours(error, self._address, doing)
-                # Not "from error": MLflow's own message repeats the address with its password.
-                raise ours from None
+@contextmanager
+def reaching_mlflow(tracking_uri: str, doing: str) -> Iterator[None]:
+    """Bound MLflow's retries, and turn its errors into ours.
 
-    @property
-    def _address(self) -> str:
-        """The tracking address without credentials, for messages."""
-        return _without_credentials(self.tracking_uri)
+    Args:
+        tracking_uri: Of the MLflow that the block talks to.
+        doing: What the block does, for the message: "begin a run".
+
+    Yields:
+        Nothing.
+
+    Raises:
+        EmbftError: `TemporaryError` where MLflow is away, `ConfigError` where it refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with _environment(_HTTP_BOUNDS):
+        try:
+            yield
+        except MlflowException as error:
+            ours: EmbftError = _as_ours(error, _without_credentials(tracking_uri), doing)
+            # Not "from error": MLflow's own message repeats the address with its password.
+            raise ours from None
 
 
 def _as_ours(error: Any, address: str, doing: str) -> EmbftError:

@@ -1,5 +1,6 @@
 """`preprocess_ranks`: clean sessions → fine-tuning inputs, split by time, every rank filled in."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 
 from embft.clickstream.negatives import sample_not_clicked
 from embft.clickstream.split import split_by_time
+from embft.config import Training
 from embft.results import RunSpec
 from embft.stages.models import base_model, champion_model, vocabulary
 from embft.stages.stage import Context, Outcome, Stage, run_stage
@@ -41,13 +43,7 @@ def _work(context: Context) -> Outcome:
     if empty:
         return Outcome(files={}, figures={}, status="rejected", reason=_no_clicks(context.run, empty))
 
-    # Drawn for all parts at once: what was clicked for a query on any day is never its negative.
-    with_shown = sample_not_clicked(
-        pa.concat_tables(parts.values()),
-        items["id"].to_pylist(),
-        count=training.sampled_negatives,
-        seed=training.settings.seed,
-    )
+    with_shown = pa.concat_tables(_with_shown(list(parts.values()), items, training))
     inputs = inputs_from_table(rename_shown(with_shown))
     items_set, retriever = vocabulary(items)
     # What EmbeddingsFineTuner.preprocess_inputs does, without importing Lightning for it.
@@ -67,6 +63,19 @@ def _work(context: Context) -> Outcome:
         **{name: {"sessions": part.num_rows, "clicked_sessions": _n_clicked(part)} for name, part in parts.items()},
     }
     return Outcome(files=files, figures=figures)
+
+
+def _with_shown(parts: list[pa.Table], items: pa.Table, training: Training) -> Iterator[pa.Table]:
+    """Fill in each part's unknown shown lists, barring what was clicked up to that part.
+
+    Not beyond it: that an item is clicked next week for a query must not show in what training calls not clicked.
+    """
+    for number, part in enumerate(parts):
+        so_far = pa.concat_tables(parts[: number + 1])
+        drawn = sample_not_clicked(
+            so_far, items["id"].to_pylist(), count=training.sampled_negatives, seed=training.settings.seed
+        )
+        yield drawn.slice(so_far.num_rows - part.num_rows)
 
 
 def _origin_of_negatives(sessions: pa.Table) -> str:

@@ -22,7 +22,11 @@ def _work(context: Context) -> Outcome:
     docs_url = browse(context.run, f"{context.attempt_uri}/docs/index.html")
     return Outcome(
         files=files_below(docs, "docs"),
-        figures={**verdict.figures, "rules": [rule.model_dump(mode="json") for rule in verdict.verdict.rules]},
+        figures={
+            "ranked_by": _ranked_by(context),
+            **verdict.figures,
+            "rules": [rule.model_dump(mode="json") for rule in verdict.verdict.rules],
+        },
         status="rejected" if verdict.rejected else "done",
         reason=verdict.reason,
         links={"Data Docs": docs_url} if docs_url else {},
@@ -30,12 +34,23 @@ def _work(context: Context) -> Outcome:
 
 
 def _reference(context: Context) -> dict[str, Any] | None:
-    """Give the rank distribution of the night that the champion comes from."""
+    """Give the rank distribution of the night that the champion comes from.
+
+    None where those ranks were the base model's and tonight's are a champion's: trained models spread their ranks
+    otherwise, and that is no drift of the data.
+    """
     champion = context.run.champion
     if champion is None:
         return None
     result = context.storage.read_result(context.paths.stage(champion.day, "validate_ranks"))
-    return None if result is None else result.figures.get("distribution")
+    if result is None or result.figures["ranked_by"] != _ranked_by(context):
+        return None
+    distribution: dict[str, Any] = result.figures["distribution"]
+    return distribution
+
+
+def _ranked_by(context: Context) -> str:
+    return str(context.inputs["preprocess_ranks"].figures["ranked_by"])
 
 
 STAGE = Stage(

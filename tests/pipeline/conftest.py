@@ -15,6 +15,7 @@ from embft.results import RunSpec, StageResult
 from embft.stages.night import run_named, run_night
 from embft.storage import Storage
 from tests import realdata
+from tests.buckets import Bucket, new_bucket
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Project:
     """One model's config, where its logs lie, and its nights."""
 
     include: Path
-    bucket: Path
+    bucket: Bucket
     model: str
 
     @property
@@ -55,10 +56,10 @@ def module_environment(s3_endpoint: tuple[str, Path]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def xbox(module_environment: str, s3_endpoint: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Project:
+def xbox(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The real clicks as daily objects, and a project that learns from them."""
     home = tmp_path_factory.mktemp("xbox")
-    bucket = s3_endpoint[1] / home.name.replace("_", "-")
+    bucket = new_bucket(module_environment)
     realdata.lay_out(bucket)
     include = realdata.make_include(
         home, bucket=bucket.name, endpoint=module_environment, mlflow=f"sqlite:///{home}/mlflow.db"

@@ -1,8 +1,8 @@
 """What goes wrong at night, through the command line: exit code, one clear sentence, nothing half-done."""
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from typer.testing import CliRunner
 
 from demo.services import free_port
 from embft.cli import app
+from tests.buckets import new_bucket
 from tests.pipeline.conftest import Project
-from tests.shop import FIRST, ITEMS, NIGHT, day_sessions, make_shop, write_day
+from tests.shop import FIRST, ITEMS, NIGHT, day_sessions, make_shop, write_day, write_items
 
 
 @pytest.fixture
-def shop(s3: str, s3_endpoint: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    bucket = s3_endpoint[1] / f"tiny-{abs(hash(tmp_path)):x}"
+def shop(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    bucket = new_bucket(s3)
     include = make_shop(tmp_path, bucket, s3, f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("EMBFT_INCLUDE", str(include))
-    yield Project(include, bucket, "tiny")
-    shutil.rmtree(bucket)
+    return Project(include, bucket, "tiny")
 
 
 def embft(command: str, *options: str, day: date = NIGHT) -> Result:
@@ -92,7 +92,7 @@ def test_window_without_a_click_exits_3(shop: Project) -> None:
 
 
 def test_object_that_is_not_gzip_is_set_aside_with_the_reason(shop: Project) -> None:
-    (shop.bucket / "logs" / f"dt={NIGHT}" / "part-001.jsonl.gz").write_bytes(b"PK\x03\x04 this is a zip")
+    shop.bucket.put(f"logs/dt={NIGHT}/part-001.jsonl.gz", b"PK\x03\x04 this is a zip")
     embft("plan")
     result = embft("pull", "--json")
     assert result.exit_code == 0
@@ -102,8 +102,7 @@ def test_object_that_is_not_gzip_is_set_aside_with_the_reason(shop: Project) -> 
 
 
 def test_mostly_unreadable_day_exits_3_naming_the_day_and_the_limit(shop: Project) -> None:
-    path = shop.bucket / "logs" / f"dt={NIGHT}" / "part-001.jsonl"
-    path.write_text("{broken\n" * 40)
+    shop.bucket.put(f"logs/dt={NIGHT}/part-001.jsonl", b"{broken\n" * 40)
     result = embft("night", "--json")
     assert result.exit_code == 3
     reason = json.loads(result.stdout.splitlines()[-1])["reason"]
@@ -112,8 +111,7 @@ def test_mostly_unreadable_day_exits_3_naming_the_day_and_the_limit(shop: Projec
 
 
 def test_items_that_the_catalogue_lacks_exit_3_with_examples(shop: Project) -> None:
-    kept = list(ITEMS.items())[:8]
-    (shop.bucket / "items.jsonl").write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in kept))
+    write_items(shop.bucket, dict(list(ITEMS.items())[:8]))
     result = embft("night", "--json")
     assert result.exit_code == 3
     last = json.loads(result.stdout.splitlines()[-1])
@@ -123,7 +121,7 @@ def test_items_that_the_catalogue_lacks_exit_3_with_examples(shop: Project) -> N
 
 
 def test_catalogue_that_is_missing_exits_2_with_its_address(shop: Project) -> None:
-    (shop.bucket / "items.jsonl").rename(shop.bucket / "elsewhere.jsonl")
+    shop.bucket.delete("items.jsonl")
     result = embft("night")
     assert result.exit_code == 2
     assert f"s3://{shop.bucket.name}/items.jsonl does not exist" in result.stderr
@@ -137,8 +135,8 @@ def test_wrong_credentials_exit_2_with_the_variables(shop: Project, monkeypatch:
 
 
 def test_s3_that_is_away_exits_75(shop: Project) -> None:
-    edit_config(shop, lambda text: text.replace("endpoint_url: http://127.0.0.1:", "endpoint_url: http://127.0.0.1:1#"))
-    edit_config(shop, lambda text: "\n".join(line.split("#")[0] for line in text.splitlines()))
+    away = f"endpoint_url: http://127.0.0.1:{free_port()}"
+    edit_config(shop, lambda text: re.sub(r"endpoint_url: \S+", away, text))
     result = embft("plan")
     assert result.exit_code == 75
     assert "does not answer" in result.stderr

@@ -1,0 +1,62 @@
+"""The not-clicked side of logs that tell no shown lists: a seeded draw from the catalogue."""
+
+import hashlib
+from collections.abc import Iterator, Sequence, Set
+
+import numpy as np
+import pyarrow as pa
+
+_ROUNDS = 8
+
+
+def sample_not_clicked(sessions: pa.Table, item_ids: Sequence[str], *, count: int, seed: int) -> pa.Table:
+    """Fill `shown` where it is unknown: what was clicked, then items drawn uniformly from the catalogue.
+
+    An item that was clicked for the same query in any of the sessions is never drawn. The items that are gone through
+    for a session depend on the seed, the session id and the catalogue alone; what its query was clicked for is passed
+    over. So a session gets the same items in every window, but for those.
+
+    Args:
+        sessions: `embft.clickstream.sessions.SCHEMA`.
+        item_ids: The catalogue's ids; neither their order nor repetitions matter.
+        count: Items to draw for a session; a smaller catalogue gives all that may be drawn.
+        seed: Of the draw.
+
+    Returns:
+        The table with no `shown` left unknown, in the same order.
+    """
+    ids = sorted(set(item_ids))
+    row_of = {id_: row for row, id_ in enumerate(ids)}
+    queries, clicked = sessions["query"].to_pylist(), sessions["clicked"].to_pylist()
+    clicked_rows: dict[str, set[int]] = {}
+    for query, events in zip(queries, clicked, strict=True):
+        clicked_rows.setdefault(query, set()).update(row_of[id_] for id_ in events if id_ in row_of)
+
+    shown = sessions["shown"].to_pylist()
+    for number, session_id in enumerate(sessions["session_id"].to_pylist()):
+        if shown[number] is None:
+            drawn = _draw(seed, session_id, len(ids), count, clicked_rows[queries[number]])
+            shown[number] = [*clicked[number], *(ids[row] for row in drawn)]
+    column = sessions.schema.get_field_index("shown")
+    return sessions.set_column(column, sessions.schema.field(column), pa.array(shown, pa.list_(pa.string())))
+
+
+def _draw(seed: int, session_id: str, n_items: int, count: int, barred: Set[int]) -> list[int]:
+    drawn: dict[int, None] = {}
+    for row in _candidates(seed, session_id, n_items, count):
+        if row not in barred:
+            drawn[row] = None
+            if len(drawn) == count:
+                break
+    return list(drawn)
+
+
+def _candidates(seed: int, session_id: str, n_items: int, count: int) -> Iterator[int]:
+    """Every row of the catalogue in a random order, some of them more than once."""
+    digest = hashlib.blake2b(f"{seed}\0{session_id}".encode(), digest_size=8).digest()
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+    if n_items > 4 * count:
+        # Few of many: a draw with repetitions touches a handful of rows, a permutation the whole catalogue.
+        for _ in range(_ROUNDS):
+            yield from generator.integers(n_items, size=2 * count).tolist()
+    yield from generator.permutation(n_items).tolist()

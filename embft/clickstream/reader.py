@@ -1,0 +1,176 @@
+"""One day's log objects → sessions, with every line accounted for.
+
+The outcome depends on the lines alone, not on the order of the objects or on how lines are spread over them:
+
+- lines of equal content are one session, the others are duplicates (delivery at least once is normal);
+- where lines with one session id differ, the earliest is kept (then the one with the smallest digest), and the others
+  are set aside as `session_id_conflict`;
+- of a client with too many sessions the earliest are kept, the others are filtered as `client_cap`.
+"""
+
+import json
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embft.clickstream import sessions as session_table
+from embft.clickstream.accounting import Accounting
+from embft.clickstream.lines import read_lines
+from embft.clickstream.quarantine import BadLine, Quarantine, Reason
+from embft.clickstream.session_lines import SessionLine, SessionParser
+from embft.config import Logs
+
+CLIENT_CAP = "client_cap"
+
+
+@dataclass(frozen=True)
+class DayLog:
+    """What one day's objects came to.
+
+    Args:
+        sessions: `embft.clickstream.sessions.SCHEMA`, ordered by time and id.
+        quarantine: `embft.clickstream.quarantine.SCHEMA`, ordered by object and line.
+        accounting: Where each line went.
+    """
+
+    sessions: pa.Table
+    quarantine: pa.Table
+    accounting: Accounting
+
+
+def read_day(objects: Sequence[tuple[str, Path]], *, day: date, logs: Logs) -> DayLog:
+    """Read one day's objects. Whatever their bytes are, nothing raises: what cannot be used is set aside.
+
+    Args:
+        objects: URI and downloaded file of each; one JSON object a line, plain or gzipped.
+        day: The day that the sessions must be of, in the log's time zone.
+        logs: Field names, time zone and cap.
+
+    Returns:
+        The day's sessions, its quarantine and its accounting.
+    """
+    quarantine, found = Quarantine(), _Found(logs.timezone)
+    parse = SessionParser(day, logs).parse
+    n_lines = 0
+    for uri, path in sorted(objects):
+        found.begin(uri)
+        for number, raw, fault in read_lines(path, uri):
+            n_lines += 1
+            try:
+                if fault:
+                    raise fault
+                found.add(number, parse(raw))
+            except BadLine as bad:
+                quarantine.add(uri, number, bad, raw)
+
+    kept, n_filtered = _capped(_without_conflicts(found.table(), found.uris, quarantine), logs.max_sessions_per_client)
+    accounting = Accounting(
+        lines=n_lines,
+        sessions=kept.num_rows,
+        duplicates=found.n_duplicates,
+        filtered={CLIENT_CAP: n_filtered},
+        quarantined=len(quarantine),
+        quarantined_by_reason=quarantine.by_reason(),
+    )
+    days = pa.array([day], pa.date32()).take(pa.array([0] * kept.num_rows, pa.int64()))
+    sessions = kept.append_column("day", days).select(session_table.SCHEMA.names).cast(session_table.SCHEMA)
+    return DayLog(sessions, quarantine.table(), accounting)
+
+
+class _Found:
+    """Sessions of distinct content, as columns: a list of rows would take several times the memory."""
+
+    def __init__(self, timezone: str) -> None:
+        self.uris: list[str] = []
+        self.n_duplicates = 0
+        self._timezone = timezone
+        self._digests: dict[bytes, None] = {}
+        self._ids: list[str] = []
+        self._times = array("q")
+        self._clients: list[str | None] = []
+        self._queries: list[str] = []
+        self._shown: list[list[str] | None] = []
+        self._clicked: list[list[str]] = []
+        self._objects = array("q")
+        self._lines = array("q")
+
+    def begin(self, uri: str) -> None:
+        self.uris.append(uri)
+
+    def add(self, number: int, line: SessionLine) -> None:
+        if line.digest in self._digests:
+            self.n_duplicates += 1
+            return
+        self._digests[line.digest] = None
+        self._ids.append(line.session_id)
+        self._times.append(line.time_us)
+        self._clients.append(line.client)
+        self._queries.append(line.query)
+        self._shown.append(line.shown)
+        self._clicked.append(line.clicked)
+        self._objects.append(len(self.uris) - 1)
+        self._lines.append(number)
+
+    def table(self) -> pa.Table:
+        """Give the sessions by time, id and digest."""
+        ids = pa.list_(pa.string())
+        columns = {
+            "session_id": pa.array(self._ids, pa.string()),
+            "time": pa.array(self._times, pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+            "client": pa.array(self._clients, pa.string()),
+            "query": pa.array(self._queries, pa.string()),
+            "shown": pa.array(self._shown, ids),
+            "clicked": pa.array(self._clicked, ids),
+            "digest": pa.array(list(self._digests), pa.binary()),
+            "object": pa.array(self._objects, pa.int64()),
+            "line": pa.array(self._lines, pa.int64()),
+        }
+        return pa.table(columns).sort_by([(name, "ascending") for name in ("time", "session_id", "digest")])
+
+
+def _without_conflicts(found: pa.Table, uris: list[str], quarantine: Quarantine) -> pa.Table:
+    """Keep the first session of each id, and set the others aside."""
+    ids = found["session_id"].to_pylist()
+    first = {id_: row for row, id_ in reversed(list(enumerate(ids)))}
+    if len(first) == len(ids):
+        return found
+    is_first = pa.array([first[id_] == row for row, id_ in enumerate(ids)], pa.bool_())
+    conflicts = found.filter(pc.invert(is_first))
+    for row in conflicts.to_pylist():
+        content = {name: row[name] for name in ("session_id", "time", "client", "query", "shown", "clicked")}
+        # The line's own bytes are no longer at hand; its content, as it was understood, is.
+        raw = json.dumps(content, ensure_ascii=False, default=str).encode()
+        quarantine.add(uris[row["object"]], row["line"], _CONFLICT, raw)
+    return found.filter(is_first)
+
+
+_CONFLICT = BadLine(
+    Reason.SESSION_ID_CONFLICT,
+    "an earlier line has the same session id and another content; if your session ids name a visit with several "
+    "searches, give a field that names one search, or null, as logs.fields.session_id in the config",
+)
+
+
+def _capped(found: pa.Table, limit: int) -> tuple[pa.Table, int]:
+    """Keep the first sessions of each client; those without a client are not counted."""
+    clients = found["client"].to_pylist()
+    counts = Counter(client for client in clients if client is not None)
+    if not counts or max(counts.values()) <= limit:
+        return found, 0
+    keep = pa.array(_first_of_each(clients, limit), pa.bool_())
+    kept = found.filter(keep)
+    return kept, found.num_rows - kept.num_rows
+
+
+def _first_of_each(clients: list[str | None], limit: int) -> Iterator[bool]:
+    seen: Counter[str] = Counter()
+    for client in clients:
+        if client is not None:
+            seen[client] += 1
+        yield client is None or seen[client] <= limit

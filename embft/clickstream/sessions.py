@@ -1,0 +1,41 @@
+"""The session table: one row a search, with what was shown and what was clicked. Every later stage reads this."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA = pa.schema(
+    [
+        pa.field("session_id", pa.string(), nullable=False),
+        pa.field("day", pa.date32(), nullable=False),  # in the log's time zone
+        pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("client", pa.string()),
+        pa.field("query", pa.string(), nullable=False),  # normalised: NFC, lower-cased, white space collapsed
+        pa.field("shown", pa.list_(pa.string())),  # null: the log has no shown list
+        pa.field("clicked", pa.list_(pa.string()), nullable=False),  # empty: nothing was clicked
+    ]
+)
+
+
+def write(sessions: pa.Table, path: Path) -> None:
+    """Write sessions as Parquet; the same rows give the same bytes.
+
+    Args:
+        sessions: Columns of `SCHEMA`, in any chunks.
+        path: Where to; its folder must exist.
+    """
+    # One chunk, for the layout of a table's chunks would show in the file.
+    pq.write_table(sessions.select(SCHEMA.names).cast(SCHEMA).combine_chunks(), path, compression="zstd")
+
+
+def read(path: Path) -> pa.Table:
+    """Read sessions as `write` left them.
+
+    Args:
+        path: A Parquet file with the columns of `SCHEMA`.
+
+    Returns:
+        The sessions.
+    """
+    return pq.read_table(path, schema=SCHEMA)
