@@ -1,0 +1,35 @@
+"""A DAG `retrain_<model>` for every config in `include/models/`: one night, from clicks to a gated model.
+
+    plan ─► pull ─► validate_sessions ─► preprocess_ranks ─► validate_ranks ─► fine_tune ─► evaluate ─► gate ─┬► register ─► publish
+            (mapped: one per log day                                                                          └► rejected
+             that needs it)
+
+What each stage reads and writes, and what to do when it is red, stands on its task's page.
+"""  # noqa: E501
+
+from embft.airflow.night import Night
+from embft.airflow.project import read_project
+
+project = read_project(__file__)
+
+# A config that is wrong is left out here, and raised by check_configs.py: it must not stop the other models' nights.
+for config in project.configs:
+    night = Night(config, project.include)
+
+    with night.dag():
+        plan = night.stage("plan")
+        pull = night.stage_for_each("pull", plan.output)
+        # `pull` is skipped on a night for which every log day was pulled before.
+        validate_sessions = night.stage("validate_sessions", trigger_rule="none_failed")
+        preprocess_ranks = night.stage("preprocess_ranks")
+        validate_ranks = night.stage("validate_ranks")
+        fine_tune = night.stage("fine_tune")
+        evaluate = night.stage("evaluate")
+        gate = night.stage("gate")
+        register = night.stage("register")
+        publish = night.stage("publish")
+        rejected = night.rejected()
+
+        plan >> pull >> validate_sessions >> preprocess_ranks >> validate_ranks >> fine_tune >> evaluate >> gate
+        gate >> register >> publish
+        gate >> rejected

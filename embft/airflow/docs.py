@@ -1,0 +1,107 @@
+"""What a person on call reads on a DAG's page and on a task's page."""
+
+from embft.config import ModelConfig
+
+TASK_DOCS = {
+    "plan": """
+Freezes the night: resolved config, window, champion to beat; finds the log days that were never pulled or have
+changed.
+
+**Red?** Most often the day has no logs yet. When they have arrived, clear this task.
+""",
+    "pull": """
+Turns one log day in S3 into sessions; one mapped task for each day that `plan` listed. No day listed: skipped, and the
+night goes on. Every line ends up in a session, in quarantine with its reason, or in a counter.
+
+**Red?** More lines were set aside than `validation.max_quarantined` allows; the log shows why. Mend the log object in
+S3, or raise the limit, then clear this task.
+""",
+    "validate_sessions": """
+Great Expectations on the window's sessions and the catalogue. Rows that break a row-level rule are quarantined; a
+broken critical rule stops the night before anything is trained.
+
+**Red?** The message names the rule; *Data Docs* has the rows.
+""",
+    "preprocess_ranks": """
+Splits by time into train, validation and test, and fills every empty rank with the starting model's.
+""",
+    "validate_ranks": """
+Great Expectations on the fine-tuning inputs: finite, in range, complete per session, no drift against the last good
+night.
+
+**Red?** The message names the rule; *Data Docs* has the rows.
+""",
+    "fine_tune": """
+Trains the challenger; *MLflow run* shows its curves. In a pod or on the worker, as `runtime.stages` says: the command
+is the same.
+
+**Red?** Out of memory is named as such: raise `runtime.kubernetes.memory`, or lower `training.settings.batch_size`.
+""",
+    "evaluate": """
+The same measures for base, champion and challenger on the same held-out clicks.
+""",
+    "gate": """
+Promote or reject, each rule with its figure and its limit. A rejected challenger is a normal end: this task stays
+green, and the branch goes to `rejected`. *Report* shows the whole night.
+""",
+    "register": """
+Makes an MLflow model version of the challenger, and moves the `champion` alias unless the run says `promote: never`.
+
+**Red?** MLflow away is temporary and retried; nothing is half registered.
+""",
+    "publish": """
+Writes the catalogue's vectors under the new champion, then moves one pointer. Readers see the old set or the new one.
+""",
+    "rejected": """
+The challenger was not better, so the champion stays. The log says why, rule by rule. Nothing to repair.
+""",
+}
+
+_DAG_PAGE = """
+# Retrain `{name}`
+
+{notice}{description}Owner: **{owner}**. Every night this learns from what people clicked in the last {days} days, and
+lets the new model serve only when it is shown to be better on the newest {test_days}, which training never sees.
+
+### Which day
+
+A run retrains day **D**, the date on which its data interval starts ({timezone}). Tonight's run has yesterday's logs.
+A backfill of D gives what the night after D would have given. Triggered by hand without a day: the newest night
+that is over.
+
+### When a task is red
+
+1. Its last log line is the stage's own sentence: what was wrong, and what to change.
+2. Temporary failures (S3 or MLflow away, a pod told to stop) were already retried {retries} times.
+3. Repair, then **clear the red task**. Finished stages return their result in seconds, without work.
+4. `rejected` green and `register` skipped is no failure: the champion stays.
+
+### By hand, from the project's folder
+
+    python -m embft plan --model {name} --day 2011-10-20
+    python -m embft gate --model {name} --day 2011-10-20 --explain
+
+Results: `{artifacts}/{name}/runs/<day>/<stage>/result.json`. Settings: `include/models/{name}.yaml`.
+"""
+
+
+def dag_page(config: ModelConfig) -> str:
+    """Write the page of a model's DAG.
+
+    Args:
+        config: The model's config.
+
+    Returns:
+        Markdown.
+    """
+    return _DAG_PAGE.format(
+        name=config.name,
+        notice="**Synthetic: all clicks of this model are simulated.**\n\n" if config.synthetic else "",
+        description=f"{config.description}\n\n" if config.description else "",
+        owner=config.owner,
+        days=config.window.days,
+        test_days=config.window.test_days,
+        timezone=config.schedule.timezone,
+        retries=config.runtime.retries,
+        artifacts=config.storage.artifacts,
+    ).strip()

@@ -1,0 +1,132 @@
+"""Stages that run on the worker: a subprocess, so that Airflow's own environment needs nothing that trains."""
+
+import logging
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, BranchMixIn
+from airflow.sdk.exceptions import AirflowFailException
+
+from embft.airflow.command import explain_arguments
+from embft.airflow.day import night_day
+from embft.airflow.outcome import explained, fail, last_error, parse_result
+from embft.airflow.process import Child, Ended
+from embft.airflow.task import GateTask, StageTask
+from embft.config import ModelConfig
+from embft.errors import DataRejected
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class StageOperator(StageTask, BaseOperator):  # type: ignore[misc]
+    """Runs one stage as `python -m embft <stage> …` on the worker.
+
+    The stage's stderr is the task's log, line by line. Its stdout is its result, of which XCom gets the URI.
+
+    Args:
+        stage: As in the DAG and on the command line.
+        model: The model's name.
+        include: The project's `include` folder.
+        log_day: For `pull`: the log day.
+        kwargs: Of any Airflow operator.
+    """
+
+    template_fields: Sequence[str] = ("command",)
+    # The command is known when the task starts; so the rendered template shows what was really run.
+    overwrite_rtif_after_execution = True
+    ui_color = "#e8f1ee"
+
+    def __init__(self, *, stage: str, model: str, include: str, log_day: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._describe(stage, model, include, log_day)
+        self.command: list[str] = []
+        self._child: Child | None = None
+
+    def execute(self, context: "Context") -> Any:
+        """Run the stage and judge its end.
+
+        Args:
+            context: The task's context.
+
+        Returns:
+            The result's URI; for `plan` the days to pull.
+
+        Raises:
+            AirflowException: The stage failed, and a retry may help.
+            AirflowFailException: The stage failed, and a retry cannot help.
+        """
+        self.links = {}
+        with explained():
+            config = self.read_config()
+        ended = self._run(self.arguments_for(context, config), config)
+        result = parse_result(ended.output)
+        # A stage that rejects its input prints why, and exits with 3.
+        judged = ended.code == 0 or (ended.code == DataRejected.exit_code and result and result.status == "rejected")
+        if not judged:
+            fail(ended.code, last_error(ended.last_lines))
+        if result is None or result.stage != self.stage:
+            raise AirflowFailException(
+                f"{shlex.join(self.command)} ended with exit code {ended.code}, but printed no result of {self.stage} "
+                f"(it printed {ended.output[:200]!r}); with --json a stage prints its result.json and nothing else"
+            )
+        return self.conclude(context, config, result)
+
+    def on_kill(self) -> None:
+        """End the stage, and whatever it has started, when the task is told to stop."""
+        if self._child:
+            self._child.stop()
+
+    def _run(self, arguments: list[str], config: ModelConfig) -> Ended:
+        self.command = [config.runtime.python or sys.executable, *arguments]
+        # As a person would type it, from the project's folder.
+        self.log.info("%s", shlex.join(["EMBFT_INCLUDE=" + self.include, *self.command]))
+        env = {**os.environ, "EMBFT_INCLUDE": self.include}
+        self._child = Child(self.command, env=env, folder=Path(self.include).parent)
+        try:
+            return self._child.run(lambda line: self.log.log(_level_of(line), "%s", line))
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            raise AirflowFailException(
+                f"the interpreter {self.command[0]!r} cannot be run on this worker ({error.strerror}); "
+                f"correct runtime.python in {self.include}/models/{self.model}.yaml"
+            ) from error
+
+
+class GateOperator(GateTask, StageOperator, BranchMixIn):  # type: ignore[misc]
+    """Runs the gate on the worker, and follows `register` or `rejected`."""
+
+
+class RejectedOperator(StageOperator):
+    """Says in the task's log why the challenger was rejected: each rule with its figure and its limit."""
+
+    ui_color = "#f6e3c5"
+
+    def execute(self, context: "Context") -> None:
+        """Print the standing decision into the log.
+
+        Args:
+            context: The task's context.
+
+        Raises:
+            AirflowException: The decision cannot be read for now.
+        """
+        with explained():
+            config = self.read_config()
+        ended = self._run(explain_arguments(self.model, night_day(context, config.schedule)), config)
+        if ended.code != 0:
+            fail(ended.code, last_error(ended.last_lines))
+        for line in ended.output.decode(errors="backslashreplace").splitlines():
+            self.log.info("%s", line)
+
+
+_LEVEL = re.compile(r"^(?:\S+ )?(ERROR|WARNING|CRITICAL|error)\b")
+
+
+def _level_of(line: str) -> int:
+    found = _LEVEL.match(line)
+    return getattr(logging, found[1].upper(), logging.INFO) if found else logging.INFO

@@ -1,0 +1,108 @@
+"""From a config to the arguments of `KubernetesPodOperator`, with the reason for each."""
+
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
+from kubernetes.client import models as k8s
+
+from embft.config import Kubernetes, ModelConfig, Toleration
+from embft.errors import ConfigError
+
+# Stages that encode text or train; the others would hold a GPU and leave it idle.
+_GPU_STAGES = ("preprocess_ranks", "fine_tune", "evaluate", "publish")
+_GPU = "nvidia.com/gpu"
+
+
+def pod_settings(config: ModelConfig, stage: str, include: str) -> dict[str, Any]:
+    """Spell a stage's pod, but for its day and its command's arguments.
+
+    Args:
+        config: The model's config, with `runtime.kubernetes`.
+        stage: The stage.
+        include: The project's `include` folder.
+
+    Returns:
+        Keyword arguments of `KubernetesPodOperator`.
+
+    Raises:
+        ConfigError: The config has no `runtime.kubernetes`, or the pod template does not exist.
+    """
+    kubernetes = config.runtime.kubernetes
+    if kubernetes is None:
+        raise ConfigError(f"{stage} of {config.name} should run in a pod; add the section runtime.kubernetes")
+    template = Path(include) / kubernetes.pod_template
+    if not template.is_file():
+        raise ConfigError(f"runtime.kubernetes.pod_template of {config.name}: {template} does not exist")
+    return {
+        **_what_to_run(config, kubernetes, stage, template),
+        **_how_long(config, kubernetes),
+        **_how_to_end(),
+        # None: the cluster that Airflow itself runs in.
+        "kubernetes_conn_id": kubernetes.connection_id,
+        "namespace": kubernetes.namespace,
+    }
+
+
+def _what_to_run(config: ModelConfig, kubernetes: Kubernetes, stage: str, template: Path) -> dict[str, Any]:
+    return {
+        "pod_template_file": str(template),
+        # Pinned by digest in the config: the code that trains is the code that was reviewed.
+        "image": kubernetes.image,
+        # The worker's command with the image's own interpreter; arguments follow when the day is known.
+        "cmds": ["python"],
+        "name": f"embft-{config.name}-{stage}".replace("_", "-")[:50].rstrip("-"),
+        # To find and count pods by; Airflow adds dag, task, run and try.
+        "labels": {"embft-model": make_safe_label_value(config.name), "embft-stage": stage},
+        "env_from": [k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=kubernetes.env_from_secret))],
+        "container_resources": _resources(kubernetes, stage),
+        "node_selector": dict(kubernetes.node_selector),
+        "tolerations": [_toleration(it) for it in kubernetes.tolerations],
+    }
+
+
+def _how_long(config: ModelConfig, kubernetes: Kubernetes) -> dict[str, Any]:
+    return {
+        # Two waits one after the other: for a node (the autoscaler starts one), then for a big image.
+        "schedule_timeout_seconds": kubernetes.startup_timeout_s,
+        "startup_timeout_seconds": kubernetes.startup_timeout_s,
+        # The cluster's own limit: a pod whose worker is gone for good must not hold a GPU for ever.
+        "active_deadline_seconds": config.runtime.timeout_s,
+    }
+
+
+def _how_to_end() -> dict[str, Any]:
+    return {
+        # A retry after the worker's death finds the running pod and goes on with it, instead of starting a second.
+        "durable": True,
+        # The task must see the log's last lines, where the stage prints its result; a deferred task sees none.
+        "deferrable": False,
+        "get_logs": True,
+        # No sidecar: a failed pod with one can hang for ever, and the result is in S3 anyway.
+        "do_xcom_push": False,
+        # No pod outlives its task, however the task ends; what it said is in the task's log.
+        "on_finish_action": "delete_pod",
+        "on_kill_action": "delete_pod",
+        # Evicted, out of memory, image not found: the cluster says so in events, which go with the pod.
+        "log_events_on_failure": True,
+        # The whole specification, environment included, in every failure's log helps nobody and may tell too much.
+        "log_pod_spec_on_failure": False,
+        # The stage's last lines come with the pod's state, even where its log cannot be read.
+        "termination_message_policy": "FallbackToLogsOnError",
+        # Each line is the stage's own, as on the worker.
+        "container_name_log_prefix_enabled": False,
+    }
+
+
+def _resources(kubernetes: Kubernetes, stage: str) -> k8s.V1ResourceRequirements:
+    amounts = {"cpu": kubernetes.cpu, "memory": kubernetes.memory}
+    if kubernetes.gpus and stage in _GPU_STAGES:
+        amounts[_GPU] = str(kubernetes.gpus)
+    # Requests equal to limits: such a pod is the last that a node under pressure evicts.
+    return k8s.V1ResourceRequirements(requests=dict(amounts), limits=amounts)
+
+
+def _toleration(toleration: Toleration) -> k8s.V1Toleration:
+    return k8s.V1Toleration(
+        key=toleration.key, operator=toleration.operator, value=toleration.value, effect=toleration.effect
+    )

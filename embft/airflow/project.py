@@ -1,0 +1,93 @@
+"""Where a DAG file finds the configs, and how one broken config is kept from stopping the other models.
+
+An import error in a DAG file makes Airflow stop scheduling *every* DAG of that file. So `dags/retrain.py` builds the
+models whose config is right, and `dags/check_configs.py`, which holds no DAG, raises the faults of the others: the
+interface shows them in its list of import errors, and no healthy model misses its night.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow.sdk import CronDataIntervalTimetable
+from airflow.sdk.exceptions import AirflowTimetableInvalid
+
+from embft.config import ModelConfig, load_config
+from embft.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Project:
+    """The configs of a project, read once per parse.
+
+    Args:
+        include: The project's `include` folder, absolute.
+        configs: The configs that are right, ordered by name.
+        faults: One message for each config that is wrong.
+    """
+
+    include: Path
+    configs: tuple[ModelConfig, ...]
+    faults: tuple[str, ...]
+
+
+def read_project(dag_file: str) -> Project:
+    """Read every config beside a DAG file.
+
+    Args:
+        dag_file: The DAG file's `__file__`; `include/` lies beside its folder unless $EMBFT_INCLUDE says otherwise.
+
+    Returns:
+        Right configs and faults. A project without any config has a fault too.
+    """
+    # Not resolved: where a git-sync link is swapped, the link stays right and its old target goes away.
+    beside = Path(dag_file).absolute().parent.parent / "include"
+    include = Path(os.environ.get("EMBFT_INCLUDE") or beside).absolute()
+    paths = sorted((include / "models").glob("*.yaml"))
+    configs: list[ModelConfig] = []
+    faults = [] if paths else [f"{include / 'models'}: no *.yaml here; a model needs one config"]
+    for path in paths:
+        try:
+            config = load_config(path)
+            _check_cron(config, path)
+        except ConfigError as error:
+            faults.append(str(error))
+        else:
+            configs.append(config)
+    return Project(include, tuple(configs), tuple(faults))
+
+
+def raise_faults(project: Project) -> None:
+    """Raise what is wrong with the project's configs, all at once.
+
+    Args:
+        project: As read.
+
+    Raises:
+        ConfigError: There is at least one fault; the message has a paragraph for each.
+    """
+    if project.faults:
+        raise ConfigError("\n".join(project.faults))
+
+
+def timetable_of(config: ModelConfig) -> CronDataIntervalTimetable:
+    """Give a model's timetable: each night owns the interval that starts on its day.
+
+    Args:
+        config: The model's config.
+
+    Returns:
+        The timetable, unchecked.
+    """
+    return CronDataIntervalTimetable(config.schedule.cron, timezone=config.schedule.timezone)
+
+
+def _check_cron(config: ModelConfig, path: Path) -> None:
+    # Airflow finds a bad cron only when it takes the DAG in, and then blames the whole DAG file.
+    try:
+        timetable_of(config).validate()
+    except AirflowTimetableInvalid as error:
+        raise ConfigError(
+            f"{path}: schedule.cron: is {config.schedule.cron!r}, which is no cron expression ({error}); "
+            'expected five fields such as "0 2 * * *"'
+        ) from None

@@ -1,0 +1,324 @@
+"""Whole nights by `dag.test()`: every stage a real subprocess, `fine_tune` in a pod of an emulated cluster, S3 by moto.
+
+All nights run in one process, since Airflow's start costs more than a night.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from kubernetes import client as k8s
+from moto.server import ThreadedMotoServer
+
+from embft.config import STAGES
+from tests.airflow.project import IMAGE, REPO, Project, make_project
+
+pytestmark = pytest.mark.airflow
+
+REJECTED = {"exit": 3, "status": "rejected", "reason": "loss 0.71 is above 0.60"}
+OLD = {"started_utc": "2020-01-01T00:00:00Z"}
+SILENT = {"writes": False, "prints_result": False}
+DAY = "2026-11-{:02d}T02:00:00+00:00"
+SCENARIOS: list[dict[str, Any]] = [
+    {"name": "promoted", "conf": {"promote": "never", "window_days": 9}},
+    {"name": "rejected", "stages": {"plan": {"figures": {"days_to_pull": []}}, "gate": REJECTED}},
+    {"name": "worker away for now", "stages": {"evaluate": [{"exit": 75, "prints": False, "says": ["error: S3"]}, {}]}},
+    {"name": "worker rejects", "stages": {"validate_sessions": {**REJECTED, "links": {"Data Docs": "http://docs/1"}}}},
+    {"name": "pod rejects", "stages": {"fine_tune": REJECTED}},
+    {"name": "pod config wrong", "stages": {"fine_tune": {**SILENT, "exit": 2, "says": ["error: no such base"]}}},
+    {"name": "pod away for now", "stages": {"fine_tune": [{**SILENT, "exit": 75, "says": ["error: MLflow"]}, {}]}},
+    {"name": "pod without result", "stages": {"fine_tune": SILENT}},
+    {"name": "pod with an old result", "stages": {"fine_tune": {**OLD, "prints_result": False}}},
+    {"name": "pod reuses a result", "stages": {"fine_tune": {**OLD, "reused": True}}},
+    {"name": "pod vanishes after its work", "faults": {"vanish": True}},
+    {"name": "pod's log is cut", "faults": {"cut_log": True}},
+    {"name": "pod out of memory", "stages": {"fine_tune": SILENT}, "faults": {"oom": True}},
+    {"name": "pod evicted", "stages": {"fine_tune": SILENT}, "faults": {"evict": True}},
+    {"name": "all in pods, promoted", "dag": "retrain_pods"},
+    {"name": "all in pods, rejected", "dag": "retrain_pods", "stages": {"gate": REJECTED}},
+    {"name": "by hand, no logical date", "logical_date": None, "run_after": "2026-10-11T12:00:00+00:00"},
+    {"name": "by hand at noon", "logical_date": "2026-10-21T12:00:00+00:00"},
+    {"name": "by hand, day named", "logical_date": "2026-10-22T12:00:00+00:00", "conf": {"day": "2026-05-01"}},
+]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    key = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=url, **key).create_bucket(Bucket="bucket")
+    yield url
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, s3: str) -> Project:
+    project = make_project(tmp_path_factory.mktemp("nights") / "project")
+    kubernetes = {
+        "image": IMAGE,
+        "connection_id": "cluster",
+        "gpus": 2,
+        "memory": "32Gi",
+        "node_selector": {"pool": "gpu"},
+        "tolerations": [{"key": "nvidia.com/gpu"}],
+        "env_from_secret": "embft-secrets",
+    }
+    runtime = {"retries": 1, "retry_delay_s": 0, "stages": {"fine_tune": "pod"}, "kubernetes": kubernetes}
+    artifacts = {"artifacts": "s3://bucket/models", "endpoint_url": s3, "browse_url": "http://browse.test"}
+    project.add_model(storage=artifacts, runtime={"python": str(project.python), **runtime})
+    everywhere = {"stages": dict.fromkeys(STAGES, "pod")}
+    project.add_model("pods", storage=artifacts, runtime={**runtime, **everywhere, "python": "/no/worker/stage"})
+    return project
+
+
+@pytest.fixture(scope="module")
+def cluster(shop: Project, s3: str) -> Iterator[Path]:
+    """The emulated cluster's kubeconfig."""
+    folder = shop.root / "cluster"
+    folder.mkdir()
+    command = [sys.executable, str(Path(__file__).parent / "kube_emulator.py"), str(folder), str(shop.python)]
+    process = subprocess.Popen(command, env={**os.environ, "FAKE_S3": s3})
+    for _ in range(300):
+        if (folder / "url").exists() and (folder / "url").read_text():
+            break
+        time.sleep(0.1)
+    named = {"name": "emulated", "cluster": {"server": (folder / "url").read_text()}}
+    context = {"name": "emulated", "context": {"cluster": "emulated", "user": "nobody"}}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [named],
+        "users": [{"name": "nobody", "user": {}}],
+        "contexts": [context],
+        "current-context": "emulated",
+    }
+    path = folder / "kubeconfig.yaml"
+    path.write_text(yaml.safe_dump(config))
+    yield path
+    process.terminate()
+    process.wait(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def nights(
+    shop: Project, cluster: Path, s3: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    dated = [{"logical_date": DAY.format(number + 1), **it} for number, it in enumerate(SCENARIOS)]
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(cluster)}}
+    settings = {
+        "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow-home")),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPO / "dags"),
+        "AIRFLOW_CONN_CLUSTER": json.dumps(connection),
+        "EMBFT_INCLUDE": str(shop.include),
+        "FAKE_S3": s3,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "PYTHONPATH": str(REPO),
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "EMBFT", "AWS"))}
+    script = Path(__file__).parent / "run_nights.py"
+    command = [sys.executable, str(script), str(REPO / "dags"), str(shop.root), json.dumps(dated)]
+    ended = subprocess.run(command, env=kept | settings, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
+    lines = [line.removeprefix("NIGHT ") for line in ended.stdout.splitlines() if line.startswith("NIGHT ")]
+    return {night["name"]: night for night in map(json.loads, lines)}
+
+
+def states(night: dict[str, Any]) -> dict[str, str]:
+    return {task: state for task, _, state, _ in night["tasks"]}
+
+
+def tries(night: dict[str, Any], stage: str) -> int:
+    return sum(call["stage"] == stage and not call["explain"] for call in night["calls"])
+
+
+def days(night: dict[str, Any]) -> set[str]:
+    return {call["argv"][call["argv"].index("--day") + 1] for call in night["calls"]}
+
+
+def test_a_night_goes_from_plan_to_publish(nights: dict[str, dict[str, Any]]) -> None:
+    night = nights["promoted"]
+    assert night["state"] == "success", night["log"][-3000:]
+    assert states(night) == {**dict.fromkeys(states(night), "success"), "rejected": "skipped"}
+    assert [call["argv"][-1] for call in night["calls"] if call["stage"] == "pull"] == ["2026-11-09", "2026-11-10"]
+    assert night["calls"][0]["argv"][-4:] == ["--promote", "never", "--window-days", "9"]
+
+
+def test_xcom_holds_uris_and_days_alone(nights: dict[str, dict[str, Any]]) -> None:
+    for task, _, key, value in nights["promoted"]["xcoms"]:
+        if key.startswith("_link_") or key in {"pod_name", "pod_namespace", "skipmixin_key"}:
+            continue  # Airflow's own
+        if (task, key) == ("plan", "return_value"):
+            assert value == ["2026-11-09", "2026-11-10"]
+        else:
+            assert key in {"return_value", "result"}
+            assert value.startswith("s3://bucket/models/shop/")
+            assert value.endswith("/result.json")
+
+
+def test_links_are_stored_when_the_task_ends_also_badly(nights: dict[str, dict[str, Any]]) -> None:
+    stored = {(task, key): value for task, _, key, value in nights["worker rejects"]["xcoms"]}
+    assert stored["validate_sessions", "_link_data_docs"] == "http://docs/1"
+    assert stored["validate_sessions", "_link_report"] == ""
+    pod = {(task, key): value for task, _, key, value in nights["promoted"]["xcoms"]}
+    where = "http://browse.test/bucket/models/shop/runs/2026-10-31/fine_tune/result.json"
+    assert pod["fine_tune", "_link_result"] == where
+
+
+def test_no_day_to_pull_and_a_rejected_challenger_are_a_green_night(nights: dict[str, dict[str, Any]]) -> None:
+    night = nights["rejected"]
+    assert night["state"] == "success"
+    skipped = {task for task, state in states(night).items() if state == "skipped"}
+    assert skipped == {"pull", "register", "publish"}
+    assert states(night)["rejected"] == "success"
+    assert "the challenger is worse than the champion" in night["log"]
+
+
+def test_temporary_failures_are_retried_on_the_worker_and_in_a_pod(nights: dict[str, dict[str, Any]]) -> None:
+    assert nights["worker away for now"]["state"] == "success"
+    assert tries(nights["worker away for now"], "evaluate") == 2
+    assert nights["pod away for now"]["state"] == "success"
+    assert tries(nights["pod away for now"], "fine_tune") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "message"),
+    [
+        ("worker rejects", "validate_sessions", "loss 0.71 is above 0.60"),
+        ("pod rejects", "fine_tune", "loss 0.71 is above 0.60"),
+        ("pod config wrong", "fine_tune", "no such base"),
+        ("pod out of memory", "fine_tune", "raise runtime.kubernetes.memory"),
+    ],
+)
+def test_what_a_retry_cannot_help_fails_at_once(
+    nights: dict[str, dict[str, Any]], name: str, stage: str, message: str
+) -> None:
+    night = nights[name]
+    assert night["state"] == "failed"
+    assert states(night)[stage] == "failed"
+    assert tries(night, stage) == 1
+    assert message in night["log"]
+    assert states(night)["publish"] == "upstream_failed"
+
+
+@pytest.mark.parametrize("name", ["pod without result", "pod with an old result"])
+def test_a_pod_that_succeeded_without_this_runs_result_is_a_failure(
+    nights: dict[str, dict[str, Any]], name: str
+) -> None:
+    night = nights[name]
+    assert states(night)["fine_tune"] == "failed"
+    assert tries(night, "fine_tune") == 2
+    assert "the pod succeeded, but its stage left no result of this run" in night["log"]
+
+
+def test_an_evicted_pod_is_named_and_retried(nights: dict[str, dict[str, Any]]) -> None:
+    night = nights["pod evicted"]
+    assert tries(night, "fine_tune") == 2
+    assert "Evicted The node was low on resource: memory." in night["log"]
+
+
+@pytest.mark.parametrize("name", ["pod reuses a result", "pod vanishes after its work", "pod's log is cut"])
+def test_the_result_file_decides(nights: dict[str, dict[str, Any]], name: str) -> None:
+    assert nights[name]["state"] == "success", nights[name]["log"][-3000:]
+    assert tries(nights[name], "fine_tune") == 1
+
+
+def test_any_stage_runs_in_a_pod(nights: dict[str, dict[str, Any]]) -> None:
+    promoted, rejected = nights["all in pods, promoted"], nights["all in pods, rejected"]
+    assert promoted["state"] == "success", promoted["log"][-3000:]
+    assert states(promoted) == {**dict.fromkeys(states(promoted), "success"), "rejected": "skipped"}
+    # Two days of `pull`, and each other stage once.
+    assert len([it for it in promoted["pods"] if it["event"] == "created"]) == len(STAGES) + 1
+    assert states(rejected)["register"] == "skipped"
+    gpus = {
+        it["body"]["metadata"]["labels"]["embft-stage"]: "nvidia.com/gpu" in str(it["body"]["spec"]["containers"])
+        for it in promoted["pods"]
+    }
+    assert not gpus["pull"]
+    assert gpus["fine_tune"]
+
+
+@pytest.mark.parametrize("name", [it["name"] for it in SCENARIOS if it["name"] != "pod vanishes after its work"])
+def test_no_pod_outlives_its_task(nights: dict[str, dict[str, Any]], name: str) -> None:
+    events = nights[name]["pods"]
+    created = [it["name"] for it in events if it["event"] == "created"]
+    assert sorted(created) == sorted(it["name"] for it in events if it["event"] == "deleted")
+    assert len(created) >= tries(nights[name], "fine_tune")
+
+
+@pytest.mark.parametrize(
+    ("name", "day"),
+    [
+        ("by hand, no logical date", "2026-10-10"),
+        ("by hand at noon", "2026-10-20"),
+        ("by hand, day named", "2026-05-01"),
+    ],
+)
+def test_day_of_a_run_by_hand(nights: dict[str, dict[str, Any]], name: str, day: str) -> None:
+    assert nights[name]["state"] == "success"
+    assert days(nights[name]) == {day}
+
+
+@pytest.fixture
+def posted(nights: dict[str, dict[str, Any]]) -> k8s.V1Pod:
+    """What was sent to the cluster, read back through the Kubernetes client's own models, which check it."""
+    body = next(it["body"] for it in nights["promoted"]["pods"] if it["event"] == "created")
+    pod: k8s.V1Pod = k8s.ApiClient()._ApiClient__deserialize(body, "V1Pod")
+    return pod
+
+
+def test_pod_runs_the_workers_command(posted: k8s.V1Pod, nights: dict[str, dict[str, Any]]) -> None:
+    container = posted.spec.containers[0]
+    assert container.command == ["python"]
+    assert container.args == ["-m", "embft", "fine-tune", "--model", "shop", "--day", "2026-10-31", "--json"]
+    worker = next(call["argv"] for call in nights["promoted"]["calls"] if call["stage"] == "evaluate")
+    assert [word.replace("evaluate", "fine-tune") for word in worker] == container.args
+
+
+def test_pod_is_what_the_config_says(posted: k8s.V1Pod) -> None:
+    [container] = posted.spec.containers
+    assert container.image == IMAGE
+    expected = {"cpu": "4", "memory": "32Gi", "nvidia.com/gpu": "2"}
+    assert container.resources.limits == container.resources.requests == expected
+    assert posted.spec.node_selector == {"pool": "gpu"}
+    assert [(it.key, it.operator, it.effect) for it in posted.spec.tolerations] == [
+        ("nvidia.com/gpu", "Exists", "NoSchedule")
+    ]
+    assert container.env_from[0].secret_ref.name == "embft-secrets"
+    labels = posted.metadata.labels
+    assert (labels["embft-model"], labels["embft-stage"], labels["embft-day"]) == ("shop", "fine_tune", "2026-10-31")
+    assert labels["try_number"] == "1"
+    assert posted.metadata.name.startswith("embft-shop-fine-tune")
+    assert posted.spec.active_deadline_seconds == 6 * 3600
+
+
+def test_pod_keeps_what_the_template_says(posted: k8s.V1Pod) -> None:
+    spec, container = posted.spec, posted.spec.containers[0]
+    assert spec.restart_policy == "Never"
+    assert spec.automount_service_account_token is False
+    assert spec.security_context.run_as_non_root is True
+    assert spec.security_context.seccomp_profile.type == "RuntimeDefault"
+    assert container.security_context.read_only_root_filesystem is True
+    assert container.security_context.allow_privilege_escalation is False
+    assert container.security_context.capabilities.drop == ["ALL"]
+    assert {mount.mount_path: mount.name for mount in container.volume_mounts} == {"/tmp": "scratch", "/dev/shm": "shm"}
+    assert {volume.name: volume.empty_dir.medium for volume in spec.volumes} == {"scratch": None, "shm": "Memory"}
+    assert "EMBFT_INCLUDE" in {item.name for item in container.env}
+    assert spec.termination_grace_period_seconds == 60
+
+
+def test_nothing_secret_is_spelt_in_the_pod(nights: dict[str, dict[str, Any]]) -> None:
+    for event in nights["promoted"]["pods"]:
+        assert "secret" not in json.dumps(event["body"]).replace("secretRef", "").replace("embft-secrets", "")

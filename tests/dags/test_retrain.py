@@ -1,0 +1,184 @@
+"""The DAG files as Airflow reads them: complete, light, and safe from one broken config."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.airflow.project import IMAGE, REPO, make_project
+
+HEAVY = (
+    "torch,pytorch_lightning,lightning,mlflow,datasets,great_expectations,pandas,sentence_transformers,boto3,kubernetes"
+)
+EDGES = sorted(
+    [
+        ["plan", "pull"],
+        ["pull", "validate_sessions"],
+        ["validate_sessions", "preprocess_ranks"],
+        ["preprocess_ranks", "validate_ranks"],
+        ["validate_ranks", "fine_tune"],
+        ["fine_tune", "evaluate"],
+        ["evaluate", "gate"],
+        ["gate", "register"],
+        ["register", "publish"],
+        ["gate", "rejected"],
+    ]
+)
+
+
+def read_dags(home: Path, include: Path | None, **env: str) -> dict[str, Any]:
+    """Read the repo's DAG files in a fresh interpreter with an Airflow home of its own."""
+    settings = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PYTHONPATH": str(REPO),
+        **({"EMBFT_INCLUDE": str(include)} if include else {}),
+        **env,
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "EMBFT"))}
+    script = Path(__file__).parent / "read_dags.py"
+    command = [sys.executable, str(script), str(REPO / "dags"), HEAVY]
+    ended = subprocess.run(command, env=kept | settings, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+def pod(**stages: str) -> dict[str, Any]:
+    return {"stages": stages, "kubernetes": {"image": IMAGE}}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Three models: a plain one, one with pods, one in another time zone; and two broken configs."""
+    root = tmp_path_factory.mktemp("dags")
+    project = make_project(root / "project")
+    project.add_model("shop", synthetic=True, description="Search of a shop.")
+    project.add_model("pods", runtime=pod(fine_tune="pod", pull="pod", gate="pod"))
+    schedule = {"cron": "30 3 * * *", "timezone": "Europe/Berlin", "max_active_runs": 2}
+    project.add_model("berlin", schedule=schedule, runtime={"retries": 0, "retry_delay_s": 5, "timeout_s": 60})
+    project.add_model("misspelt", windw={"days": 3})
+    project.add_model("badcron", schedule={"cron": "every night"})
+    return read_dags(root / "home", project.include)
+
+
+def test_every_right_config_has_its_dag(found: dict[str, Any]) -> None:
+    assert sorted(found["dags"]) == ["retrain_berlin", "retrain_pods", "retrain_shop"]
+
+
+def test_broken_configs_are_import_errors_of_a_file_without_dags(found: dict[str, Any]) -> None:
+    # An import error of retrain.py would make Airflow stop scheduling every model.
+    assert list(found["errors"]) == ["check_configs.py"]
+    message = found["errors"]["check_configs.py"]
+    assert "misspelt.yaml" in message
+    assert "windw: unknown key; did you mean 'window'?" in message
+    assert "badcron.yaml: schedule.cron: is 'every night', which is no cron expression" in message
+
+
+@pytest.mark.parametrize("model", ["shop", "pods", "berlin"])
+def test_tasks_and_edges_are_the_diagram(found: dict[str, Any], model: str) -> None:
+    dag = found["dags"][f"retrain_{model}"]
+    assert dag["edges"] == EDGES
+    assert [name for name, task in dag["tasks"].items() if task["is_mapped"]] == ["pull"]
+    assert dag["tasks"]["validate_sessions"]["trigger_rule"] == "none_failed"
+    others = {task["trigger_rule"] for name, task in dag["tasks"].items() if name != "validate_sessions"}
+    assert others == {"all_success"}
+    assert dag["can_skip"] == ["gate"]
+
+
+def test_stages_run_where_the_config_says(found: dict[str, Any]) -> None:
+    kinds = {name: task["task_type"] for name, task in found["dags"]["retrain_pods"]["tasks"].items()}
+    assert kinds["fine_tune"] == kinds["pull"] == "StagePodOperator"
+    assert kinds["gate"] == "GatePodOperator"
+    assert kinds["evaluate"] == "StageOperator"
+    assert kinds["rejected"] == "RejectedOperator"
+
+
+def test_dag_has_what_a_team_expects(found: dict[str, Any]) -> None:
+    dag = found["dags"]["retrain_shop"]
+    assert dag["tags"] == ["embft", "retrain", "shop", "synthetic"]
+    assert dag["catchup"] is False
+    assert dag["max_active_runs"] == 1
+    assert dag["start_date"] == "2026-01-01T00:00:00+00:00"
+    assert dag["retries"] >= 2
+    assert "Owner: **search-team**" in dag["doc"]
+    assert "Synthetic" in dag["doc"]
+    for name, task in dag["tasks"].items():
+        assert task["owner"] == "search-team"
+        assert len(task["doc_md"]) > 50, name
+        assert task["retries"] == 3
+
+
+def test_every_task_links_to_its_pages(found: dict[str, Any]) -> None:
+    expected = ["Data Docs", "Decision", "MLflow run", "Report", "Result"]
+    for dag in found["dags"].values():
+        assert all(links == expected for links in dag["links"].values())
+
+
+def test_retries_and_limits_come_from_the_config(found: dict[str, Any]) -> None:
+    dag = found["dags"]["retrain_berlin"]
+    # The team's own check of default_args passes; the tasks do what the config says.
+    assert dag["retries"] >= 2
+    assert {task["retries"] for task in dag["tasks"].values()} == {0}
+    assert {task["retry_delay_s"] for task in dag["tasks"].values()} == {5}
+    assert {task["limit_s"] for task in dag["tasks"].values()} == {60}
+    assert {task["retry_exponential_backoff"] for task in dag["tasks"].values()} == {2}
+
+
+def test_timetable_comes_from_the_config(found: dict[str, Any]) -> None:
+    dag = found["dags"]["retrain_berlin"]
+    assert dag["timetable"] == {"expression": "30 3 * * *", "timezone": "Europe/Berlin"}
+    assert dag["max_active_runs"] == 2
+    assert dag["start_date"].startswith("2026-01-01T00:00:00+01:00") or dag["start_date"] == "2025-12-31T23:00:00+00:00"
+
+
+def test_form_is_typed_explained_and_valid_as_it_stands(found: dict[str, Any]) -> None:
+    dag = found["dags"]["retrain_shop"]
+    assert dag["params"] == {"day": None, "promote": "auto", "window_days": None, "force": False}
+    assert dag["schemas"]["promote"]["enum"] == ["auto", "never"]
+    assert dag["schemas"]["window_days"] == {
+        "type": ["null", "integer"],
+        "minimum": 3,
+        "maximum": 1000,
+        "title": "Window in days",
+    }
+    assert dag["schemas"]["force"]["type"] == "boolean"
+    assert dag["schemas"]["day"]["format"] == "date"
+    assert all(schema["title"] for schema in dag["schemas"].values())
+    assert all(dag["descriptions"].values())
+
+
+def test_parsing_imports_nothing_heavy_and_is_fast(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    for number in range(20):
+        project.add_model(f"model{number}")
+    found = read_dags(tmp_path / "home", project.include)
+    assert found["heavy"] == []
+    assert len(found["dags"]) == 20
+    assert found["errors"] == {}
+    # Beyond Airflow's own import; generous, for busy machines.
+    assert found["seconds"] < 2.0
+
+
+def test_a_project_without_configs_says_so(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    found = read_dags(tmp_path / "home", project.include)
+    assert found["dags"] == {}
+    assert "a model needs one config" in found["errors"]["check_configs.py"]
+
+
+def test_every_config_of_this_repo_has_its_dag(tmp_path: Path) -> None:
+    models = sorted((REPO / "include" / "models").glob("*.yaml"))
+    if not models:
+        pytest.skip("this checkout has no config")
+    found = read_dags(tmp_path / "home", None)
+    assert found["errors"] == {}
+    assert sorted(found["dags"]) == [f"retrain_{path.stem}" for path in models]
+    for path in models:
+        owner = yaml.safe_load(path.read_text())["owner"]
+        assert {task["owner"] for task in found["dags"][f"retrain_{path.stem}"]["tasks"].values()} == {owner}
