@@ -413,9 +413,10 @@ def _expand(value: Any, path: Path, lines: Mapping[Location, int], location: Loc
         return {key: _expand(part, path, lines, (*location, key)) for key, part in value.items()}
     if isinstance(value, list):
         return [_expand(part, path, lines, (*location, index)) for index, part in enumerate(value)]
-    if not isinstance(value, str):
-        return value
+    return _filled_in(value, path, lines, location) if isinstance(value, str) else value
 
+
+def _filled_in(text: str, path: Path, lines: Mapping[Location, int], location: Location) -> str:
     def look_up(match: re.Match[str]) -> str:
         name, default = match.groups()
         found = os.environ.get(name, default)
@@ -427,7 +428,7 @@ def _expand(value: Any, path: Path, lines: Mapping[Location, int], location: Loc
             )
         return found
 
-    return _VARIABLE.sub(look_up, value)
+    return _VARIABLE.sub(look_up, text)
 
 
 def _explain(error: ValidationError, path: Path, lines: Mapping[Location, int], skip: int = 0) -> Iterator[str]:

@@ -75,7 +75,7 @@ def measure_ranking(scores: torch.Tensor, clicked: Sequence[int]) -> dict[str, f
         nDCG@10 (Järvelin and Kekäläinen 2002), reciprocal rank at 10, recall at 10, by torchmetrics.
     """
     # The measures look at the first ten alone; the clicked items must be there for recall's denominator.
-    kept = torch.cat([scores.topk(min(CUTOFF, len(scores))).indices, torch.tensor(clicked)]).unique()
+    kept = torch.tensor(sorted({*scores.topk(min(CUTOFF, len(scores))).indices.tolist(), *clicked}))
     relevant = torch.isin(kept, torch.tensor(clicked))
     return {name: float(measure(scores[kept], relevant, top_k=CUTOFF)) for name, measure in MEASURES.items()}
 

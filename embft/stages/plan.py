@@ -51,10 +51,10 @@ def run(
         window=window,
         champion=champion_before(storage, paths, day),
     )
+    missing = [it.day.isoformat() for it in window if it.objects and needs_pull(storage, paths, config, it)]
     # The frozen run is itself all that the plan depends on, so it is reused exactly when it would come out the same.
     draft = Draft(stage="plan", model=model, day=day, prefix=paths.stage(day, "plan"), inputs={}, settings=spec)
-    result = commit(storage, draft, lambda folder, _: _freeze(spec, folder), force=force)
-    missing = [it.day.isoformat() for it in window if it.objects and needs_pull(storage, paths, config, it)]
+    result = commit(storage, draft, lambda folder, _: _freeze(spec, missing, folder), force=force)
     return result.model_copy(update={"figures": {**result.figures, "days_to_pull": missing}})
 
 
@@ -86,7 +86,7 @@ def _with_window(config: ModelConfig, days: int) -> ModelConfig:
     return config.model_copy(update={"window": window})
 
 
-def _freeze(spec: RunSpec, folder: Path) -> Outcome:
+def _freeze(spec: RunSpec, days_to_pull: list[str], folder: Path) -> Outcome:
     tonight = spec.window[-1]
     figures: dict[str, Any] = {
         "window": [spec.window[0].day.isoformat(), tonight.day.isoformat()],
@@ -94,6 +94,7 @@ def _freeze(spec: RunSpec, folder: Path) -> Outcome:
         "log_bytes": sum(it.size_bytes for it in spec.window),
         "days_without_logs": [it.day.isoformat() for it in spec.window if not it.objects],
         "champion": spec.champion.version if spec.champion else None,
+        "days_to_pull": days_to_pull,
     }
     if not tonight.objects:
         reason = (

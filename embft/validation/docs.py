@@ -24,6 +24,7 @@ from embft.validation.engine import (
     render_page,
 )
 from embft.validation.verdicts import RuleOutcome, Verdict
+from embft.validation.wording import figure
 
 _MAX_SHOWN = 20  # values of one rule in a page; the quarantine has them all
 _UNBOUNDED = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
@@ -92,6 +93,7 @@ def write_index(docs_folder: Path, title: str, verdicts: Sequence[Verdict], reas
         `index.html`.
     """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["figure"] = figure
     page = environment.from_string(_INDEX).render(
         title=title,
         reason=reason,
@@ -168,13 +170,16 @@ _INDEX = """<!DOCTYPE html>
 <tr><td>
 {% if rule.success is none %}<span class="quiet">not judged</span>
 {% elif rule.success %}<span class="good">holds</span>
+{% elif rule.error %}<span class="bad">not checked</span>
 {% elif rule.severity == "warning" %}<span class="warn">warning</span>
+{% elif rule.kind == "row" and verdict.critical_rows == "set_aside" %}<span class="warn">set aside</span>
 {% else %}<span class="bad">broken</span>{% endif %}
 </td><td>{{ rule.rule }}</td><td>
 {% if rule.skipped %}{{ rule.skipped }}{% elif rule.error %}{{ rule.error }}
 {% elif rule.kind == "row" %}{{ "{:,}".format(rule.broken_rows) }} row{{ "" if rule.broken_rows == 1 else "s" }}
 {%- if rule.examples %}: {{ rule.examples | join(", ") }}{% endif %}
-{% else %}{{ rule.observed if rule.observed is not none else "nothing to measure" }}{% endif %}
+{% elif rule.observed is none %}nothing to measure
+{% elif rule.observed is string %}{{ rule.observed }}{% else %}{{ rule.observed | figure }}{% endif %}
 </td><td class="why">{{ rule.why }}</td></tr>
 {% endfor %}
 </table>

@@ -178,7 +178,7 @@ def _run(suite: str, frame: pd.DataFrame, expectations: Sequence[Any]) -> list[E
         project_config=DataContextConfig(
             store_backend_defaults=InMemoryStoreBackendDefaults(
                 init_temp_docs_sites=False
-            ),  # else: a folder left in /tmp
+            ),  # else it leaves one each run
             analytics_enabled=False,
             progress_bars=ProgressBarsConfig(globally=False),
         ),

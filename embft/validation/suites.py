@@ -99,6 +99,7 @@ def run_suite(
         suite=name,
         rows=len(frame),
         success=all(outcome.success is not False for outcome in outcomes),
+        critical_rows=critical_rows,
         rules=outcomes,
         broken=broken,
         rejections=_rejections(rules, outcomes, len(frame), critical_rows),

@@ -30,6 +30,7 @@ class Verdict(Record):
     suite: str
     rows: int = Field(description="Rows that were examined.")
     success: bool = Field(description="No rule was broken, warnings included.")
+    critical_rows: Literal["set_aside", "reject"] = Field(description="What a broken critical row-level rule does.")
     rules: list[RuleOutcome]
     broken: dict[int, list[str]] = Field(
         description="Position of a row in the frame → every critical row-level rule that it breaks, in words."
