@@ -12,13 +12,13 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from embft.clickstream.simulator import load_shop, simulate
 from rich.console import Console
 from rich.table import Table
 
 from demo.airflow_api import AirflowApi
 from demo.stack import BUCKET, HOME, stack
 from embft.clickstream.delivery import deliver
+from embft.clickstream.simulator import load_shop, simulate
 from embft.config import config_path, include_folder, load_config
 from embft.paths import Paths
 from embft.results import StageResult
@@ -33,6 +33,8 @@ SESSIONS_PER_DAY = 600
 SEED = 7
 
 console = Console()
+if not console.is_terminal:
+    console = Console(width=100)  # a log has no width of its own
 began = time.monotonic()
 
 
@@ -49,6 +51,12 @@ class Night:
     @property
     def promoted(self) -> bool:
         return self.registered is not None and bool(self.registered.figures["promoted"])
+
+    @property
+    def outcome(self) -> str:
+        if self.gated is None or self.gated.status == "rejected":
+            return "rejected"
+        return "promoted" if self.promoted else "not registered"
 
 
 def main() -> int:
@@ -129,25 +137,22 @@ def read_night(day: date) -> Night:
 
 
 def print_table(nights: Sequence[Night]) -> None:
-    table = Table(
-        "night", "lines", "quarantined", "model", "val. loss", "nDCG@10", "decision", title="Synthetic clicks"
-    )
+    table = Table("night", "lines", "quarantined", "model", "val. loss", "nDCG@10", "decision")
     for night in nights:
         lines = [str(night.pulled.figures["lines"]), str(night.pulled.figures["quarantined"])]
         models = night.evaluated.figures["models"] if night.evaluated else {}
         for number, (name, it) in enumerate(models.items()):
-            first = number == 0
-            table.add_row(
-                *([night.day.isoformat(), *lines] if first else ["", "", ""]),
-                name,
-                f"{it['val_loss']:.4f}",
-                f"{it['ndcg_at_10']:.3f}",
-                (night.gated.reason if night.gated else "no decision") if first else "",
-                end_section=number == len(models) - 1,
-            )
+            left = [night.day.isoformat(), *lines] if number == 0 else ["", "", ""]
+            is_last = number == len(models) - 1
+            right = night.outcome if is_last else ""
+            table.add_row(*left, name, f"{it['val_loss']:.4f}", f"{it['ndcg_at_10']:.3f}", right, end_section=is_last)
         if not models:
-            table.add_row(night.day.isoformat(), *lines, "", "", "", "stopped before it was evaluated; see Airflow")
+            table.add_row(night.day.isoformat(), *lines, "", "", "", "no challenger")
+    console.print("Three nights on synthetic clicks; the figures are of the day that each night held out:")
     console.print(table)
+    for night in nights:
+        reason = night.gated.reason if night.gated else "stopped before it was evaluated; see the red task in Airflow"
+        console.print(f"{night.day} {reason}", highlight=False, soft_wrap=True)
 
 
 def champion_serves() -> bool:

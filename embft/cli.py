@@ -10,7 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -164,9 +164,14 @@ def night(
         from embft.stages.night import run_night
 
         rejected = False
-        for result in run_night(
+        results = run_night(
             model, day, include=include_folder(), force=force, promote=promote.value, window_days=window_days
-        ):
+        )
+        while True:
+            with _stdout_kept_for_the_result():
+                result = next(results, None)
+            if result is None:
+                break
             rejected = result.status == "rejected"
             if as_json:
                 _print_json(result.model_dump_json())
@@ -261,7 +266,8 @@ def _stage(name: str, model: str, day: date, as_json: bool, force: bool, **optio
     with _exit_codes():
         from embft.stages.night import run_named
 
-        result = run_named(name, model, day, include=include_folder(), force=force, **options)
+        with _stdout_kept_for_the_result():
+            result = run_named(name, model, day, include=include_folder(), force=force, **options)
         if as_json:
             _print_json(result.to_json().decode())
         else:
@@ -270,6 +276,13 @@ def _stage(name: str, model: str, day: date, as_json: bool, force: bool, **optio
             print_result(result)
         if result.status == "rejected":
             raise typer.Exit(DataRejected.exit_code)
+
+
+@contextmanager
+def _stdout_kept_for_the_result() -> Iterator[None]:
+    """Send what libraries print (MLflow: "View run … at") to stderr: stdout is read by programs."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def _print_json(text: str) -> None:

@@ -56,6 +56,11 @@ class Paths:
         return f"{stage_prefix}/attempts/{attempt}"
 
     @property
+    def mlflow(self) -> str:
+        """Prefix that MLflow keeps a new experiment's files under."""
+        return f"{self.root}/mlflow"
+
+    @property
     def champions(self) -> str:
         """Prefix of the promotion records."""
         return f"{self.root}/champions"

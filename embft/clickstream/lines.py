@@ -122,4 +122,3 @@ def _last_bytes(stream: "zlib._Decompress") -> Iterator[bytes]:
         yield rest
     if not stream.eof:
         raise BadLine(Reason.TRUNCATED, f"the gzip stream breaks off here; {_REST_IS_LOST}")
-

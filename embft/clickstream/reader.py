@@ -9,7 +9,6 @@ The outcome depends on the lines alone, not on the order of the objects or on ho
 """
 
 import json
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,23 @@ from embft.clickstream.session_lines import SessionLine, SessionParser
 from embft.config import Logs
 
 CLIENT_CAP = "client_cap"
+
+_BATCH_ROWS = 512  # measured: more is slower, for its Python objects no longer fit the cache
+_FOUND_SCHEMA = pa.schema(
+    [
+        # As in SessionLine
+        ("session_id", pa.string()),
+        ("time", pa.timestamp("us", tz="UTC")),
+        ("client", pa.string()),
+        ("query", pa.string()),
+        ("shown", pa.list_(pa.string())),
+        ("clicked", pa.list_(pa.string())),
+        ("digest", pa.binary()),
+        # Where it was found
+        ("object", pa.int64()),
+        ("line", pa.int64()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ def read_day(objects: Sequence[tuple[str, Path]], *, day: date, logs: Logs) -> D
     Returns:
         The day's sessions, its quarantine and its accounting.
     """
-    quarantine, found = Quarantine(), _Found(logs.timezone)
+    quarantine, found = Quarantine(), _Found()
     parse = SessionParser(day, logs).parse
     n_lines = 0
     for uri, path in sorted(objects):
@@ -84,21 +100,18 @@ def read_day(objects: Sequence[tuple[str, Path]], *, day: date, logs: Logs) -> D
 
 
 class _Found:
-    """Sessions of distinct content, as columns: a list of rows would take several times the memory."""
+    """Sessions of distinct content.
 
-    def __init__(self, timezone: str) -> None:
+    Packed as Arrow batches on the way: Python's lists and texts would take several times the memory, and its garbage
+    collector would walk over all of them again and again.
+    """
+
+    def __init__(self) -> None:
         self.uris: list[str] = []
         self.n_duplicates = 0
-        self._timezone = timezone
-        self._digests: dict[bytes, None] = {}
-        self._ids: list[str] = []
-        self._times = array("q")
-        self._clients: list[str | None] = []
-        self._queries: list[str] = []
-        self._shown: list[list[str] | None] = []
-        self._clicked: list[list[str]] = []
-        self._objects = array("q")
-        self._lines = array("q")
+        self._digests: set[bytes] = set()
+        self._batches: list[pa.RecordBatch] = []
+        self._rows: list[tuple[object, ...]] = []
 
     def begin(self, uri: str) -> None:
         self.uris.append(uri)
@@ -107,31 +120,22 @@ class _Found:
         if line.digest in self._digests:
             self.n_duplicates += 1
             return
-        self._digests[line.digest] = None
-        self._ids.append(line.session_id)
-        self._times.append(line.time_us)
-        self._clients.append(line.client)
-        self._queries.append(line.query)
-        self._shown.append(line.shown)
-        self._clicked.append(line.clicked)
-        self._objects.append(len(self.uris) - 1)
-        self._lines.append(number)
+        self._digests.add(line.digest)
+        self._rows.append((*line, len(self.uris) - 1, number))
+        if len(self._rows) == _BATCH_ROWS:
+            self._pack()
 
     def table(self) -> pa.Table:
         """Give the sessions by time, id and digest."""
-        ids = pa.list_(pa.string())
-        columns = {
-            "session_id": pa.array(self._ids, pa.string()),
-            "time": pa.array(self._times, pa.int64()).cast(pa.timestamp("us", tz="UTC")),
-            "client": pa.array(self._clients, pa.string()),
-            "query": pa.array(self._queries, pa.string()),
-            "shown": pa.array(self._shown, ids),
-            "clicked": pa.array(self._clicked, ids),
-            "digest": pa.array(list(self._digests), pa.binary()),
-            "object": pa.array(self._objects, pa.int64()),
-            "line": pa.array(self._lines, pa.int64()),
-        }
-        return pa.table(columns).sort_by([(name, "ascending") for name in ("time", "session_id", "digest")])
+        self._pack()
+        found = pa.Table.from_batches(self._batches, _FOUND_SCHEMA)
+        return found.sort_by([(name, "ascending") for name in ("time", "session_id", "digest")])
+
+    def _pack(self) -> None:
+        columns = list(zip(*self._rows, strict=True)) or [()] * len(_FOUND_SCHEMA)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, _FOUND_SCHEMA, strict=True)]
+        self._batches.append(pa.record_batch(arrays, schema=_FOUND_SCHEMA))
+        self._rows = []
 
 
 def _without_conflicts(found: pa.Table, uris: list[str], quarantine: Quarantine) -> pa.Table:

@@ -36,11 +36,14 @@ class ExperimentsManager:
     Args:
         tracking_uri: MLflow's: `http(s)://…`, `sqlite:///…` or a folder.
         experiment: Name of the experiment; made where it does not exist.
+        artifact_location: Where a new experiment keeps its files, such as s3://bucket/prefix; MLflow's own choice
+            when left out, which without a server is a folder below the working folder.
     """
 
-    def __init__(self, tracking_uri: str, experiment: str) -> None:
+    def __init__(self, tracking_uri: str, experiment: str, artifact_location: str | None = None) -> None:
         self.tracking_uri = tracking_uri
         self.experiment = experiment
+        self.artifact_location = artifact_location
         self._client_: MlflowClient | None = None
         self._experiment_id: str | None = None
         self._run_id: str | None = None
@@ -176,7 +179,7 @@ class ExperimentsManager:
         with self._reaching_mlflow("begin a run"):
             client = self._client()
             if self._experiment_id is None:
-                self._experiment_id = _experiment_id(client, self.experiment)
+                self._experiment_id = _experiment_id(client, self.experiment, self.artifact_location)
             run = client.create_run(self._experiment_id, tags=dict(tags), run_name=name)
         self._run_id = run.info.run_id
         self._waiting.clear()
@@ -249,14 +252,14 @@ def _without_credentials(text: str) -> str:
     return re.sub(r"://[^/\s]*@", "://", text)
 
 
-def _experiment_id(client: MlflowClient, name: str) -> str:
+def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
     try:
-        return str(client.create_experiment(name))
+        return str(client.create_experiment(name, artifact_location))
     except MlflowException:
         # Another night's run may have made it in between.
         found = client.get_experiment_by_name(name)

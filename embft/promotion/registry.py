@@ -71,15 +71,12 @@ class Registry:
                 logged = mlflow.sentence_transformers.log_model(
                     model,
                     name="model",
-                    signature=infer_signature(example, model.encode(example)),
+                    signature=infer_signature(example, model.encode(example, show_progress_bar=False)),
                     input_example=example,
                     pip_requirements=[f"{name}=={_public(installed(name))}" for name in _SERVED_WITH],
                 )
-            client = self._client()
-            if not client.search_registered_models(f"name='{self._model}'"):
-                client.create_registered_model(self._model)
             # The version is made last: killed before this line, nothing is registered.
-            made = client.create_model_version(self._model, source=logged.model_uri, run_id=run_id, tags=dict(tags))
+            made = mlflow.register_model(logged.model_uri, self._model, tags=dict(tags))
             return str(made.version)
 
     def set_alias(self, alias: str, version: str) -> None:

@@ -31,7 +31,9 @@ def _work(context: Context) -> Outcome:
     champion = champion_model(context) if training.start_from == "champion" else None
     model = champion or base_model(context)
 
-    tracker = ExperimentsManager(run.config.mlflow.tracking_uri, run.config.mlflow.experiment or run.model)
+    tracker = ExperimentsManager(
+        run.config.mlflow.tracking_uri, run.config.mlflow.experiment or run.model, context.paths.mlflow
+    )
     tags = {"embft.model": run.model, "embft.day": run.day.isoformat(), "embft.attempt": context.attempt_uri}
     with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context)):
         tuner = EmbeddingsFineTuner.create(

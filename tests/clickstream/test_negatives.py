@@ -1,0 +1,92 @@
+"""The drawn not-clicked side: seeded by session, never clicked, uniform."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+import pytest
+
+from embft.clickstream.negatives import sample_not_clicked
+from embft.clickstream.sessions import SCHEMA
+
+ITEMS = [f"i{number:03d}" for number in range(200)]
+
+
+def table(rows: list[tuple[str, str, list[str], list[str] | None]]) -> pa.Table:
+    """Sessions given as id, query, clicked and shown."""
+    records = [
+        {
+            "session_id": id_,
+            "day": date(2026, 3, 10),
+            "time": datetime(2026, 3, 10, tzinfo=UTC),
+            "query": query,
+            "clicked": clicked,
+            "shown": shown,
+        }
+        for id_, query, clicked, shown in rows
+    ]
+    return pa.Table.from_pylist(records, schema=SCHEMA)
+
+
+def shown(sessions: pa.Table, *, items: list[str] = ITEMS, count: int = 5, seed: int = 1) -> dict[str, list[str]]:
+    filled = sample_not_clicked(sessions, items, count=count, seed=seed)
+    assert filled.schema == SCHEMA
+    return dict(zip(filled["session_id"].to_pylist(), filled["shown"].to_pylist(), strict=True))
+
+
+def test_unknown_list_becomes_the_clicked_and_the_drawn_and_a_known_one_stays() -> None:
+    found = shown(table([("a", "lamp", ["i001"], None), ("b", "lamp", [], ["x", "y"]), ("c", "lamp", [], [])]))
+    assert found["a"][0] == "i001"
+    assert len(found["a"]) == len(set(found["a"])) == 6
+    assert set(found["a"]) <= set(ITEMS)
+    assert (found["b"], found["c"]) == (["x", "y"], [])
+
+
+def test_what_was_clicked_for_the_query_by_anybody_is_never_drawn() -> None:
+    others = [(f"o{number}", "lamp", [item], None) for number, item in enumerate(ITEMS[:190])]
+    found = shown(table([*others, ("a", "lamp", [], None)]), count=20)
+    assert sorted(found["a"]) == ITEMS[190:]
+    for number, item in enumerate(ITEMS[:190]):
+        assert set(found[f"o{number}"]) - {item} <= set(ITEMS[190:])
+
+
+@pytest.mark.parametrize("n_items", [12, 200])
+def test_session_gets_the_same_items_in_any_window_and_order_of_the_catalogue(n_items: int) -> None:
+    items = ITEMS[:n_items]
+    mine = ("a", "lamp", ["i001"], None)
+    first = shown(table([mine]), items=items)
+    other = shown(table([("z", "rug", ["i002"], None), mine]), items=[*reversed(items), items[0]])
+    assert other["a"] == first["a"]
+
+
+@pytest.mark.parametrize("n_items", [12, 200])
+def test_item_that_becomes_clicked_is_replaced_and_the_others_stay(n_items: int) -> None:
+    items = ITEMS[:n_items]
+    before = shown(table([("a", "lamp", [], None)]), items=items)["a"]
+    after = shown(table([("a", "lamp", [], None), ("b", "lamp", [before[2]], None)]), items=items)["a"]
+    assert after[:4] == [*before[:2], *before[3:]]
+    assert after[4] not in before
+
+
+def test_seed_and_session_change_the_draw() -> None:
+    rows = table([("a", "lamp", [], None), ("b", "lamp", [], None)])
+    one, two = shown(rows), shown(rows, seed=2)
+    assert len({tuple(draw) for draw in (one["a"], one["b"], two["a"], two["b"])}) == 4
+
+
+def test_smaller_catalogue_gives_all_that_was_not_clicked() -> None:
+    found = shown(table([("a", "lamp", ["i001", "gone"], None)]), items=ITEMS[:4], count=30)
+    assert found["a"][:2] == ["i001", "gone"]
+    assert sorted(found["a"][2:]) == ["i000", "i002", "i003"]
+    assert shown(table([("a", "lamp", [], None)]), items=[])["a"] == []
+
+
+def test_every_item_is_drawn_alike() -> None:
+    found = shown(table([(f"s{number}", "lamp", [], None) for number in range(4000)]))
+    counts = Counter(item for draw in found.values() for item in draw)
+    # 4000 · 5 / 200 = 100 draws each, standard deviation 10: six of them on either side.
+    assert len(counts) == 200
+    assert 40 < min(counts.values())
+    assert max(counts.values()) < 160
