@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo clean-demo test lint bench up down
+.PHONY: help setup demo ui clean-demo test lint bench up down
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,12 +23,18 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 	@touch $(READY)
 	@echo "setup: done; try \`make demo\`"
 
-demo: $(READY)  ## Run three nights of the demo shop through Airflow, end to end (about 9 minutes)
+demo: $(READY)  ## Run three nights of the demo shop through Airflow, end to end (about 5 minutes)
 	$(BIN)/python -m demo.run
+
+ui: $(READY)  ## Open the demo's Airflow, MLflow and files, with the nights just run in them
+	$(BIN)/python -m demo.ui
 
 clean-demo:  ## Remove all that the demo made
 	rm -rf .demo
-	@echo "clean-demo: .demo is gone"
+	@echo "ui: $(READY)  ## Open the demo's Airflow, MLflow and files, with the nights just run in them
+	$(BIN)/python -m demo.ui
+
+clean-demo: .demo is gone"
 
 test: $(READY)  ## Run every test (about 10 minutes)
 	$(BIN)/python -m pytest

@@ -97,6 +97,7 @@ def _environment(ports: dict[str, int]) -> dict[str, str]:
         "AIRFLOW__API__BASE_URL": airflow,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{airflow}/execution/",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
     }

@@ -300,8 +300,12 @@ def _exit_codes() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
 
 
+class _Stopped(BaseException):
+    """Told to stop. No Exception: a library that survives any of those (Great Expectations) would go on."""
+
+
 def _told_to_stop(number: int, _: object) -> NoReturn:
-    raise TemporaryError(f"stopped by {signal.Signals(number).name}; nothing was committed, run the same command again")
+    raise _Stopped(f"stopped by {signal.Signals(number).name}; nothing was committed, run the same command again")
 
 
 def main() -> None:
@@ -312,4 +316,8 @@ def main() -> None:
     )
     for noisy in ("botocore", "boto3", "s3transfer", "urllib3", "httpx", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    app(prog_name="embft")
+    try:
+        app(prog_name="embft")
+    except _Stopped as stop:
+        typer.secho(f"error: {stop}", err=True, fg="red")
+        sys.exit(TemporaryError.exit_code)

@@ -6,6 +6,7 @@ where a person must change something, `StorageUnavailable` where waiting may hel
 
 import hashlib
 import json
+import logging
 import mimetypes
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,17 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from boto3.exceptions import S3UploadFailedError
+from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore import exceptions as boto
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
+from pydantic import ValidationError
 
 from embft.config import StorageConfig
 from embft.errors import DataRejected, ObjectMissing, StorageRefused, StorageUnavailable
 from embft.paths import Paths
 from embft.results import Artifact, StageResult
 
+log = logging.getLogger(__name__)
+
 _PARALLEL = 8
+_BROKEN_OFF = (boto.HTTPClientError, boto.IncompleteReadError, boto.ConnectionError, RetriesExceededError)
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN if you use one)"
 
 
@@ -148,7 +154,7 @@ class Storage:
         return None if raw is None else json.loads(raw)
 
     def read_result(self, stage_prefix: str) -> StageResult | None:
-        """Read a stage's committed result, or None where it has none.
+        """Read a stage's committed result, or None where it has none that this version of embft can read.
 
         Args:
             stage_prefix: The stage's prefix, from `Paths`.
@@ -160,8 +166,13 @@ class Storage:
             StorageRefused: The bucket does not exist or the credentials do not reach it.
             StorageUnavailable: S3 did not answer.
         """
-        raw = self.read(Paths.result(stage_prefix))
-        return None if raw is None else StageResult.model_validate_json(raw)
+        uri = Paths.result(stage_prefix)
+        raw = self.read(uri)
+        try:
+            return None if raw is None else StageResult.model_validate_json(raw)
+        except ValidationError:
+            log.warning("%s is no result that this version of embft can read; it counts as missing", uri)
+            return None
 
     def write(self, uri: str, data: bytes) -> None:
         """Write a small object with a single PUT: readers see the old one or the new one.
@@ -304,11 +315,17 @@ class Storage:
             if isinstance(cause, boto.ClientError):
                 raise self._translated(cause, uri) from error
             raise StorageUnavailable(f"S3 at {self._endpoint} broke off the upload of {uri}: {error}") from error
-        except (boto.HTTPClientError, boto.IncompleteReadError, boto.ConnectionError) as error:
+        except _BROKEN_OFF as error:
             raise StorageUnavailable(
                 f"S3 at {self._endpoint} does not answer for {uri} ({type(error).__name__}); "
                 "if it stays away, check storage.endpoint_url and the network"
             ) from error
+        except ResponseParserError as error:
+            raise StorageRefused(
+                f"what answers at {self._endpoint} for {uri} is no S3; check storage.endpoint_url"
+            ) from error
+        except boto.BotoCoreError as error:
+            raise StorageRefused(f"S3 cannot be asked for {uri}: {_one_line(error)}; {_CREDENTIALS}") from error
 
     def _translated(self, error: boto.ClientError, uri: str) -> StorageRefused | StorageUnavailable:
         code = str(error.response.get("Error", {}).get("Code", ""))
@@ -322,6 +339,8 @@ class Storage:
             )
         if code in {"SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "AuthFailure"}:
             return StorageRefused(f"S3 at {self._endpoint} refused the credentials for {uri} ({code}); {_CREDENTIALS}")
+        if status in {412, 416}:
+            return StorageUnavailable(f"{uri} was replaced while it was read ({status} {code}); run the command again")
         if status in {404, 410} or code == "NoSuchKey":
             return ObjectMissing(f"{uri} does not exist")
         if status == 403:
@@ -332,6 +351,10 @@ class Storage:
         if status >= 500 or status == 429 or code in {"SlowDown", "Throttling", "RequestTimeout"}:
             return StorageUnavailable(f"S3 at {self._endpoint} answered {status} {code} for {uri}")
         return StorageRefused(f"S3 at {self._endpoint} answered {status} {code} to {error.operation_name} on {uri}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _content_type(key: str) -> str:

@@ -28,7 +28,7 @@ class Registry:
         self._model = model
 
     def find(self, challenger_digest: str, day: date) -> str | None:
-        """Find the version that was made of a night's challenger, if there is one.
+        """Find the version that was made of a night's challenger, if there is one; the first, if there are more.
 
         Args:
             challenger_digest: Digest of the challenger's files.
@@ -43,7 +43,8 @@ class Registry:
         with reaching_mlflow(self._tracking_uri, "look for the model version"):
             versions = self._client().search_model_versions(f"name='{self._model}'")
             wanted = {"embft.challenger": challenger_digest, "embft.day": day.isoformat()}
-            return next((str(it.version) for it in versions if wanted.items() <= it.tags.items()), None)
+            found = [int(it.version) for it in versions if wanted.items() <= it.tags.items()]
+            return str(min(found)) if found else None
 
     def add(self, folder: Path, run_id: str, tags: Mapping[str, str]) -> str:
         """Log a saved model under its training run, and make a version of it.
@@ -78,6 +79,18 @@ class Registry:
             # The version is made last: killed before this line, nothing is registered.
             made = mlflow.register_model(logged.model_uri, self._model, tags=dict(tags))
             return str(made.version)
+
+    def drop(self, version: str) -> None:
+        """Delete a version: one that a rival process was quicker to make.
+
+        Args:
+            version: The version.
+
+        Raises:
+            TemporaryError: MLflow is away.
+        """
+        with reaching_mlflow(self._tracking_uri, f"drop version {version}"):
+            self._client().delete_model_version(self._model, version)
 
     def set_alias(self, alias: str, version: str) -> None:
         """Let an alias (`champion`, `challenger`) name a version.

@@ -1,22 +1,25 @@
 """One night as one self-contained HTML page: the decision first, then the figures it rests on."""
 
-from collections.abc import Sequence
+import shlex
+from math import isfinite
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from embft.paths import Paths
+from embft.config import STAGES
+from embft.paths import Paths, stage_command
 from embft.promotion.evaluation_record import Evaluation
-from embft.promotion.gate import Decision
-from embft.report.curve import curve_svg
+from embft.promotion.gate import Decision, RuleVerdict
+from embft.report.drawings import curve_svg, rule_svg, share_svg
 from embft.results import Record, RunSpec, StageResult
 from embft.storage import Storage
 
+# Key → title, and which end is better.
 MEASURES = {
-    "val_loss": "Validation loss",
-    "ndcg_at_10": "nDCG@10",
-    "mrr_at_10": "MRR@10",
-    "recall_at_10": "Recall@10",
+    "val_loss": ("Validation loss", min),
+    "ndcg_at_10": ("nDCG@10", max),
+    "mrr_at_10": ("MRR@10", max),
+    "recall_at_10": ("Recall@10", max),
 }
 
 
@@ -57,30 +60,109 @@ def render(facts: Facts) -> str:
         facts: From `gather`.
 
     Returns:
-        HTML.
+        HTML that loads nothing: no script, no font, no picture, no style sheet.
     """
     environment = Environment(
-        loader=PackageLoader("embft.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("embft.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    sessions = facts.stages["validate_sessions"].figures
-    return environment.get_template("page.html.j2").render(
-        facts=facts,
-        measures=MEASURES,
-        pulled=sessions["pulled"],
-        inputs=facts.stages["preprocess_ranks"].figures,
-        broken=_broken_rules(facts),
-        curve=curve_svg(_losses(facts.training.get("records", []))),
-    )
-
-
-def _broken_rules(facts: Facts) -> list[dict[str, Any]]:
+    environment.filters |= {"count": "{:,}".format, "figure": "{:.4f}".format, "limit": _limit, "found": _found}
+    environment.tests["ceiling"] = _is_ceiling
+    environment.globals |= {"rule_svg": rule_svg, "share_svg": share_svg}
+    models = {name: it.model_dump() for name, it in facts.evaluation.models.items()}
     rules = [
         rule
         for stage in ("validate_sessions", "validate_ranks")
         for rule in facts.stages[stage].figures.get("rules", [])
     ]
-    return [rule for rule in rules if not rule["success"]]
+    return environment.get_template("page.html.j2").render(
+        run=facts.run,
+        evaluation=facts.evaluation,
+        decision=facts.decision,
+        stages=facts.stages,
+        links=_links(facts.stages),
+        measures=MEASURES,
+        models=models,
+        best={key: _best(key, models) for key in MEASURES},
+        change={key: _change(key, models, facts.decision.opponent) for key in MEASURES},
+        funnel=_funnel(facts.stages["validate_sessions"].figures),
+        inputs=facts.stages["preprocess_ranks"].figures,
+        broken=[rule for rule in rules if rule["success"] is False],
+        unjudged=[rule for rule in rules if rule["success"] is None],
+        curve=curve_svg(_series(facts.training, "val_loss"), _series(facts.training, "train_loss")),
+        commands=_commands(facts.run),
+    )
 
 
-def _losses(records: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
-    return [(record["step"], record["val_loss"]) for record in records]
+def _links(stages: dict[str, StageResult]) -> dict[str, str]:
+    """Name the pages that the stages point to; a page that two stages point to comes once."""
+    named = {
+        url: f"{name} of {stage}"
+        for stage, result in reversed(stages.items())
+        for name, url in result.links.items()
+        if url.startswith(("http://", "https://"))
+    }
+    return {title: url for url, title in reversed(named.items())}
+
+
+def _best(key: str, models: dict[str, dict[str, float]]) -> float | None:
+    _, better = MEASURES[key]
+    return better((it[key] for it in models.values() if isfinite(it[key])), default=None)
+
+
+def _change(key: str, models: dict[str, dict[str, float]], opponent: str) -> str:
+    """Say by how much the challenger's figure differs from its opponent's."""
+    ours, theirs = (models.get(name, {}).get(key, 0.0) for name in ("challenger", opponent))
+    return f"{ours / theirs - 1:+.1%}" if theirs and isfinite(ours / theirs) else "–"
+
+
+def _limit(rule: RuleVerdict) -> str:
+    bound = "at most" if _is_ceiling(rule) else "at least"
+    return f"{bound} {_in_unit(rule, rule.limit)}"
+
+
+def _found(rule: RuleVerdict) -> str:
+    return _in_unit(rule, rule.figure)
+
+
+def _is_ceiling(rule: RuleVerdict) -> bool:
+    return rule.rule.startswith("gate.max_")
+
+
+def _in_unit(rule: RuleVerdict, figure: float) -> str:
+    return f"{figure:.1%}" if rule.rule.endswith("_gain") else f"{figure:.4f}"
+
+
+def _funnel(sessions: dict[str, Any]) -> list[tuple[str, int]]:
+    """List what became of the log's lines, in the order in which they are lost."""
+    pulled, checked = sessions["pulled"], sessions["sessions"]
+    return [
+        ("Log lines read", pulled["lines"]),
+        ("− duplicates", pulled["duplicates"]),
+        ("− filtered as abuse", pulled["filtered"]),
+        ("− quarantined as unreadable", pulled["quarantined"]),
+        ("= sessions", pulled["sessions"]),
+        ("− set aside by data rules", checked["set_aside"]),
+        ("= clean sessions", pulled["sessions"] - checked["set_aside"]),
+    ]
+
+
+def _series(training: dict[str, Any], key: str) -> list[tuple[int, float]]:
+    points = [(record["step"], record.get(key)) for record in training.get("records", [])]
+    return [(step, loss) for step, loss in points if loss is not None and isfinite(loss)]
+
+
+def _commands(run: RunSpec) -> list[str]:
+    """Spell the night as a person would type it."""
+    options = {
+        "plan": [["--window-days", str(len(run.window)), *(["--promote", "never"] if run.promote == "never" else [])]],
+        "pull": [["--log-day", it.day.isoformat()] for it in run.window if it.objects],
+    }
+    return [
+        shlex.join(["embft", stage_command(stage), "--model", run.model, "--day", run.day.isoformat(), *more])
+        for stage in STAGES[: STAGES.index("gate") + 1]
+        for more in options.get(stage, [[]])
+    ]

@@ -66,6 +66,13 @@ def saved_model(context: Context, weights: dict[str, Artifact]) -> "EmbeddingsMo
     return load_model(folder)
 
 
+def newer_champion(context: Context) -> str | None:
+    """Give the day of the newest promotion, if it is of a later day than this night's; a late re-run undoes none."""
+    tonight = context.paths.champion(context.run.day)
+    newer = sorted(it.uri for it in context.storage.objects(context.paths.champions) if it.uri > tonight)
+    return newer[-1].rpartition("/")[2].removesuffix(".json") if newer else None
+
+
 def challenger_weights(context: Context) -> dict[str, Artifact]:
     """Name the files of the night's challenger, as `fine_tune` wrote them."""
     outputs = context.inputs["fine_tune"].outputs

@@ -5,7 +5,7 @@ from functools import partial
 
 import pyarrow.parquet as pq
 
-from embft.stages.models import challenger_weights, saved_model
+from embft.stages.models import challenger_weights, newer_champion, saved_model
 from embft.stages.stage import Context, Outcome, Stage, run_stage
 
 
@@ -14,6 +14,11 @@ def _work(context: Context) -> Outcome:
     version = str(registered["version"])
     if not registered["promoted"]:
         reason = f"version {version} does not serve, so there is nothing to publish"
+        return Outcome(files={}, figures={"version": version, "published": False}, reason=reason)
+
+    newer = newer_champion(context)
+    if newer:
+        reason = f"version {version} no longer serves: the champion learned from the newer day {newer}"
         return Outcome(files={}, figures={"version": version, "published": False}, reason=reason)
 
     from embft.promotion.vectors import write_shards

@@ -11,7 +11,7 @@ from functools import partial
 from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.registry import Registry
 from embft.results import Champion, RunSpec, digest_of
-from embft.stages.models import challenger_weights
+from embft.stages.models import challenger_weights, newer_champion
 from embft.stages.stage import Context, Outcome, Stage, code_version, run_stage
 
 
@@ -27,7 +27,11 @@ def _work(context: Context) -> Outcome:
     version = registry.find(digest, run.day)
     if version is None:
         tags = _lineage(run, digest, trained.uri, evaluation)
-        version = registry.add(context.fetch_folder("fine_tune", "model"), run_id, tags)
+        made = registry.add(context.fetch_folder("fine_tune", "model"), run_id, tags)
+        # Two processes may both have found none (a retry beside a worker that was taken for dead): the first stays.
+        version = registry.find(digest, run.day) or made
+        if version != made:
+            registry.drop(made)
     hindrance = _hindrance(context)
     if hindrance is None:
         registry.set_alias("champion", version)
@@ -57,12 +61,8 @@ def _hindrance(context: Context) -> str | None:
     run = context.run
     if run.promote == "never":
         return "registered, not promoted: the run was started with promote=never"
-    records = [item.uri for item in context.storage.objects(context.paths.champions)]
-    newer = sorted(uri for uri in records if uri > context.paths.champion(run.day))
-    if newer:
-        serving = newer[-1].rpartition("/")[2].removesuffix(".json")
-        return f"registered, not promoted: the champion learned from the newer day {serving}"
-    return None
+    newer = newer_champion(context)
+    return f"registered, not promoted: the champion learned from the newer day {newer}" if newer else None
 
 
 def _lineage(run: RunSpec, digest: str, trained_uri: str, evaluation: Evaluation) -> dict[str, str]:

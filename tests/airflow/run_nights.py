@@ -1,12 +1,14 @@
 """Runs nights of a DAG by `dag.test()` in one process, and prints what came of each as a line of JSON.
 
-Arguments: the DAG folder, the project's root, and a JSON list of scenarios: `stages` (what the stand-in does),
-`faults` (what the emulated cluster does), `logical_date` (or null), `run_after`, `conf`, `dag`.
+Arguments: the DAG folder and, where a stand-in plays the stages, its project's root. Scenarios come on stdin, one JSON
+object a line: `name`, `dag`, `logical_date` (or null), `run_after`, `conf`, `include` (the project's, where it is not
+the environment's), `stages` (what the stand-in does), `faults` (what the emulated cluster does).
 """
 
 import contextlib
 import io
 import json
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -16,24 +18,37 @@ from tests.airflow.project import Project
 
 
 def main() -> None:
-    from airflow.dag_processing.dagbag import BundleDagBag
     from airflow.utils.db import initdb
 
     initdb()
-    folder, root, scenarios = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-    bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
-    for scenario in scenarios:
-        dag = bag.dags[scenario.get("dag", "retrain_shop")]
-        prepare(Project(root), root / "cluster", scenario)
-        log = io.StringIO()
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            run = dag.test(
-                logical_date=moment(scenario["logical_date"]),
-                run_after=moment(scenario.get("run_after")),
-                run_conf=scenario.get("conf"),
-            )
-        found = {"name": scenario["name"], "state": run.state, **facts(run), "calls": Project(root).calls()}
-        print("NIGHT " + json.dumps({**found, "log": log.getvalue(), "pods": pods(root / "cluster")}), flush=True)
+    stand_in = Project(Path(sys.argv[2])) if len(sys.argv) > 2 else None
+    for line in sys.stdin:
+        scenario = json.loads(line)
+        night = {"name": scenario["name"]}
+        if stand_in:
+            prepare(stand_in, stand_in.root / "cluster", scenario)
+        night |= run_night(sys.argv[1], scenario)
+        if stand_in:
+            night |= {"calls": stand_in.calls(), "pods": pods(stand_in.root / "cluster")}
+        print("NIGHT " + json.dumps(night), flush=True)
+
+
+def run_night(folder: str, scenario: dict[str, Any]) -> dict[str, Any]:
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    if "include" in scenario:
+        os.environ["EMBFT_INCLUDE"] = scenario["include"]
+    # Parsed anew for each night, as the DAG processor does: configs may have changed.
+    dag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder").dags[scenario["dag"]]
+    log = io.StringIO()
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        run = dag.test(
+            logical_date=moment(scenario["logical_date"]),
+            run_after=moment(scenario.get("run_after")),
+            run_conf=scenario.get("conf"),
+        )
+    open("/tmp/durations.txt","a").write(json.dumps([scenario["name"], [[ti.task_id, str(ti.start_date)[11:21], str(ti.end_date)[11:21]] for ti in sorted(run.get_task_instances(), key=lambda t: str(t.start_date))]])+"\n")
+    return {"state": run.state, **facts(run), "log": log.getvalue()}
 
 
 def prepare(project: Project, cluster: Path, scenario: dict[str, Any]) -> None:

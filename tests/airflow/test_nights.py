@@ -19,7 +19,8 @@ from kubernetes import client as k8s
 from moto.server import ThreadedMotoServer
 
 from embft.config import STAGES
-from tests.airflow.project import IMAGE, REPO, Project, make_project
+from tests.airflow.process import airflow_process, states
+from tests.airflow.project import IMAGE, Project, make_project
 
 pytestmark = pytest.mark.airflow
 
@@ -114,30 +115,19 @@ def cluster(shop: Project, s3: str) -> Iterator[Path]:
 def nights(
     shop: Project, cluster: Path, s3: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, Any]]:
-    dated = [{"logical_date": DAY.format(number + 1), **it} for number, it in enumerate(SCENARIOS)]
     connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(cluster)}}
-    settings = {
-        "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow-home")),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(REPO / "dags"),
+    environment = {
         "AIRFLOW_CONN_CLUSTER": json.dumps(connection),
         "EMBFT_INCLUDE": str(shop.include),
         "FAKE_S3": s3,
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
-        "PYTHONPATH": str(REPO),
     }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "EMBFT", "AWS"))}
-    script = Path(__file__).parent / "run_nights.py"
-    command = [sys.executable, str(script), str(REPO / "dags"), str(shop.root), json.dumps(dated)]
-    ended = subprocess.run(command, env=kept | settings, capture_output=True, text=True, timeout=600)
-    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
-    lines = [line.removeprefix("NIGHT ") for line in ended.stdout.splitlines() if line.startswith("NIGHT ")]
-    return {night["name"]: night for night in map(json.loads, lines)}
-
-
-def states(night: dict[str, Any]) -> dict[str, str]:
-    return {task: state for task, _, state, _ in night["tasks"]}
+    dated = [
+        {"logical_date": DAY.format(number + 1), "dag": "retrain_shop", **it} for number, it in enumerate(SCENARIOS)
+    ]
+    with airflow_process(tmp_path_factory.mktemp("airflow-home"), environment, stand_in=shop.root) as run:
+        return {it["name"]: run(it) for it in dated}
 
 
 def tries(night: dict[str, Any], stage: str) -> int:

@@ -59,7 +59,7 @@ def test_changed_artifact_is_refused_with_the_remedy(storage: Storage, tmp_path:
     path.write_bytes(b"as written")
     artifact = storage.upload(path, "s3://shop/changed")
     storage.write("s3://shop/changed", b"tampered !")
-    with pytest.raises(DataRejected, match="changed after it was written; run the stage .* again with --force"):
+    with pytest.raises(DataRejected, match=r"changed after it was written; run the stage .* again with --force"):
         storage.fetch(artifact, tmp_path / "b")
 
 
@@ -78,7 +78,7 @@ def test_missing_object_is_named_on_download(storage: Storage, tmp_path: Path) -
 def test_wrong_credentials_say_which_variables_to_check(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     storage = Storage(StorageConfig(artifacts="s3://shop/models", endpoint_url=s3))
-    with pytest.raises(StorageRefused, match="refused the credentials .*AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+    with pytest.raises(StorageRefused, match=r"refused the credentials .*AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
         storage.objects("s3://shop/logs")
 
 
@@ -89,7 +89,7 @@ def test_no_credentials_say_which_variables_to_set(s3: str, monkeypatch: pytest.
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
     monkeypatch.setenv("AWS_CONFIG_FILE", "none")
     storage = Storage(StorageConfig(artifacts="s3://shop/models", endpoint_url=s3))
-    with pytest.raises(StorageRefused, match="no S3 credentials .*AWS_ACCESS_KEY_ID"):
+    with pytest.raises(StorageRefused, match=r"no S3 credentials .*AWS_ACCESS_KEY_ID"):
         storage.objects("s3://shop/logs")
 
 

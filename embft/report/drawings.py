@@ -1,0 +1,115 @@
+"""Drawings as inline SVG: no script, no network, readable in print. Colours come from the page's style sheet."""
+
+from collections.abc import Sequence
+from math import ceil, floor, log10
+
+from markupsafe import Markup
+
+Points = Sequence[tuple[int, float]]
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 460, 240, 44, 12, 26, 40
+
+
+def curve_svg(validation: Points, training: Points = ()) -> Markup:
+    """Draw the loss against optimiser steps, and mark the lowest validation loss.
+
+    Args:
+        validation: Step and loss, in order of steps; all finite.
+        training: The same for the training loss; may be empty.
+
+    Returns:
+        SVG; empty for fewer than two validation points.
+    """
+    if len(validation) < 2:
+        return Markup("")
+    losses = [loss for _, loss in (*validation, *training)]
+    last = max(step for step, _ in (*validation, *training)) or 1
+    ticks = _ticks(min(losses), max(losses))
+    low, high = ticks[0], ticks[-1]
+
+    def x(step: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * step / last
+
+    def y(loss: float) -> float:
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (loss - low) / (high - low)
+
+    def line(points: Points, name: str) -> str:
+        return f'<polyline class="{name}" points="{" ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in points)}"/>'
+
+    best_step, best = min(validation, key=lambda point: point[1])
+    grid = "".join(
+        f'<path class="grid" d="M{_LEFT} {y(tick):.1f}H{_WIDTH - _RIGHT}"/>'
+        f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        for tick in ticks
+    )
+    steps = "".join(
+        f'<text x="{x(step):.1f}" y="{_HEIGHT - 22}" text-anchor="middle">{step}</text>'
+        for step in (0, best_step, last)
+        if step in (0, last) or 24 < x(best_step) - _LEFT < x(last) - _LEFT - 24
+    )
+    dots = "".join(f'<circle class="dot" cx="{x(step):.1f}" cy="{y(loss):.1f}" r="2.5"/>' for step, loss in validation)
+    title = f"Validation loss {validation[0][1]:.4f} before training, lowest {best:.4f} at step {best_step}"
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">'
+        f'<text x="{_LEFT}" y="14">{title}</text>{grid}{steps}<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle">optimiser step</text>'
+        f'{line(training, "training")}{line(validation, "validation")}{dots}'
+        f'<circle class="best" cx="{x(best_step):.1f}" cy="{y(best):.1f}" r="5"/></svg>'
+    )
+
+
+def rule_svg(figure: float, limit: float, *, ceiling: bool, passed: bool) -> Markup:
+    """Draw a rule's figure as a bar, its limit as a line, and the side of the limit that passes as a band.
+
+    Args:
+        figure: What was measured.
+        limit: What is allowed.
+        ceiling: The figure must not be above the limit; else not below it.
+        passed: Colours the bar.
+
+    Returns:
+        SVG for the eye alone: the figures stand beside it.
+    """
+    low, high = min(0.0, figure, limit), max(0.0, figure, limit)
+    pad = 0.15 * (high - low or 1.0)
+    low, high = low - (pad if low < 0 else 0), high + pad
+
+    def x(value: float) -> float:
+        return 100 * (value - low) / (high - low)
+
+    left, right = (0.0, x(limit)) if ceiling else (x(limit), 100.0)
+    return _strip(
+        f'<rect class="band" x="{left:.1f}" width="{right - left:.1f}" height="10"/>'
+        f'<rect class="{"good" if passed else "bad"}" x="{min(x(0), x(figure)):.1f}" y="3"'
+        f' width="{max(abs(x(figure) - x(0)), 0.8):.1f}" height="4"/>'
+        f'<rect class="limit" x="{x(limit) - 0.4:.1f}" width="0.8" height="10"/>'
+    )
+
+
+def share_svg(part: int, whole: int) -> Markup:
+    """Draw a part of a whole as a bar.
+
+    Args:
+        part: 0 … `whole`.
+        whole: What the full width stands for.
+
+    Returns:
+        SVG for the eye alone.
+    """
+    width = 100 * part / whole if whole else 0.0
+    return _strip(f'<rect class="share" y="2" width="{max(width, 0.6 if part else 0):.1f}" height="6"/>')
+
+
+def _strip(content: str) -> Markup:
+    return Markup(
+        f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{content}</svg>'
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round figures from at or below `low` to at or above `high`, about four of them; at least two."""
+    spread = (high - low) or abs(high) or 1.0
+    rough = spread / 3
+    unit = 10.0 ** floor(log10(rough))
+    step = unit * next(factor for factor in (1, 2, 5, 10) if factor * unit >= rough)
+    first, last = floor(low / step), ceil(high / step)
+    return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]

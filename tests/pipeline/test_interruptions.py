@@ -1,0 +1,294 @@
+"""Nights that are killed, stopped, raced or edited half-way: whatever happened, a re-run ends in one whole state."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from embft.config import STAGES
+from embft.promotion.registry import Registry
+from embft.results import Champion, StageResult
+from embft.storage import Storage
+from tests.buckets import new_bucket
+from tests.pipeline.conftest import Project
+from tests.shop import FIRST, NIGHT, day_sessions, make_shop, write_day
+
+NEXT_NIGHT = NIGHT + timedelta(days=1)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: no `except Exception` may see it, and no clean-up of ours may depend on it."""
+
+
+@pytest.fixture(scope="module")
+def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A shop with one finished night, `NIGHT`, and logs for one more on either side."""
+    home = tmp_path_factory.mktemp("tiny")
+    bucket = new_bucket(module_environment)
+    include = make_shop(home, bucket, module_environment, f"sqlite:///{home}/mlflow.db")
+    for day in (FIRST - timedelta(days=1), NEXT_NIGHT):
+        write_day(bucket, day, day_sessions(day, 80))
+    project = Project(include, bucket, "tiny")
+    assert [it.status for it in project.night(NIGHT)] == ["done"] * (len(STAGES) + 4)
+    return project
+
+
+@pytest.fixture
+def config(shop: Project) -> Iterator[Path]:
+    """The model's config, put back afterwards together with the plan of `NIGHT`."""
+    path = shop.include / "models" / "tiny.yaml"
+    before = path.read_text()
+    yield path
+    path.write_text(before)
+    shop.stage("plan", NIGHT)
+
+
+def client(shop: Project) -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{shop.include.parent}/mlflow.db")
+
+
+def versions(shop: Project, day: date) -> list[str]:
+    found = client(shop).search_model_versions("name='tiny'")
+    return [str(it.version) for it in found if it.tags["embft.day"] == day.isoformat()]
+
+
+def serving(shop: Project) -> str:
+    return str(client(shop).get_model_version_by_alias("tiny", "champion").version)
+
+
+def record(shop: Project, day: date) -> Champion:
+    return Champion.model_validate_json(shop.storage.read(shop.paths.champion(day)) or b"")
+
+
+def assert_one_champion(shop: Project, day: date) -> None:
+    (version,) = versions(shop, day)
+    assert version == serving(shop) == record(shop, day).version
+
+
+def forget_registration(shop: Project, day: date) -> None:
+    """Take the night back to where `register` had not begun."""
+    client(shop).delete_registered_model("tiny")
+    shop.storage.delete(shop.paths.champion(day))
+    shop.storage.delete(f"{shop.paths.stage(day, 'register')}/result.json")
+
+
+def assert_whole(shop: Project, result: StageResult, folder: Path) -> None:
+    for number, artifact in enumerate(result.outputs.values()):
+        shop.storage.fetch(artifact, folder / str(number))  # checks the digest
+
+
+def killed(
+    patch: pytest.MonkeyPatch, owner: Any, name: str, *, before: bool = False, uri_ends_with: str | None = None
+) -> None:
+    """Let a function be the last (or, with `before`, the first not) to run."""
+    original: Callable[..., Any] = getattr(owner, name)
+
+    def run(*args: Any, **options: Any) -> Any:
+        meant = uri_ends_with is None or args[1].endswith(uri_ends_with)
+        if meant and before:
+            raise Killed
+        value = original(*args, **options)
+        if meant:
+            raise Killed
+        return value
+
+    patch.setattr(owner, name, run)
+
+
+def test_stage_killed_before_its_result_leaves_none_and_a_rerun_completes_the_night(
+    shop: Project, tmp_path: Path
+) -> None:
+    for name in STAGES:
+        with pytest.MonkeyPatch.context() as patch:
+            killed(patch, Storage, "write", before=True, uri_ends_with="/result.json")
+            with pytest.raises(Killed):
+                shop.stage(name, NEXT_NIGHT)
+        if name != "pull":  # its result is kept by log day
+            assert shop.storage.read_result(shop.paths.stage(NEXT_NIGHT, name)) is None, name
+        result = shop.stage(name, NEXT_NIGHT)
+        assert (result.status, result.reused) == ("done", False), name
+        assert_whole(shop, result, tmp_path / name)
+    assert_one_champion(shop, NEXT_NIGHT)
+    pointer = json.loads(shop.storage.read(shop.paths.current_vectors) or b"")
+    assert pointer["version"] == serving(shop)
+    assert all(it.reused for it in shop.night(NEXT_NIGHT))
+    _step_back_to(NIGHT, shop)
+
+
+def _step_back_to(day: date, shop: Project) -> None:
+    """Undo the next night's promotion, so that every test meets the shop as the fixture left it."""
+    for version in versions(shop, NEXT_NIGHT):
+        client(shop).delete_model_version("tiny", version)
+    shop.storage.delete(shop.paths.champion(NEXT_NIGHT))
+    shop.storage.delete(f"{shop.paths.stage(NEXT_NIGHT, 'register')}/result.json")
+    client(shop).set_registered_model_alias("tiny", "champion", record(shop, day).version)
+    shop.stage("publish", day, force=True)
+
+
+def test_forced_stage_killed_before_its_result_keeps_the_old_one(shop: Project, tmp_path: Path) -> None:
+    for name in STAGES:
+        before = shop.stage(name, NIGHT)
+        assert before.reused, name
+        with pytest.MonkeyPatch.context() as patch:
+            killed(patch, Storage, "write", before=True, uri_ends_with="/result.json")
+            with pytest.raises(Killed):
+                shop.stage(name, NIGHT, force=True)
+        after = shop.stage(name, NIGHT)
+        assert after == before, name
+        assert_whole(shop, after, tmp_path / name)
+    assert_one_champion(shop, NIGHT)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param({"name": "register_model", "before": True}, id="model logged"),
+        pytest.param({"owner": Registry, "name": "add"}, id="version made"),
+        pytest.param({"owner": Registry, "name": "set_alias"}, id="alias set"),
+        pytest.param({"owner": Storage, "name": "write", "uri_ends_with": f"champions/{NIGHT}.json"}, id="record"),
+        pytest.param({"owner": Storage, "name": "write", "uri_ends_with": "register/result.json"}, id="result"),
+    ],
+)
+def test_register_killed_between_two_steps_is_completed_by_a_rerun(shop: Project, step: dict[str, Any]) -> None:
+    import mlflow
+
+    forget_registration(shop, NIGHT)
+    with pytest.MonkeyPatch.context() as patch:
+        killed(patch, **{"owner": mlflow, **step})
+        with pytest.raises(Killed):
+            shop.stage("register", NIGHT)
+    result = shop.stage("register", NIGHT)
+    assert result.figures == {"version": serving(shop), "promoted": True, "model_uri": f"models:/tiny/{serving(shop)}"}
+    assert_one_champion(shop, NIGHT)
+    assert len(shop.storage.objects(shop.paths.champions)) == 1
+
+
+def test_rivals_that_register_the_same_night_agree_on_one_version(
+    shop: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = serving(shop)
+    look, answers = Registry.find, iter([None])  # the rival looked before the first version was made
+    monkeypatch.setattr(Registry, "find", lambda *args: next(answers, look(*args)))
+    assert shop.stage("register", NIGHT, force=True).figures["version"] == first
+    assert_one_champion(shop, NIGHT)
+
+
+def test_backfill_of_an_older_day_leaves_the_champion_and_its_vectors(shop: Project) -> None:
+    older, champion = NIGHT - timedelta(days=1), serving(shop)
+    pointer = shop.storage.read(shop.paths.current_vectors)
+    results = {it.stage: it for it in shop.night(older)}
+    assert results["register"].figures["promoted"] is False
+    assert f"the champion learned from the newer day {NIGHT}" in (results["register"].reason or "")
+    assert results["publish"].figures["published"] is False
+    assert len(versions(shop, older)) == 1
+    assert serving(shop) == champion
+    assert shop.storage.read(shop.paths.champion(older)) is None
+    assert shop.storage.read(shop.paths.current_vectors) == pointer
+
+
+def test_late_publish_of_an_older_night_leaves_the_newer_vectors(shop: Project) -> None:
+    newer = record(shop, NIGHT).model_copy(update={"day": NEXT_NIGHT, "version": "99"})
+    pointer = shop.storage.read(shop.paths.current_vectors)
+    shop.storage.write(shop.paths.champion(NEXT_NIGHT), newer.to_json())
+    try:
+        result = shop.stage("publish", NIGHT, force=True)
+    finally:
+        shop.storage.delete(shop.paths.champion(NEXT_NIGHT))
+    assert result.figures["published"] is False
+    assert f"newer day {NEXT_NIGHT}" in (result.reason or "")
+    assert shop.storage.read(shop.paths.current_vectors) == pointer
+    shop.stage("publish", NIGHT, force=True)
+
+
+def test_config_edited_after_plan_changes_the_next_plan_and_no_later_stage(shop: Project, config: Path) -> None:
+    limits = shop.stage("gate", NIGHT).figures["rules"]
+    text = config.read_text()
+    for old, new in {"days: 5": "days: 3", "max_val_loss: 3.0": "max_val_loss: 0.001", "epochs: 3": "epochs: 2"}.items():
+        assert old in text
+        text = text.replace(old, new)
+    config.write_text(text)
+    for name in STAGES[2:]:
+        assert shop.stage(name, NIGHT).reused, name
+    assert shop.stage("gate", NIGHT, force=True).figures["rules"] == limits
+    assert shop.stage("plan", NIGHT).reused is False
+    assert shop.spec(NIGHT).config.gate.max_val_loss == 0.001
+    assert len(shop.spec(NIGHT).window) == 3
+
+
+def started(shop: Project, command: str, day: date, *options: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "embft", command, "--model", "tiny", "--day", day.isoformat(), *options],
+        env={**os.environ, "EMBFT_INCLUDE": str(shop.include)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_that_run_one_stage_at_once_both_succeed(shop: Project, tmp_path: Path) -> None:
+    old = shop.stage("preprocess_ranks", NIGHT)
+    rivals = [started(shop, "preprocess-ranks", NIGHT, "--force", "--json") for _ in range(2)]
+    printed = [json.loads(rival.communicate(timeout=60)[0]) for rival in rivals]
+    assert [rival.returncode for rival in rivals] == [0, 0]
+    attempts = {it["attempt"] for it in printed}
+    assert len(attempts) == 2
+    standing = shop.stage("preprocess_ranks", NIGHT)
+    assert standing.reused
+    assert standing.attempt in attempts
+    assert {name: it.sha256 for name, it in standing.outputs.items()} == {
+        name: it.sha256 for name, it in old.outputs.items()
+    }
+    assert_whole(shop, standing, tmp_path)
+
+
+def training(shop: Project, day: date) -> "subprocess.Popen[str]":
+    """A real `fine-tune`, on its way: MLflow has a run of it that trains."""
+    already = len(running(shop, day))
+    process = started(shop, "fine-tune", day)
+    deadline = time.monotonic() + 60
+    while len(running(shop, day)) == already:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return process
+
+
+def running(shop: Project, day: date) -> list[Any]:
+    experiment = client(shop).get_experiment_by_name("tiny")
+    assert experiment is not None
+    wanted = f"attributes.status = 'RUNNING' and tags.`embft.day` = '{day}'"
+    return list(client(shop).search_runs([experiment.experiment_id], wanted))
+
+
+def test_real_training_told_to_stop_exits_75_and_killed_outright_leaves_nothing(shop: Project, config: Path) -> None:
+    brief = config.read_text()
+    config.write_text(brief.replace("num_epochs: 3}", "num_epochs: 5000}\n  params: {items_lr: 1.0e-6}"))
+    for name in STAGES[: STAGES.index("fine_tune")]:
+        shop.stage(name, NEXT_NIGHT)
+
+    told = training(shop, NEXT_NIGHT)
+    told.send_signal(signal.SIGTERM)
+    _, errors = told.communicate(timeout=60)
+    assert told.returncode == 75, errors
+    assert "error: stopped by SIGTERM; nothing was committed, run the same command again" in errors
+    assert "Traceback" not in errors
+    assert running(shop, NEXT_NIGHT) == []  # MLflow was told that the run was killed
+
+    shot = training(shop, NEXT_NIGHT)
+    shot.kill()
+    shot.communicate(timeout=60)
+    assert shot.returncode == -signal.SIGKILL
+    assert shop.storage.read_result(shop.paths.stage(NEXT_NIGHT, "fine_tune")) is None
+
+    config.write_text(brief)
+    shop.stage("plan", NEXT_NIGHT)
+    assert shop.stage("fine_tune", NEXT_NIGHT).status == "done"
