@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
@@ -54,6 +55,23 @@ def _without_credentials(value: str) -> str:
     return value
 
 
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # the port is no number, or too big a one
+        good = False
+    if not good or re.search(r"\s", value):
+        raise ValueError("expected http://host:port or https://host")
+    return value
+
+
+def _s3_object(value: str) -> str:
+    if value.count("/") < 3:
+        raise ValueError("expected an object, s3://bucket/key")
+    return value
+
+
 def _timezone(value: str) -> str:
     if value not in available_timezones():
         raise ValueError("expected an IANA time zone such as Europe/Berlin or UTC")
@@ -61,7 +79,9 @@ def _timezone(value: str) -> str:
 
 
 S3Uri = Annotated[str, AfterValidator(_s3_uri)]
+S3Object = Annotated[S3Uri, AfterValidator(_s3_object)]
 SafeUrl = Annotated[str, AfterValidator(_without_credentials)]
+WebUrl = Annotated[SafeUrl, AfterValidator(_http_url)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
 
 
@@ -78,9 +98,9 @@ class StorageConfig(Strict):
     """Where the artifacts live, and how S3 is reached."""
 
     artifacts: S3Uri = Field(description="Prefix under which every result is written, as s3://bucket/prefix.")
-    endpoint_url: SafeUrl | None = Field(None, description="S3 endpoint; leave out for AWS itself.")
+    endpoint_url: WebUrl | None = Field(None, description="S3 endpoint; leave out for AWS itself.")
     region: str = Field("us-east-1", description="S3 region.")
-    browse_url: SafeUrl | None = Field(
+    browse_url: WebUrl | None = Field(
         None, description="Web address that shows an object at <browse_url>/<bucket>/<key>; links in Airflow use it."
     )
 
@@ -116,7 +136,7 @@ class Logs(Strict):
 class Catalogue(Strict):
     """The items that can be found: JSON lines, one item each."""
 
-    uri: S3Uri = Field(description="Object with the items, plain or gzipped JSON lines.")
+    uri: S3Object = Field(description="Object with the items, plain or gzipped JSON lines.")
     id_field: str = "id"
     text_field: str = "text"
 
@@ -183,7 +203,7 @@ class MlflowConfig(Strict):
 
     tracking_uri: SafeUrl
     experiment: str | None = Field(None, description="Experiment name; the model's name when left out.")
-    ui_url: SafeUrl | None = Field(None, description="Web address of MLflow, for links; tracking_uri when it is http.")
+    ui_url: WebUrl | None = Field(None, description="Web address of MLflow, for links; tracking_uri when it is http.")
 
 
 class Toleration(Strict):
@@ -302,15 +322,31 @@ def load_configs(include: Path) -> list[ModelConfig]:
     Raises:
         ConfigError: A config is wrong, or there is none.
     """
+    return [load_config(path) for path in config_files(include)]
+
+
+def config_files(include: Path) -> list[Path]:
+    """Find a project's config files, ordered by name.
+
+    Args:
+        include: The project's `include` folder.
+
+    Returns:
+        `include/models/*.yaml`, at least one.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    _must_exist(include)
     paths = sorted((include / "models").glob("*.yaml"))
     if not paths:
         raise ConfigError(f"{include / 'models'}: no *.yaml here; a model needs one config")
-    return [load_config(path) for path in paths]
+    return paths
 
 
 def include_folder() -> Path:
     """Say where `include/` lies: $EMBFT_INCLUDE, or `include` below the working folder."""
-    return Path(os.environ.get("EMBFT_INCLUDE", "include"))
+    return Path(os.environ.get("EMBFT_INCLUDE") or "include")
 
 
 def config_path(include: Path, model: str) -> Path:
@@ -326,11 +362,20 @@ def config_path(include: Path, model: str) -> Path:
     Raises:
         ConfigError: There is no such model; the message lists those there are.
     """
+    _must_exist(include)
     path = include / "models" / f"{model}.yaml"
-    known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+    known = sorted(file.stem for file in (include / "models").glob("*.yaml"))
     if model not in known:
         raise ConfigError(f"no model {model!r}: {path} does not exist; models here: {', '.join(known) or 'none'}")
     return path
+
+
+def _must_exist(include: Path) -> None:
+    if not include.is_dir():
+        raise ConfigError(
+            f"the include folder {include.absolute()} does not exist; "
+            "run embft in the project's folder, or set EMBFT_INCLUDE to its include folder"
+        )
 
 
 def load_suite(path: Path) -> tuple[Expectation, ...]:
@@ -382,6 +427,10 @@ def _read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _lines(node: yaml.Node | None, location: Location) -> Iterator[tuple[Location, int]]:
@@ -419,7 +468,7 @@ def _expand(value: Any, path: Path, lines: Mapping[Location, int], location: Loc
 def _filled_in(text: str, path: Path, lines: Mapping[Location, int], location: Location) -> str:
     def look_up(match: re.Match[str]) -> str:
         name, default = match.groups()
-        found = os.environ.get(name, default)
+        found: str | None = os.environ.get(name, default)
         if found is None:
             key = ".".join(map(str, location))
             raise ConfigError(

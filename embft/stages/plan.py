@@ -36,10 +36,15 @@ def run(
 
     Returns:
         The result; `figures["days_to_pull"]` lists the log days to pull, as found now even when the plan is reused.
+
+    Raises:
+        ConfigError: The window is out of bounds, or the config or the champion's record cannot be read.
     """
     config, storage, paths = open_model(model, include)
     if window_days is not None:
         config = _with_window(config, window_days)
+    if day.toordinal() < config.window.days:
+        raise ConfigError(f"--day {day}: its window of {config.window.days} days begins before the calendar does")
     window = tuple(
         find_log_day(storage, config, day - timedelta(days=back)) for back in reversed(range(config.window.days))
     )
@@ -74,7 +79,7 @@ def champion_before(storage: Storage, paths: Paths, day: date) -> Champion | Non
     """
     records = sorted(item.uri for item in storage.objects(paths.champions) if item.uri < paths.champion(day))
     raw = storage.read(records[-1]) if records else None
-    return None if raw is None else Champion.model_validate_json(raw)
+    return None if raw is None else Champion.from_json(raw, records[-1])
 
 
 def _with_window(config: ModelConfig, days: int) -> ModelConfig:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embft.clickstream.known import keep_known
 from embft.clickstream.negatives import sample_not_clicked
 from embft.clickstream.split import split_by_time
 from embft.config import Training
@@ -25,6 +26,7 @@ def _settings(run: RunSpec) -> Any:
         training.validation_days,
         training.sampled_negatives,
         training.settings.seed,
+        training.settings.ranker,
         run.champion,
     ]
 
@@ -37,29 +39,29 @@ def _work(context: Context) -> Outcome:
     training = context.run.config.training
     items = pq.read_table(context.fetch("validate_sessions", "items.parquet"))
     sessions = pq.read_table(context.fetch("validate_sessions", "sessions.parquet"))
-    split = split_by_time(sessions, test_from=context.run.test_from, validation_days=training.validation_days)
+    known = keep_known(sessions, items["id"].to_pylist())
+    split = split_by_time(known.sessions, test_from=context.run.test_from, validation_days=training.validation_days)
     parts = dict(zip(PARTS, (split.train, split.validation, split.test), strict=True))
     empty = next((name for name, part in parts.items() if not _n_clicked(part)), None)
     if empty:
         return Outcome(files={}, figures={}, status="rejected", reason=_no_clicks(context.run, empty))
 
-    with_shown = pa.concat_tables(_with_shown(list(parts.values()), items, training))
-    inputs = inputs_from_table(rename_shown(with_shown))
     items_set, retriever = vocabulary(items)
-    # What EmbeddingsFineTuner.preprocess_inputs does, without importing Lightning for it.
-    ranker = find_ranker(training.settings.ranker)
-    fill_ranks(champion_model(context) or base_model(context), inputs, items_set, retriever, ranker)
-
-    files, offset = {"items/items.parquet": context.fetch("validate_sessions", "items.parquet")}, 0
-    for name, part in parts.items():
-        path = context.folder / f"{name}.parquet"
-        pq.write_table(inputs_to_table(inputs[offset : offset + part.num_rows]), path)
-        files[f"inputs/{name}.parquet"] = path
-        offset += part.num_rows
+    model, ranker = champion_model(context) or base_model(context), find_ranker(training.settings.ranker)
+    files = {"items/items.parquet": context.fetch("validate_sessions", "items.parquet")}
+    for name, part in zip(PARTS, _with_shown(list(parts.values()), items, training), strict=True):
+        inputs = inputs_from_table(_named_as_inputs(part))
+        # What EmbeddingsFineTuner.preprocess_inputs does, without importing Lightning for it.
+        fill_ranks(model, inputs, items_set, retriever, ranker)
+        files[f"inputs/{name}.parquet"] = context.folder / f"{name}.parquet"
+        pq.write_table(inputs_to_table(inputs), files[f"inputs/{name}.parquet"])
     figures: dict[str, Any] = {
         "items": items.num_rows,
-        "not_clicked": _origin_of_negatives(sessions),
+        "not_clicked": _origin_of_negatives(known.sessions),
         "ranked_by": "champion" if context.run.champion else "base",
+        "shown_ids_not_in_catalogue": known.n_unknown_shown,
+        "sessions_without_results": known.n_without_results,
+        "sessions_of_repeated_id": split.n_repeated,
         **{name: {"sessions": part.num_rows, "clicked_sessions": _n_clicked(part)} for name, part in parts.items()},
     }
     return Outcome(files=files, figures=figures)
@@ -86,8 +88,7 @@ def _origin_of_negatives(sessions: pa.Table) -> str:
     return f"sampled from the catalogue for {n_sampled} of {sessions.num_rows} sessions, whose log has no shown list"
 
 
-def rename_shown(sessions: pa.Table) -> pa.Table:
-    """Give session rows the column names of fine-tuning inputs."""
+def _named_as_inputs(sessions: pa.Table) -> pa.Table:
     columns = {"session_id": "session_id", "query": "query", "time": "time", "shown": "results", "clicked": "clicked"}
     return sessions.select(list(columns)).rename_columns(list(columns.values()))
 

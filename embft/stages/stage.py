@@ -139,14 +139,14 @@ def read_run(storage: Storage, paths: Paths, day: date) -> RunSpec:
         What `plan` froze.
 
     Raises:
-        ConfigError: The night was never planned.
+        ConfigError: The night was never planned, or its plan cannot be read.
         DataRejected: `plan` found nothing to work on.
     """
     plan = accepted(required_result(storage, paths, day, "plan"))
     raw = storage.read(plan.outputs["run.json"].uri)
     if raw is None:
         raise ConfigError(f"{plan.outputs['run.json'].uri} is gone; run `{_hint(paths.model, day, 'plan')}` again")
-    return RunSpec.model_validate_json(raw)
+    return RunSpec.from_json(raw, plan.outputs["run.json"].uri)
 
 
 def run_stage(stage: Stage, model: str, day: date, *, include: Path, force: bool = False) -> StageResult:
@@ -341,7 +341,8 @@ def required_result(storage: Storage, paths: Paths, day: date, stage: str) -> St
     result = storage.read_result(paths.stage(day, stage))
     if result is None:
         raise ConfigError(
-            f"{Paths.result(paths.stage(day, stage))} does not exist; run `{_hint(paths.model, day, stage)}` first"
+            f"{Paths.result(paths.stage(day, stage))} does not exist or is of another version of embft; "
+            f"run `{_hint(paths.model, day, stage)}` first"
         )
     return result
 

@@ -94,6 +94,7 @@ def _validate(
         "sessions.parquet": verdict.clean,
         "items.parquet": verdict.clean_items,
         "quarantine.parquet": verdict.quarantine,
+        "catalogue_quarantine.parquet": catalogue.quarantine,
     }
     files = {name: _written(table, folder / name) for name, table in tables.items()}
     files |= files_below(docs, "docs")

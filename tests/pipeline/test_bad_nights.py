@@ -120,6 +120,18 @@ def test_items_that_the_catalogue_lacks_exit_3_with_examples(shop: Project) -> N
     assert any(id_ in last["reason"] for id_ in ITEMS)
 
 
+def test_shown_items_that_were_sold_out_since_do_not_stop_the_night(shop: Project) -> None:
+    sessions = day_sessions(NIGHT, 80)
+    for number, session in enumerate(sessions):
+        session["shown"] = [*session["shown"], "sold-out"] if number else []
+    sessions[0]["clicked"] = []
+    write_day(shop.bucket, NIGHT, sessions)
+    assert embft("night").exit_code == 0
+    figures = json.loads(embft("preprocess-ranks", "--json").stdout)["figures"]
+    assert figures["shown_ids_not_in_catalogue"] == 79
+    assert figures["sessions_without_results"] == 1
+
+
 def test_catalogue_that_is_missing_exits_2_with_its_address(shop: Project) -> None:
     shop.bucket.delete("items.jsonl")
     result = embft("night")
