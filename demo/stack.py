@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,9 @@ def stack(*, keep_airflow: bool) -> Iterator[Stack]:
     `keep_airflow` False forgets Airflow's earlier runs: after a killed demo they would stand in the way. What the
     stages wrote to S3 and MLflow stays.
     """
+    # By hand, as a background job starts with Ctrl-C ignored; and so that a kill, too, ends the services.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     ports = {
         name: _port(usual) for name, usual in {"s3": 9000, "browse": 9001, "mlflow": 5000, "airflow": 8080}.items()
     }
@@ -97,6 +101,7 @@ def _environment(ports: dict[str, int]) -> dict[str, str]:
         "AIRFLOW__API__BASE_URL": airflow,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{airflow}/execution/",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # six processes that a tracking server needs not
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",

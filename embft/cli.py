@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from embft.config import ModelConfig, config_path, include_folder, load_config
+from embft.config import ModelConfig, config_files, config_path, include_folder, load_config
 from embft.errors import ConfigError, DataRejected, EmbftError, TemporaryError
 
 app = typer.Typer(
@@ -231,12 +231,8 @@ def simulate(
 def config_check() -> None:
     """Validate every config of include/models."""
     with _exit_codes():
-        folder = include_folder() / "models"
-        paths = sorted(folder.glob("*.yaml"))
-        if not paths:
-            raise ConfigError(f"{folder}: no *.yaml here; a model needs one config")
         faults = []
-        for path in paths:
+        for path in config_files(include_folder()):
             try:
                 load_config(path)
                 typer.echo(f"{path}: ok")

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embft.config import ModelConfig
+from embft.errors import ConfigError
 
 
 class Record(BaseModel):
@@ -18,6 +19,30 @@ class Record(BaseModel):
     def to_json(self) -> bytes:
         """Give the record as indented UTF-8 JSON."""
         return self.model_dump_json(indent=2).encode()
+
+    @classmethod
+    def from_json(cls, raw: bytes, uri: str) -> Self:
+        """Read the record back.
+
+        Args:
+            raw: Its JSON.
+            uri: Where it was found, for the message.
+
+        Returns:
+            The record.
+
+        Raises:
+            ConfigError: It is damaged, or another version of embft wrote it.
+        """
+        try:
+            return cls.model_validate_json(raw)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"])) or "the whole"
+            raise ConfigError(
+                f"{uri} is damaged or of another version of embft ({where}: {fault['msg']}); "
+                "run the stage that wrote it again with --force"
+            ) from None
 
 
 class Artifact(Record):

@@ -21,10 +21,9 @@ from boto3.s3.transfer import TransferConfig
 from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
-from pydantic import ValidationError
 
 from embft.config import StorageConfig
-from embft.errors import DataRejected, ObjectMissing, StorageRefused, StorageUnavailable
+from embft.errors import ConfigError, DataRejected, ObjectMissing, StorageRefused, StorageUnavailable
 from embft.paths import Paths
 from embft.results import Artifact, StageResult
 
@@ -65,22 +64,23 @@ class Storage:
 
     def __init__(self, config: StorageConfig) -> None:
         self._endpoint = config.endpoint_url or f"AWS S3 in {config.region}"
-        # A session of its own: boto3's default one keeps the credentials that it saw first.
-        self._s3: Any = boto3.session.Session().client(
-            "s3",
-            endpoint_url=config.endpoint_url,
-            region_name=config.region,
-            config=Config(
-                retries={"mode": "standard", "max_attempts": 4},
-                connect_timeout=5,
-                read_timeout=60,
-                max_pool_connections=2 * _PARALLEL,
-                # Servers other than AWS send the whole object's checksum with a range, or none at all;
-                # our own sha256 digests are checked on every download instead.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        with self._explained(config.artifacts):
+            # A session of its own: boto3's default one keeps the credentials that it saw first.
+            self._s3: Any = boto3.session.Session().client(
+                "s3",
+                endpoint_url=config.endpoint_url,
+                region_name=config.region,
+                config=Config(
+                    retries={"mode": "standard", "max_attempts": 4},
+                    connect_timeout=5,
+                    read_timeout=60,
+                    max_pool_connections=2 * _PARALLEL,
+                    # Servers other than AWS send the whole object's checksum with a range, or none at all;
+                    # our own sha256 digests are checked on every download instead.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+            )
         self._transfer = TransferConfig(max_concurrency=_PARALLEL)
 
     def objects(self, prefix_uri: str) -> list[StoredObject]:
@@ -169,9 +169,9 @@ class Storage:
         uri = Paths.result(stage_prefix)
         raw = self.read(uri)
         try:
-            return None if raw is None else StageResult.model_validate_json(raw)
-        except ValidationError:
-            log.warning("%s is no result that this version of embft can read; it counts as missing", uri)
+            return None if raw is None else StageResult.from_json(raw, uri)
+        except ConfigError as error:
+            log.warning("%s; it counts as missing", error)
             return None
 
     def write(self, uri: str, data: bytes) -> None:
@@ -325,13 +325,18 @@ class Storage:
                 f"what answers at {self._endpoint} for {uri} is no S3; check storage.endpoint_url"
             ) from error
         except boto.BotoCoreError as error:
-            raise StorageRefused(f"S3 cannot be asked for {uri}: {_one_line(error)}; {_CREDENTIALS}") from error
+            problem = " ".join(str(error).split())
+            raise StorageRefused(
+                f"S3 at {self._endpoint} cannot be asked for {uri}: {problem}; "
+                "check the address in the config and the AWS_* environment"
+            ) from error
 
     def _translated(self, error: boto.ClientError, uri: str) -> StorageRefused | StorageUnavailable:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         bucket, key = split_uri(uri)
-        if code in {"NoSuchBucket"} or (status == 404 and not key):
+        # A listing has no key to miss.
+        if code == "NoSuchBucket" or (status == 404 and (not key or error.operation_name == "ListObjectsV2")):
             return StorageRefused(f"bucket {bucket!r} does not exist at {self._endpoint} ({uri})")
         if code in {"RequestTimeTooSkewed", "RequestExpired"}:
             return StorageRefused(
@@ -351,10 +356,6 @@ class Storage:
         if status >= 500 or status == 429 or code in {"SlowDown", "Throttling", "RequestTimeout"}:
             return StorageUnavailable(f"S3 at {self._endpoint} answered {status} {code} for {uri}")
         return StorageRefused(f"S3 at {self._endpoint} answered {status} {code} to {error.operation_name} on {uri}")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _content_type(key: str) -> str:

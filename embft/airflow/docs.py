@@ -61,7 +61,8 @@ _DAG_PAGE = """
 # Retrain `{name}`
 
 {notice}{description}Owner: **{owner}**. Every night this learns from what people clicked in the last {days} days, and
-lets the new model serve only when it is shown to be better on the newest {test_days}, which training never sees.
+lets the new model serve only when it is shown to be better on the newest of them ({test_days}), which
+training never sees.
 
 ### Which day
 

@@ -39,7 +39,7 @@ def night_form(config: ModelConfig) -> dict[str, Param]:
             maximum=1000,
             title="Window in days",
             description=f"Length of the window for this run. Empty: {window.days}, as window.days says. "
-            f"The newest {window.test_days} are held out.",
+            f"Held out of it: the newest {window.test_days}.",
         ),
         "force": Param(
             False,

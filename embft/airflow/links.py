@@ -1,4 +1,4 @@
-"""Buttons on a task's page: the stage's result, its MLflow run, its report, its Data Docs, the decision.
+"""Buttons on a task's page: the stage's result, its MLflow run, its report, its Data Docs.
 
 Airflow computes a link on the worker, right after the task, and stores it as an XCom. A link without an address is
 stored as "", for which the interface shows no button at all.
@@ -46,7 +46,7 @@ class StageLink(BaseOperatorLink):  # type: ignore[misc]
         return address if address.startswith(("http://", "https://")) else ""
 
 
-STAGE_LINKS = tuple(StageLink(name) for name in ("Result", "MLflow run", "Report", "Data Docs", "Decision"))
+STAGE_LINKS = tuple(StageLink(name) for name in ("Result", "MLflow run", "Report", "Data Docs"))
 
 
 def pages_of(result: StageResult, storage: StorageConfig) -> dict[str, str]:

@@ -126,9 +126,10 @@ class _Found:
             self._pack()
 
     def table(self) -> pa.Table:
-        """Give the sessions by time, id and digest."""
+        """Give the sessions by time, id and digest, and forget them: sorting needs the memory a second time."""
         self._pack()
         found = pa.Table.from_batches(self._batches, _FOUND_SCHEMA)
+        self._batches, self._digests = [], set()
         return found.sort_by([(name, "ascending") for name in ("time", "session_id", "digest")])
 
     def _pack(self) -> None:
@@ -140,10 +141,11 @@ class _Found:
 
 def _without_conflicts(found: pa.Table, uris: list[str], quarantine: Quarantine) -> pa.Table:
     """Keep the first session of each id, and set the others aside."""
+    # An ordinary day has no conflict; only one that has pays for Python's objects.
+    if pc.count_distinct(found["session_id"]).as_py() == found.num_rows:
+        return found
     ids = found["session_id"].to_pylist()
     first = {id_: row for row, id_ in reversed(list(enumerate(ids)))}
-    if len(first) == len(ids):
-        return found
     is_first = pa.array([first[id_] == row for row, id_ in enumerate(ids)], pa.bool_())
     conflicts = found.filter(pc.invert(is_first))
     for row in conflicts.to_pylist():
@@ -163,11 +165,10 @@ _CONFLICT = BadLine(
 
 def _capped(found: pa.Table, limit: int) -> tuple[pa.Table, int]:
     """Keep the first sessions of each client; those without a client are not counted."""
-    clients = found["client"].to_pylist()
-    counts = Counter(client for client in clients if client is not None)
-    if not counts or max(counts.values()) <= limit:
+    most = pc.max(found["client"].drop_null().value_counts().field("counts")).as_py()
+    if most is None or most <= limit:
         return found, 0
-    keep = pa.array(_first_of_each(clients, limit), pa.bool_())
+    keep = pa.array(_first_of_each(found["client"].to_pylist(), limit), pa.bool_())
     kept = found.filter(keep)
     return kept, found.num_rows - kept.num_rows
 

@@ -38,12 +38,16 @@ class ExperimentsManager:
         experiment: Name of the experiment; made where it does not exist.
         artifact_location: Where a new experiment keeps its files, such as s3://bucket/prefix; MLflow's own choice
             when left out, which without a server is a folder below the working folder.
+        ui_url: Web address of MLflow for people; `tracking_uri` when left out and it is one.
     """
 
-    def __init__(self, tracking_uri: str, experiment: str, artifact_location: str | None = None) -> None:
+    def __init__(
+        self, tracking_uri: str, experiment: str, *, artifact_location: str | None = None, ui_url: str | None = None
+    ) -> None:
         self.tracking_uri = tracking_uri
         self.experiment = experiment
         self.artifact_location = artifact_location
+        self.ui_url = ui_url or tracking_uri
         self._client_: MlflowClient | None = None
         self._experiment_id: str | None = None
         self._run_id: str | None = None
@@ -62,18 +66,15 @@ class ExperimentsManager:
         return self._run_id
 
     @property
-    def experiment_id(self) -> str | None:
-        """Id of the experiment in MLflow; None before the first run."""
-        return self._experiment_id
-
-    @property
     def run_url(self) -> str | None:
         """Where a person looks at the run, without credentials; None where MLflow is a file, without a web page."""
-        parts = urlsplit(self.tracking_uri)
+        parts = urlsplit(self.ui_url)
         if parts.scheme not in ("http", "https") or self._run_id is None:
             return None
-        base = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
-        return f"{_without_credentials(base)}/#/experiments/{self._experiment_id}/runs/{self._run_id}"
+        base = _without_credentials(urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", "")))
+        # Without this, MLflow opens the run in its pages for language models, which are empty for a training.
+        view = "?workflowType=machine_learning"
+        return f"{base}/#/experiments/{self._experiment_id}/runs/{self._run_id}{view}"
 
     @contextmanager
     def run(

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 Points = Sequence[tuple[int, float]]
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 460, 240, 44, 12, 26, 40
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 400, 230, 40, 10, 26, 40
 
 
 def curve_svg(validation: Points, training: Points = ()) -> Markup:
@@ -22,39 +22,36 @@ def curve_svg(validation: Points, training: Points = ()) -> Markup:
     """
     if len(validation) < 2:
         return Markup("")
-    losses = [loss for _, loss in (*validation, *training)]
-    last = max(step for step, _ in (*validation, *training)) or 1
-    ticks = _ticks(min(losses), max(losses))
-    low, high = ticks[0], ticks[-1]
+    points = (*validation, *training)
+    last = max(step for step, _ in points) or 1
+    ticks = _ticks(min(loss for _, loss in points), max(loss for _, loss in points))
+    best_step, best = min(validation, key=lambda point: point[1])
 
     def x(step: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * step / last
 
     def y(loss: float) -> float:
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (loss - low) / (high - low)
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (loss - ticks[0]) / (ticks[-1] - ticks[0])
 
-    def line(points: Points, name: str) -> str:
-        return f'<polyline class="{name}" points="{" ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in points)}"/>'
+    def line(name: str, points: Points) -> str:
+        places = " ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in points)
+        return f'<polyline class="{name}" points="{places}"/>'
 
-    best_step, best = min(validation, key=lambda point: point[1])
-    grid = "".join(
-        f'<path class="grid" d="M{_LEFT} {y(tick):.1f}H{_WIDTH - _RIGHT}"/>'
-        f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
-        for tick in ticks
-    )
-    steps = "".join(
-        f'<text x="{x(step):.1f}" y="{_HEIGHT - 22}" text-anchor="middle">{step}</text>'
-        for step in (0, best_step, last)
-        if step in (0, last) or 24 < x(best_step) - _LEFT < x(last) - _LEFT - 24
-    )
-    dots = "".join(f'<circle class="dot" cx="{x(step):.1f}" cy="{y(loss):.1f}" r="2.5"/>' for step, loss in validation)
     title = f"Validation loss {validation[0][1]:.4f} before training, lowest {best:.4f} at step {best_step}"
-    return Markup(
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">'
-        f'<text x="{_LEFT}" y="14">{title}</text>{grid}{steps}<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle">optimiser step</text>'
-        f'{line(training, "training")}{line(validation, "validation")}{dots}'
-        f'<circle class="best" cx="{x(best_step):.1f}" cy="{y(best):.1f}" r="5"/></svg>'
-    )
+    parts = [f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">']
+    parts += [f'<text class="good" x="{_LEFT}" y="14">lowest {best:.4f} at step {best_step}</text>']
+    for tick in ticks:
+        parts += [f'<path class="grid" d="M{_LEFT} {y(tick):.1f}H{_WIDTH - _RIGHT}"/>']
+        parts += [f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>']
+    for step in sorted({0, best_step, last}):
+        # The best step's figure is left out where it would run into an end's.
+        if step in (0, last) or 24 < x(best_step) - _LEFT < x(last) - _LEFT - 24:
+            parts += [f'<text x="{x(step):.1f}" y="{_HEIGHT - 22}" text-anchor="middle">{step}</text>']
+    parts += [f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle">optimiser step</text>']
+    parts += [line("training", training), line("validation", validation)]
+    parts += [f'<circle class="dot" cx="{x(step):.1f}" cy="{y(loss):.1f}" r="2.5"/>' for step, loss in validation]
+    parts += [f'<circle class="best" cx="{x(best_step):.1f}" cy="{y(best):.1f}" r="5"/></svg>']
+    return Markup("".join(parts))
 
 
 def rule_svg(figure: float, limit: float, *, ceiling: bool, passed: bool) -> Markup:

@@ -16,10 +16,10 @@ from embft.storage import Storage
 
 # Key → title, and which end is better.
 MEASURES = {
-    "val_loss": ("Validation loss", min),
-    "ndcg_at_10": ("nDCG@10", max),
-    "mrr_at_10": ("MRR@10", max),
-    "recall_at_10": ("Recall@10", max),
+    "val_loss": ("Validation loss ↓", min),
+    "ndcg_at_10": ("nDCG@10 ↑", max),
+    "mrr_at_10": ("MRR@10 ↑", max),
+    "recall_at_10": ("Recall@10 ↑", max),
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from embft.promotion.evaluation_record import Evaluation, Measures
-from embft.stages.models import base_model, challenger_weights, champion_model, saved_model, vocabulary
+from embft.stages.models import base_model, challenger_weights, champion_model, saved_model, tracker_of, vocabulary
 from embft.stages.stage import Context, Outcome, Stage, run_stage
 
 
@@ -65,12 +65,8 @@ def _work(context: Context) -> Outcome:
 
 def _track(context: Context, models: dict[str, Any]) -> None:
     """Add the held-out measures to the training's MLflow run, where people compare nights."""
-    from embft.experiments.manager import ExperimentsManager
-
-    config, trained = context.run.config.mlflow, context.inputs["fine_tune"]
-    tracker = ExperimentsManager(config.tracking_uri, config.experiment or context.run.model)
-    tracker.log_to(
-        trained.figures["mlflow_run_id"],
+    tracker_of(context).log_to(
+        context.inputs["fine_tune"].figures["mlflow_run_id"],
         {f"test.{name}.{key}": value for name, it in models.items() for key, value in it.model_dump().items()},
     )
 

@@ -2,19 +2,14 @@
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from embft.stages.models import base_model, champion_model, vocabulary
+from embft.stages.models import base_model, champion_model, tracker_of, vocabulary
 from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
-
-if TYPE_CHECKING:
-    from embft.experiments.manager import ExperimentsManager
 
 
 def _work(context: Context) -> Outcome:
-    from embft.experiments.manager import ExperimentsManager
     from embft.finetuning.inputs import PairedFineTuningInputsDataset, inputs_from_table
     from embft.finetuning.trainer import fit
     from embft.finetuning.tuner import EmbeddingsFineTuner
@@ -31,9 +26,7 @@ def _work(context: Context) -> Outcome:
     champion = champion_model(context) if training.start_from == "champion" else None
     model = champion or base_model(context)
 
-    tracker = ExperimentsManager(
-        run.config.mlflow.tracking_uri, run.config.mlflow.experiment or run.model, context.paths.mlflow
-    )
+    tracker = tracker_of(context)
     tags = {"embft.model": run.model, "embft.day": run.day.isoformat(), "embft.attempt": context.attempt_uri}
     with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context)):
         tuner = EmbeddingsFineTuner.create(
@@ -57,7 +50,7 @@ def _work(context: Context) -> Outcome:
             "sessions_per_s": round(history.sessions_per_s, 1),
             "mlflow_run_id": tracker.run_id,
         },
-        links=_links(context, tracker),
+        links={"MLflow run": tracker.run_url} if tracker.run_url else {},
     )
 
 
@@ -70,14 +63,6 @@ def _params(context: Context) -> dict[str, object]:
         **training.settings.model_dump(mode="json"),
         "params_id": training.params.id,
     }
-
-
-def _links(context: Context, tracker: "ExperimentsManager") -> dict[str, str]:
-    config = context.run.config.mlflow
-    if config.ui_url:
-        url = f"{config.ui_url.rstrip('/')}/#/experiments/{tracker.experiment_id}/runs/{tracker.run_id}"
-        return {"MLflow run": url}
-    return {"MLflow run": tracker.run_url} if tracker.run_url else {}
 
 
 STAGE = Stage(

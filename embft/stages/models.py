@@ -10,6 +10,7 @@ from embft.results import Artifact
 from embft.stages.stage import Context
 
 if TYPE_CHECKING:
+    from embft.experiments.manager import ExperimentsManager
     from embft.finetuning.items import ItemsSet, TextQueryRetriever
     from embft.finetuning.models import EmbeddingsModelInterface
 
@@ -77,3 +78,16 @@ def challenger_weights(context: Context) -> dict[str, Artifact]:
     """Name the files of the night's challenger, as `fine_tune` wrote them."""
     outputs = context.inputs["fine_tune"].outputs
     return {name.removeprefix("model/"): it for name, it in outputs.items() if name.startswith("model/")}
+
+
+def tracker_of(context: Context) -> "ExperimentsManager":
+    """Open the experiment of the model in MLflow; a new one keeps its files beside the model's other artifacts."""
+    from embft.experiments.manager import ExperimentsManager
+
+    config = context.run.config.mlflow
+    return ExperimentsManager(
+        config.tracking_uri,
+        config.experiment or context.run.model,
+        artifact_location=context.paths.mlflow,
+        ui_url=config.ui_url,
+    )

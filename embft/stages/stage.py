@@ -282,7 +282,8 @@ def code_version() -> str:
     """Give the package's version and a digest of its source: changed code never reuses an old result."""
     package = Path(embft.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    # Templates too: a report is made by its template as much as by the code around it.
+    for path in sorted(path for pattern in ("*.py", "*.j2") for path in package.rglob(pattern)):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
     return f"{embft.__version__}+{digest.hexdigest()[:12]}"
 

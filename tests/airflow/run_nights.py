@@ -47,7 +47,6 @@ def run_night(folder: str, scenario: dict[str, Any]) -> dict[str, Any]:
             run_after=moment(scenario.get("run_after")),
             run_conf=scenario.get("conf"),
         )
-    open("/tmp/durations.txt","a").write(json.dumps([scenario["name"], [[ti.task_id, str(ti.start_date)[11:21], str(ti.end_date)[11:21]] for ti in sorted(run.get_task_instances(), key=lambda t: str(t.start_date))]])+"\n")
     return {"state": run.state, **facts(run), "log": log.getvalue()}
 
 

@@ -115,7 +115,7 @@ def test_dag_has_what_a_team_expects(found: dict[str, Any]) -> None:
 
 
 def test_every_task_links_to_its_pages(found: dict[str, Any]) -> None:
-    expected = ["Data Docs", "Decision", "MLflow run", "Report", "Result"]
+    expected = ["Data Docs", "MLflow run", "Report", "Result"]
     for dag in found["dags"].values():
         assert all(links == expected for links in dag["links"].values())
 

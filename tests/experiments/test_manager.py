@@ -99,7 +99,7 @@ def test_the_url_of_a_run_holds_no_credentials() -> None:
     manager = ExperimentsManager("https://user:secret@mlflow.example/base/", "nights")
     assert manager.run_url is None
     manager._run_id, manager._experiment_id = "r1", "7"
-    assert manager.run_url == "https://mlflow.example/base/#/experiments/7/runs/r1"
+    assert manager.run_url == "https://mlflow.example/base/#/experiments/7/runs/r1?workflowType=machine_learning"
 
 
 def test_a_measure_without_a_run_is_refused() -> None:
