@@ -222,9 +222,11 @@ def reaching_mlflow(tracking_uri: str, doing: str) -> Iterator[None]:
         Nothing.
 
     Raises:
-        EmbftError: `TemporaryError` where MLflow is away, `ConfigError` where it refuses.
+        ConfigError: MLflow refuses, or its address cannot be used.
+        TemporaryError: MLflow, or the database behind it, is away.
     """
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
     with _environment(_HTTP_BOUNDS):
         try:
@@ -233,6 +235,18 @@ def reaching_mlflow(tracking_uri: str, doing: str) -> Iterator[None]:
             ours: EmbftError = _as_ours(error, _without_credentials(tracking_uri), doing)
             # Not "from error": MLflow's own message repeats the address with its password.
             raise ours from None
+        except OperationalError as error:
+            problem = _without_credentials(str(error.orig))[:300]
+            raise TemporaryError(
+                f"the database of MLflow at {_without_credentials(tracking_uri)} is away, cannot {doing}: {problem}; "
+                "try again later, and if it stays away, check `mlflow.tracking_uri`"
+            ) from None
+        except (ImportError, SQLAlchemyError, FileNotFoundError, PermissionError) as error:
+            problem = _without_credentials((str(error).splitlines() or [""])[0])[:300]
+            raise ConfigError(
+                f"MLflow at {_without_credentials(tracking_uri)} cannot {doing}: {problem}; check "
+                "`mlflow.tracking_uri`, and that its folder exists or its database's driver is installed"
+            ) from None
 
 
 def _as_ours(error: Any, address: str, doing: str) -> EmbftError:
@@ -241,7 +255,8 @@ def _as_ours(error: Any, address: str, doing: str) -> EmbftError:
 
     first_line = _without_credentials((str(error).splitlines() or [""])[0])[:300]
     status = error.get_http_status_code() if hasattr(error, "get_http_status_code") else 500
-    if isinstance(error, RestException) and status < 500 and status != 429:
+    foreign = re.search(r"failed with error code 4(?!29)\d\d", first_line)  # a web server, but no MLflow
+    if foreign or (isinstance(error, RestException) and status < 500 and status != 429):
         return ConfigError(f"MLflow at {address} refused to {doing}: {first_line}; check the address and the rights")
     if "API request to" in first_line or status >= 500 or status == 429:
         return TemporaryError(f"MLflow at {address} is away, cannot {doing}: {first_line}; try again later")

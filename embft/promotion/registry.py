@@ -4,13 +4,16 @@ The version holds an ordinary SentenceTransformer folder with safetensors weight
 it, and so does `SentenceTransformer(path)`. The only module here that imports mlflow.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 from embft.experiments.manager import reaching_mlflow
+from embft.storage import explaining_s3
 
 _SERVED_WITH = ("sentence-transformers", "torch", "transformers", "tokenizers", "numpy")
 
@@ -66,7 +69,7 @@ class Registry:
 
         model = SentenceTransformer(str(folder), device="cpu")
         example = ["an example query"]
-        with reaching_mlflow(self._tracking_uri, "register the model"):
+        with reaching_mlflow(self._tracking_uri, "register the model"), self._reaching_files(run_id):
             mlflow.set_tracking_uri(self._tracking_uri)
             with mlflow.start_run(run_id=run_id):
                 logged = mlflow.sentence_transformers.log_model(
@@ -104,6 +107,13 @@ class Registry:
         """
         with reaching_mlflow(self._tracking_uri, f"set the alias {alias}"):
             self._client().set_registered_model_alias(self._model, alias, version)
+
+    @contextmanager
+    def _reaching_files(self, run_id: str) -> Iterator[None]:
+        """MLflow's client writes a model's files itself, with an S3 client of its own."""
+        where = str(self._client().get_run(run_id).info.artifact_uri)
+        with explaining_s3(os.environ.get("MLFLOW_S3_ENDPOINT_URL") or "MLflow's own endpoint", where):
+            yield
 
     def _client(self) -> Any:
         from mlflow import MlflowClient

@@ -2,9 +2,11 @@
 
 import json
 from functools import partial
+from typing import Any
 
 import pyarrow.parquet as pq
 
+from embft.results import RunSpec
 from embft.stages.models import base_model, champion_model, tracker_of, vocabulary
 from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
 
@@ -65,11 +67,17 @@ def _params(context: Context) -> dict[str, object]:
     }
 
 
+def _settings(run: RunSpec) -> Any:
+    training = run.config.training
+    # After a move to another MLflow the run that the model would be registered under is not there: train again.
+    return [training, run.champion if training.start_from == "champion" else None, run.config.mlflow.tracking_uri]
+
+
 STAGE = Stage(
     "fine_tune",
     # validate_ranks writes nothing that is trained on, but a rejection there must stop the night here too.
     needs=("preprocess_ranks", "validate_ranks"),
-    settings=lambda run: [run.config.training, run.champion if run.config.training.start_from == "champion" else None],
+    settings=_settings,
     work=_work,
 )
 run = partial(run_stage, STAGE)

@@ -156,3 +156,31 @@ def test_no_field_can_hold_a_secret() -> None:
 
 def test_digest_does_not_depend_on_key_order() -> None:
     assert digest_of({"a": 1, "b": [2, None]}) == digest_of({"b": [2, None], "a": 1})
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:9000", "ftp://host", "http://", "http://host:99999", "http://host :80", '""']
+)
+def test_address_that_is_none_is_refused_before_any_client_sees_it(include: Path, url: str) -> None:
+    text = MINIMAL.replace("artifacts: s3://bucket/models", f"artifacts: s3://bucket/models\n  endpoint_url: {url}")
+    assert "storage.endpoint_url: expected http://host:port or https://host" in fault(include, text)
+
+
+def test_catalogue_must_be_an_object_not_a_bucket(include: Path) -> None:
+    assert "expected an object, s3://bucket/key" in fault(include, MINIMAL.replace("bucket/items.jsonl", "bucket"))
+
+
+@pytest.mark.parametrize("text", [MINIMAL + "\0", "a: &a [*a]\n"], ids=["NUL", "list within itself"])
+def test_yaml_that_the_parser_chokes_on_is_no_traceback(include: Path, text: str) -> None:
+    assert "not valid YAML" in fault(include, text)
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_read(include: Path) -> None:
+    path = written(include, "")
+    path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.replace("\n", "\r\n").encode())
+    assert load_config(path).name == "shop"
+
+
+def test_include_folder_that_is_not_there_is_named_with_the_variable(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere does not exist.*EMBFT_INCLUDE"):
+        load_configs(tmp_path / "nowhere")

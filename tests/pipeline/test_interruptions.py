@@ -44,7 +44,7 @@ def survivors() -> dict[str, Survivor]:
 
 @pytest.fixture(scope="module")
 def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory, survivors: dict[str, Survivor]) -> Project:
-    """A shop with one finished night, `NIGHT`, whose every stage was killed once; and logs of a day before and after."""
+    """A shop with one finished night, `NIGHT`, each stage killed once; and logs of a day before and after."""
     home = tmp_path_factory.mktemp("tiny")
     bucket = new_bucket(module_environment)
     include = make_shop(home, bucket, module_environment, f"sqlite:///{home}/mlflow.db")
