@@ -6,21 +6,19 @@ No field holds a secret: credentials come from the environment (AWS_*, MLFLOW_TR
 or Kubernetes secrets.
 """
 
-import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from embft.errors import ConfigError
 from embft.finetuning.params import FineTuningParams, FineTuningSettings
+from embft.yaml_files import YamlFile
 
 STAGES = (
     "plan",
@@ -294,19 +292,12 @@ def load_config(path: Path) -> ModelConfig:
         ConfigError: The file is missing, is not YAML, or breaks the schema. The message has one line for each
             fault, with file, line, key, what was found and what is expected.
     """
-    raw, lines = _read_yaml(path)
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}:1: expected a mapping of settings, found {type(raw).__name__}")
-    raw = _expand(raw, path, lines, ())
-    _add_suites(raw, path.parent.parent / "expectations")
-    try:
-        config = ModelConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, path, lines))) from None
+    file = YamlFile(path)
+    content = file.expanded(dict)
+    _add_suites(content, path.parent.parent / "expectations")
+    config = file.validated(content, ModelConfig)
     if config.name != path.stem:
-        raise ConfigError(
-            f"{path}:{_line(lines, ('name',))}: name: is {config.name!r}; it must equal the file's name, {path.stem!r}"
-        )
+        raise file.fault(("name",), f"is {config.name!r}; it must equal the file's name, {path.stem!r}")
     return config
 
 
@@ -390,17 +381,12 @@ def load_suite(path: Path) -> tuple[Expectation, ...]:
     Raises:
         ConfigError: The file is missing, is not YAML, or a rule breaks the schema.
     """
-    raw, lines = _read_yaml(path)
-    if not isinstance(raw, list):
-        raise ConfigError(f"{path}:1: expected a list of expectations, found {type(raw).__name__}")
-    try:
-        return tuple(_Suite.model_validate({"rules": raw}).rules)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, path, lines, skip=1))) from None
+    file = YamlFile(path)
+    return file.validated(file.expanded(list), _Suite).root
 
 
-class _Suite(Strict):
-    rules: tuple[Expectation, ...]
+class _Suite(RootModel[tuple[Expectation, ...]]):
+    pass
 
 
 def _add_suites(raw: dict[str, Any], folder: Path) -> None:
@@ -411,114 +397,3 @@ def _add_suites(raw: dict[str, Any], folder: Path) -> None:
     for name in SUITES:
         if isinstance(suites, dict) and name not in suites:
             suites[name] = load_suite(folder / f"{name}.yaml")
-
-
-Location = tuple[str | int, ...]
-
-
-def _read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        return yaml.safe_load(text), dict(_lines(yaml.compose(text, Loader=yaml.SafeLoader), ()))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text at byte {error.start}") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _lines(node: yaml.Node | None, location: Location) -> Iterator[tuple[Location, int]]:
-    if node is None:
-        return
-    yield location, node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield from _lines(value, (*location, key.value))
-            # A mapping starts on the line after its key; people look for the key.
-            yield (*location, key.value), key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _lines(value, (*location, index))
-
-
-def _line(lines: Mapping[Location, int], location: Location) -> int:
-    while location and location not in lines:
-        location = location[:-1]
-    return lines.get(location, 1)
-
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-
-
-def _expand(value: Any, path: Path, lines: Mapping[Location, int], location: Location) -> Any:
-    """Fill in `${NAME}` and `${NAME:-default}` in every string, as docker compose does."""
-    if isinstance(value, dict):
-        return {key: _expand(part, path, lines, (*location, key)) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_expand(part, path, lines, (*location, index)) for index, part in enumerate(value)]
-    return _filled_in(value, path, lines, location) if isinstance(value, str) else value
-
-
-def _filled_in(text: str, path: Path, lines: Mapping[Location, int], location: Location) -> str:
-    def look_up(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        found: str | None = os.environ.get(name, default)
-        if found is None:
-            key = ".".join(map(str, location))
-            raise ConfigError(
-                f"{path}:{_line(lines, location)}: {key}: environment variable {name} is not set; "
-                f"set it, or give a default as ${{{name}:-value}}"
-            )
-        return found
-
-    return _VARIABLE.sub(look_up, text)
-
-
-def _explain(error: ValidationError, path: Path, lines: Mapping[Location, int], skip: int = 0) -> Iterator[str]:
-    for fault in error.errors():
-        location = fault["loc"][skip:]
-        key = ".".join(map(str, location)) or "the file"
-        line = _line(lines, location)
-        if fault["type"] == "extra_forbidden":
-            yield f"{path}:{line}: {key}: unknown key{_suggestion(location, skip)}"
-        elif fault["type"] == "missing":
-            yield f"{path}:{line}: {key}: is missing; it is required"
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            found = fault["input"]
-            shown = "" if isinstance(found, dict | BaseModel) else f" (found {found!r})"
-            yield f"{path}:{line}: {key}: {message}{shown}"
-
-
-def _suggestion(location: Location, skip: int) -> str:
-    known = list(_section(location[:-1], _Suite if skip else ModelConfig))
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; expected one of {', '.join(known)}" if known else ""
-
-
-def _section(location: Location, model: type[BaseModel]) -> Iterator[str]:
-    """Yield the keys that the section at `location` may hold."""
-    for part in location:
-        if isinstance(part, int):
-            model = Expectation
-            continue
-        field = model.model_fields.get(part)
-        if field is None:
-            return
-        models = [kind for kind in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_model(kind)]
-        if not models:
-            return
-        model = models[0]
-    yield from model.model_fields
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -24,11 +24,13 @@ class Registry:
     Args:
         tracking_uri: MLflow's.
         model: Name of the registered model.
+        s3_endpoint: Where MLflow's client reaches S3, unless $MLFLOW_S3_ENDPOINT_URL says otherwise; None for AWS.
     """
 
-    def __init__(self, tracking_uri: str, model: str) -> None:
+    def __init__(self, tracking_uri: str, model: str, *, s3_endpoint: str | None = None) -> None:
         self._tracking_uri = tracking_uri
         self._model = model
+        self._s3_endpoint = s3_endpoint
 
     def find(self, challenger_digest: str, day: date) -> str | None:
         """Find the version that was made of a night's challenger, if there is one; the first, if there are more.
@@ -110,7 +112,9 @@ class Registry:
 
     @contextmanager
     def _reaching_files(self, run_id: str) -> Iterator[None]:
-        """MLflow's client writes a model's files itself, with an S3 client of its own."""
+        """MLflow's client writes a model's files itself, with an S3 client of its own that knows no config of ours."""
+        if self._s3_endpoint:
+            os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", self._s3_endpoint)
         where = str(self._client().get_run(run_id).info.artifact_uri)
         with explaining_s3(os.environ.get("MLFLOW_S3_ENDPOINT_URL") or "MLflow's own endpoint", where):
             yield

@@ -18,7 +18,7 @@ from embft.stages.stage import Context, Outcome, Stage, code_version, run_stage
 def _work(context: Context) -> Outcome:
     run, trained = context.run, context.inputs["fine_tune"]
     run_id = str(trained.figures["mlflow_run_id"])
-    registry = Registry(run.config.mlflow.tracking_uri, run.model)
+    registry = Registry(run.config.mlflow.tracking_uri, run.model, s3_endpoint=run.config.storage.endpoint_url)
     weights = challenger_weights(context)
     digest = digest_of({name: it.sha256 for name, it in weights.items()})
     evaluation = Evaluation.model_validate_json(context.fetch("evaluate", "evaluation.json").read_bytes())

@@ -91,6 +91,7 @@ def test_every_fault_is_told_at_once(include: Path) -> None:
         ("sqlite:///mlflow.db", "http://user:secret@mlflow", "holds credentials"),
         ("name: shop", "name: other", "must equal the file's name"),
         ("max_val_loss: 1.0", "max_val_loss: [1", "not valid YAML"),
+        ("owner: search", "owner: search\nowner: other", "shop.yaml:2: owner: is given again on line 3"),
         ("owner: search", "owner: search\nwindow: {days: 3, test_days: 3}", "test_days must be smaller than days"),
         ("owner: search", "owner: search\nruntime: {stages: {fine_tune: pod}}", "add the section runtime.kubernetes"),
         (
