@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
@@ -55,15 +55,12 @@ def service(
     log: Path,
     ready: Callable[[], bool],
     *,
-    environment: Mapping[str, str] | None = None,
     timeout_s: float = 180,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in a process group of its own until the block ends; then stop the whole group."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         deadline = time.monotonic() + timeout_s
         while not ready():

@@ -1,6 +1,7 @@
 """The demo's stack on this machine: S3, MLflow and Airflow, all under one folder that `make clean-demo` removes."""
 
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -26,7 +27,6 @@ class Stack:
     browse: str
     mlflow: str
     airflow: str
-    environment: dict[str, str]
 
 
 @contextmanager
@@ -42,12 +42,13 @@ def stack(*, keep_airflow: bool) -> Iterator[Stack]:
     ports = {
         name: _port(usual) for name, usual in {"s3": 9000, "browse": 9001, "mlflow": 5000, "airflow": 8080}.items()
     }
-    environment = _environment(ports)
-    os.environ.update(environment)
-    airflow_home = Path(environment["AIRFLOW_HOME"])
+    settings = _settings(ports)
+    os.environ.update(settings)
     if not keep_airflow:
-        shutil.rmtree(airflow_home, ignore_errors=True)
+        shutil.rmtree(settings["AIRFLOW_HOME"], ignore_errors=True)
     (HOME / "s3" / BUCKET).mkdir(parents=True, exist_ok=True)
+    # For a person beside `make ui`: `source .demo/env`, and embft finds the demo's services.
+    (HOME / "env").write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()))
     logs = HOME / "logs"
     with ExitStack() as running:
         s3 = running.enter_context(services.s3_server(HOME / "s3", ports["s3"], logs / "s3.log"))
@@ -59,7 +60,6 @@ def stack(*, keep_airflow: bool) -> Iterator[Stack]:
                 _mlflow_command(ports["mlflow"]),
                 logs / "mlflow.log",
                 services.answers(f"{mlflow}/health"),
-                environment=environment,
             )
         )
         running.enter_context(
@@ -67,18 +67,16 @@ def stack(*, keep_airflow: bool) -> Iterator[Stack]:
                 [_beside("airflow"), "standalone"],
                 logs / "airflow.log",
                 services.answers(f"{airflow}/api/v2/monitor/health"),
-                environment=environment,
                 timeout_s=300,
             )
         )
-        yield Stack(s3, browse, mlflow, airflow, environment)
+        yield Stack(s3, browse, mlflow, airflow)
 
 
-def _environment(ports: dict[str, int]) -> dict[str, str]:
+def _settings(ports: dict[str, int]) -> dict[str, str]:
     airflow = f"http://127.0.0.1:{ports['airflow']}"
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     return {
-        **os.environ,
         **services.s3_environment(ports["s3"]),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(REPOSITORY),
