@@ -27,7 +27,7 @@ from tests.buckets import Bucket, new_bucket
 
 NIGHTS = [date(2011, 10, 17) + timedelta(days=number) for number in range(3)]
 BIG_DAY = date(2011, 12, 1)
-DATA = "Best Buy Xbox clicks, 28-day window, 2 days held out"
+DATA = "Best Buy Xbox clicks, 14-day window, 2 days held out"
 
 
 def main() -> int:

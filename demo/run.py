@@ -31,6 +31,7 @@ BROKEN_DAY = NIGHTS[1]
 FIRST_LOG_DAY = date(2026, 3, 1)
 SESSIONS_PER_DAY = 600
 SEED = 7
+STUCK_AFTER_S = 600
 
 console = Console()
 if not console.is_terminal:
@@ -100,6 +101,7 @@ def run_nights(api: AirflowApi) -> None:
     api.backfill(dag_id, f"{NIGHTS[0]}T00:00:00Z", f"{NIGHTS[-1]}T23:59:59Z")
     say(f"backfilling {len(NIGHTS)} nights of {dag_id}, {NIGHTS[0]} to {NIGHTS[-1]}")
     seen: dict[tuple[str, str, int], str] = {}
+    n_seen, progressed = 0, time.monotonic()
     while True:
         runs = api.runs(dag_id)
         for run in runs:
@@ -107,6 +109,10 @@ def run_nights(api: AirflowApi) -> None:
                 tell_progress(run, api.tasks(dag_id, run["dag_run_id"]), seen)
         if len(runs) >= len(NIGHTS) and all(run["state"] in ("success", "failed") for run in runs):
             return
+        if len(seen) > n_seen:
+            n_seen, progressed = len(seen), time.monotonic()
+        elif time.monotonic() - progressed > STUCK_AFTER_S:
+            raise RuntimeError(f"no task has ended for {STUCK_AFTER_S} s; see {HOME / 'logs' / 'airflow.log'}")
         time.sleep(2)
 
 

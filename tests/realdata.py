@@ -35,7 +35,7 @@ logs:
 catalogue:
   uri: s3://{bucket}/items.jsonl
 window:
-  days: 28
+  days: 14
   test_days: 2
 training:
   settings: {{devices: cpu}}

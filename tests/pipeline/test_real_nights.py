@@ -71,7 +71,7 @@ def test_every_log_line_is_accounted_for(nights: Nights) -> None:
 
 
 def test_a_window_costs_one_new_day_a_night(nights: Nights) -> None:
-    assert [len([it for it in results if it.stage == "pull"]) for results in nights.values()] == [28, 1, 1, 1, 1]
+    assert [len([it for it in results if it.stage == "pull"]) for results in nights.values()] == [14, 1, 1, 1, 1]
 
 
 def test_train_precedes_validation_precedes_test_and_no_session_is_in_two(xbox: Project, nights: Nights) -> None:
