@@ -24,6 +24,7 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 	@echo "setup: done; try \`make demo\`"
 
 demo: $(READY)  ## Run three nights of the demo shop through Airflow, end to end (about 5 minutes)
+	@echo "demo: three nights of a made-up shop, below .demo"
 	$(BIN)/python -m demo.run
 
 ui: $(READY)  ## Open the demo's Airflow, MLflow and files, with the nights just run in them
@@ -37,15 +38,18 @@ clean-demo:  ## Remove all that the demo made
 clean-demo: .demo is gone"
 
 test: $(READY)  ## Run every test (about 10 minutes)
+	@echo "test: unit, integration and Airflow tests; those on real clicks need EMBFT_DATA"
 	$(BIN)/python -m pytest
 
 lint: $(READY)  ## Check style, types, and the direction of dependencies
+	@echo "lint: style, types, and the direction of imports"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(READY)  ## Run every benchmark and rewrite benchmarks/RESULTS.md
+	@echo "bench: every benchmark of benchmarks/, into benchmarks/RESULTS.md"
 	$(BIN)/python -m benchmarks.run
 
 up:  ## Start Airflow, MLflow and S3 with docker compose

@@ -114,6 +114,11 @@ class RunSpec(Record):
     champion: Champion | None = Field(description="The newest promotion of an earlier day; None before the first.")
 
     @property
+    def subject(self) -> str:
+        """What a page about the run begins its title with: the model, and a warning where its clicks are made up."""
+        return f"{self.model} (synthetic data): " if self.config.synthetic else f"{self.model}: "
+
+    @property
     def test_from(self) -> date:
         """First held-out day."""
         return self.window[-self.config.window.test_days].day

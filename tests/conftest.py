@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from demo import services
 
@@ -14,6 +15,12 @@ REPOSITORY = Path(__file__).parent.parent
 os.environ.update(
     {"GX_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 )
+
+# Shared machines are slow at times: no example has a deadline. In CI the same examples come each time, so that a change
+# is judged by what it changed; at a desk new ones are tried, and those that fail become tests of their own.
+settings.register_profile("desk", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
 @pytest.fixture(scope="session")

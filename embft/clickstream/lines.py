@@ -78,7 +78,8 @@ def _split(pieces: Iterator[bytes]) -> Iterator[Line]:
     except BadLine as fault:
         yield Line(number + 1, pending[:RAW_BYTES], fault)
     else:
-        if pending:
+        # A byte order mark alone is an empty object, as editors save one.
+        if pending and (number or pending != _BOM):
             yield _line(number + 1, pending)
 
 

@@ -29,7 +29,12 @@ def _work(context: Context) -> Outcome:
     model = champion or base_model(context)
 
     tracker = tracker_of(context)
-    tags = {"embft.model": run.model, "embft.day": run.day.isoformat(), "embft.attempt": context.attempt_uri}
+    tags = {
+        "embft.model": run.model,
+        "embft.day": run.day.isoformat(),
+        "embft.attempt": context.attempt_uri,
+        "embft.synthetic": str(run.config.synthetic).lower(),
+    }
     with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context)):
         tuner = EmbeddingsFineTuner.create(
             model, training.settings, {"train": items_set, "test": items_set}, retriever, training.params, tracker

@@ -18,6 +18,7 @@ def _work(context: Context) -> Outcome:
         context.run.config.validation.suites["ranks"],
         reference=_reference(context),
         docs_folder=docs,
+        subject=context.run.subject,
     )
     docs_url = browse(context.run, f"{context.attempt_uri}/docs/index.html")
     return Outcome(

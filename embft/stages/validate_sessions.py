@@ -89,6 +89,7 @@ def _validate(
         zone=config.zone,
         max_quarantined=config.validation.max_quarantined,
         docs_folder=docs,
+        subject=spec.subject,
     )
     tables = {
         "sessions.parquet": verdict.clean,

@@ -44,6 +44,7 @@ def check_ranks(
     *,
     reference: Mapping[str, Any] | None,
     docs_folder: Path,
+    subject: str = "",
 ) -> RanksVerdict:
     """Check the ranks of train and test.
 
@@ -56,6 +57,7 @@ def check_ranks(
         rules: The suite `ranks`.
         reference: `figures["distribution"]` of an earlier night; None where there is none.
         docs_folder: Folder for Data Docs; `index.html` is the first page.
+        subject: What the page's title begins with, such as "demo (synthetic data): ".
 
     Returns:
         The verdict; bad ranks are never an error here.
@@ -77,7 +79,7 @@ def check_ranks(
         figures=figures,
     )
     reason = f"ranks: {verdict.rejections[0]}" if verdict.rejections else None
-    write_index(docs_folder, "Ranks of the fine-tuning inputs", [verdict], reason)
+    write_index(docs_folder, f"{subject}Ranks of the fine-tuning inputs", [verdict], reason)
     return RanksVerdict(
         verdict=verdict,
         rejected=verdict.rejected,

@@ -64,6 +64,7 @@ def check_sessions(
     zone: ZoneInfo,
     max_quarantined: float,
     docs_folder: Path,
+    subject: str = "",
 ) -> SessionsVerdict:
     """Check the catalogue, then the sessions against what is left of it.
 
@@ -76,6 +77,7 @@ def check_sessions(
         zone: Zone in which the log's days begin and end.
         max_quarantined: Share of rows set aside above which the run stops, 0 … 1.
         docs_folder: Folder for Data Docs; `index.html` is the first page.
+        subject: What the page's title begins with, such as "demo (synthetic data): ".
 
     Returns:
         The verdict; bad data is never an error here.
@@ -94,7 +96,7 @@ def check_sessions(
     # Without a good catalogue every session looks bad: the catalogue's fault comes first.
     reasons = [*_reasons(catalogue, "items", max_quarantined), *_reasons(checked, "sessions", max_quarantined)]
     reason = reasons[0] if reasons else None
-    write_index(docs_folder, f"Sessions of {window[0]} to {window[1]}", [catalogue, checked], reason)
+    write_index(docs_folder, f"{subject}Sessions of {window[0]} to {window[1]}", [catalogue, checked], reason)
     return SessionsVerdict(
         clean=_without(sessions, checked),
         clean_items=clean_items,

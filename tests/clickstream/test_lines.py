@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embft.clickstream import lines as module
@@ -113,6 +113,7 @@ def test_hundred_megabytes_in_one_gzipped_line_take_little_memory(tmp_path: Path
     assert peak_bytes < 8 << 20
 
 
+@example(content=b"\xef\xbb\xbf", chunk_bytes=1, packed=True)
 @given(content=st.binary(max_size=300), chunk_bytes=st.integers(1, 20), packed=st.booleans())
 def test_lines_do_not_depend_on_how_the_bytes_come_in(content: bytes, chunk_bytes: int, packed: bool) -> None:
     with pytest.MonkeyPatch.context() as patch, _folder() as folder:

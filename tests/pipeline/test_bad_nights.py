@@ -40,6 +40,16 @@ def test_good_night_ends_in_a_champion(shop: Project) -> None:
     assert "publish tiny 2026-03-05: done" in result.output
 
 
+def test_pages_of_simulated_clicks_say_so(shop: Project, tmp_path: Path) -> None:
+    assert embft("night").exit_code == 0
+    for stage, page in (("validate_sessions", "docs/index.html"), ("validate_ranks", "docs/index.html")):
+        result = shop.storage.read_result(shop.paths.stage(NIGHT, stage))
+        assert result is not None
+        assert b"tiny (synthetic data): " in (shop.storage.read(result.outputs[page].uri) or b"")
+    assert embft("report", "--to", str(tmp_path / "report.html")).exit_code == 0
+    assert "synthetic data" in (tmp_path / "report.html").read_text()
+
+
 def test_json_on_stdout_is_the_result_and_nothing_else(shop: Project) -> None:
     printed = json.loads(embft("plan", "--json").stdout)
     stored = json.loads(shop.storage.read(printed["uri"]) or b"")
