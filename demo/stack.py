@@ -123,6 +123,8 @@ def _beside(program: str) -> str:
 def _port(usual: int) -> int:
     """The usual port if it is free, else any."""
     with socket.socket() as sock:
+        # As servers do: a port whose last connections have just closed is free.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind(("127.0.0.1", usual))
         except OSError:

@@ -32,8 +32,10 @@ def _work(context: Context) -> Outcome:
         version = registry.find(digest, run.day) or made
         if version != made:
             registry.drop(made)
-    hindrance = _hindrance(context)
-    if hindrance is None:
+    # Its record is written after the alias: a version that has one was promoted, whatever serves by now.
+    was_promoted = _record_names(context, version)
+    hindrance = None if was_promoted else _hindrance(context)
+    if hindrance is None and not was_promoted:
         registry.set_alias("champion", version)
         champion = Champion(
             model=run.model,
@@ -54,6 +56,12 @@ def _work(context: Context) -> Outcome:
         reason=hindrance,
         links={name: url for name, url in trained.links.items() if name == "MLflow run"},
     )
+
+
+def _record_names(context: Context, version: str) -> bool:
+    uri = context.paths.champion(context.run.day)
+    raw = context.storage.read(uri)
+    return raw is not None and Champion.from_json(raw, uri).version == version
 
 
 def _hindrance(context: Context) -> str | None:

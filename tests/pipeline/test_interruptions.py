@@ -300,3 +300,16 @@ def test_real_training_told_to_stop_exits_75_and_killed_outright_leaves_nothing(
     config.write_text(brief)
     shop.stage("plan", NEXT_NIGHT)
     assert shop.stage("fine_tune", NEXT_NIGHT).status == "done"
+
+
+def test_registering_again_after_a_newer_promotion_still_says_promoted(shop: Project) -> None:
+    """The night's own record stands, and the newer champion goes on serving."""
+    own = record(shop, NIGHT)
+    newer = shop.paths.champion(NEXT_NIGHT)
+    shop.storage.write(newer, own.model_copy(update={"day": NEXT_NIGHT, "version": "99"}).to_json())
+    try:
+        again = shop.stage("register", NIGHT, force=True)
+    finally:
+        shop.storage.delete(newer)
+    assert (again.figures["version"], again.figures["promoted"]) == (own.version, True)
+    assert record(shop, NIGHT) == own
