@@ -102,6 +102,10 @@ class StorageConfig(Strict):
         None, description="Web address that shows an object at <browse_url>/<bucket>/<key>; links in Airflow use it."
     )
 
+    def page_of(self, uri: str) -> str | None:
+        """Give the web address of an s3:// object; None where no browser of the storage is named."""
+        return f"{self.browse_url.rstrip('/')}/{uri.removeprefix('s3://')}" if self.browse_url else None
+
 
 class LogFields(Strict):
     """What a log line calls each column. `null`: the log has no such field."""

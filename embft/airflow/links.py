@@ -60,6 +60,6 @@ def pages_of(result: StageResult, storage: StorageConfig) -> dict[str, str]:
         Button → address: the result's own links, and the result itself where the storage can be browsed.
     """
     pages = dict(result.links)
-    if storage.browse_url:
-        pages.setdefault("Result", f"{storage.browse_url.rstrip('/')}/{result.uri.removeprefix('s3://')}")
+    if page := storage.page_of(result.uri):
+        pages.setdefault("Result", page)
     return pages

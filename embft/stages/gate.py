@@ -9,7 +9,7 @@ from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.gate import Decision, decide
 from embft.report.page import gather, render
 from embft.results import StageResult
-from embft.stages.stage import Context, Outcome, Stage, browse, open_model, required_result, run_stage
+from embft.stages.stage import Context, Outcome, Stage, open_model, required_result, run_stage
 
 DECISION, GATE_REPORT = "decision.json", "report.html"
 
@@ -23,7 +23,7 @@ def _work(context: Context) -> Outcome:
     decision_path.write_bytes(decision.to_json())
     facts = gather(context.storage, context.paths, run, evaluation, decision)
     report_path.write_text(render(facts), encoding="utf-8")
-    report_url = browse(run, f"{context.attempt_uri}/{GATE_REPORT}")
+    report_url = run.config.storage.page_of(f"{context.attempt_uri}/{GATE_REPORT}")
     return Outcome(
         files={DECISION: decision_path, GATE_REPORT: report_path},
         figures={"opponent": decision.opponent, "rules": [rule.model_dump() for rule in decision.rules]},

@@ -288,20 +288,6 @@ def code_version() -> str:
     return f"{embft.__version__}+{digest.hexdigest()[:12]}"
 
 
-def browse(run: RunSpec, uri: str) -> str | None:
-    """Give the web address of an object, where the config names a browser of the storage.
-
-    Args:
-        run: The night's frozen facts.
-        uri: s3://bucket/key.
-
-    Returns:
-        The address, or None.
-    """
-    base = run.config.storage.browse_url
-    return f"{base.rstrip('/')}/{uri.removeprefix('s3://')}" if base else None
-
-
 def files_below(folder: Path, name: str) -> dict[str, Path]:
     """Name every file of a folder as an output below `name/`.
 

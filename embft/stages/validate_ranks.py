@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from embft.stages.stage import Context, Outcome, Stage, browse, files_below, run_stage
+from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
 
 
 def _work(context: Context) -> Outcome:
@@ -20,7 +20,7 @@ def _work(context: Context) -> Outcome:
         docs_folder=docs,
         subject=context.run.subject,
     )
-    docs_url = browse(context.run, f"{context.attempt_uri}/docs/index.html")
+    docs_url = context.run.config.storage.page_of(f"{context.attempt_uri}/docs/index.html")
     return Outcome(
         files=files_below(docs, "docs"),
         figures={

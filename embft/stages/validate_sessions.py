@@ -15,7 +15,6 @@ from embft.stages.pull import find_log_day, pull_draft
 from embft.stages.stage import (
     Draft,
     Outcome,
-    browse,
     commit,
     files_below,
     open_model,
@@ -100,7 +99,7 @@ def _validate(
     files = {name: _written(table, folder / name) for name, table in tables.items()}
     files |= files_below(docs, "docs")
     pull_reason = _too_much_quarantined(pulled, config.validation.max_quarantined)
-    docs_url = browse(spec, f"{attempt_uri}/docs/index.html")
+    docs_url = config.storage.page_of(f"{attempt_uri}/docs/index.html")
     return Outcome(
         files=files,
         figures={
