@@ -142,7 +142,8 @@ def test_a_night_goes_from_plan_to_publish(nights: dict[str, dict[str, Any]]) ->
     night = nights["promoted"]
     assert night["state"] == "success", night["log"][-3000:]
     assert states(night) == {**dict.fromkeys(states(night), "success"), "rejected": "skipped"}
-    assert [call["argv"][-1] for call in night["calls"] if call["stage"] == "pull"] == ["2026-11-09", "2026-11-10"]
+    pulled = [call["argv"][-1] for call in night["calls"] if call["stage"] == "pull"]
+    assert sorted(pulled) == ["2026-11-09", "2026-11-10"]  # mapped tasks run in no promised order
     assert night["calls"][0]["argv"][-4:] == ["--promote", "never", "--window-days", "9"]
 
 
