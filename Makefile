@@ -28,14 +28,12 @@ demo: $(READY)  ## Run three nights of the demo shop through Airflow, end to end
 	$(BIN)/python -m demo.run
 
 ui: $(READY)  ## Open the demo's Airflow, MLflow and files, with the nights just run in them
+	@echo "ui: Airflow, MLflow and files of the demo, on this machine alone"
 	$(BIN)/python -m demo.ui
 
 clean-demo:  ## Remove all that the demo made
 	rm -rf .demo
-	@echo "ui: $(READY)  ## Open the demo's Airflow, MLflow and files, with the nights just run in them
-	$(BIN)/python -m demo.ui
-
-clean-demo: .demo is gone"
+	@echo "clean-demo: .demo is gone"
 
 test: $(READY)  ## Run every test (about 10 minutes)
 	@echo "test: unit, integration and Airflow tests; those on real clicks need EMBFT_DATA"

@@ -84,3 +84,14 @@ def test_readme_names_only_make_targets_that_exist() -> None:
     named = set(re.findall(r"make ([a-z-]+)", readme))
     assert {"demo", "test"} <= named
     assert named <= targets
+
+
+def test_every_target_of_the_makefile_can_be_made() -> None:
+    text = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    assert phony
+    targets = phony[1].split()
+    assert len(targets) >= 8
+    done = subprocess.run(["make", "-n", *targets], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    # A recipe that stands twice, or a target that is none, is told on stderr.
+    assert (done.returncode, done.stderr) == (0, "")
