@@ -108,8 +108,10 @@ def _inflated(file: BinaryIO) -> Iterator[bytes]:
         if piece:
             yield piece
         if stream.eof:
-            # Zeros between members and at the end are padding, as the gzip tool takes them.
-            data = (stream.unused_data or file.read(_CHUNK_BYTES)).lstrip(b"\0")
+            # Zeros between members and at the end are padding, as the gzip tool takes them; they may fill whole chunks.
+            data = stream.unused_data.lstrip(b"\0")
+            while not data and (more := file.read(_CHUNK_BYTES)):
+                data = more.lstrip(b"\0")
             stream = zlib.decompressobj(_GZIP_WBITS) if data else stream
         else:
             data = stream.unconsumed_tail or file.read(_CHUNK_BYTES)

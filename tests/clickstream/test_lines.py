@@ -48,6 +48,20 @@ def test_gzip_members_one_after_the_other_are_one_object(tmp_path: Path) -> None
     assert raws(lines_of(content, tmp_path, NAMED_GZ)) == [b"one", b"two"]
 
 
+@pytest.mark.parametrize("padding", [1, 512, module._CHUNK_BYTES, 3 * module._CHUNK_BYTES])
+def test_padding_between_gzip_members_hides_none_of_them(padding: int, tmp_path: Path) -> None:
+    first, second = gzip.compress(b"one\n"), gzip.compress(b"two\n")
+    content = first + b"\0" * padding + second
+    assert gzip.decompress(content) == b"one\ntwo\n"
+    assert raws(lines_of(content, tmp_path)) == [b"one", b"two"]
+
+
+def test_padding_up_to_the_end_of_a_read_hides_no_member(tmp_path: Path) -> None:
+    first = gzip.compress(b"one\n")
+    content = first + b"\0" * (module._CHUNK_BYTES - len(first)) + gzip.compress(b"two\n")
+    assert raws(lines_of(content, tmp_path)) == [b"one", b"two"]
+
+
 def test_plain_text_named_gz_is_one_fault_with_the_bytes_and_the_remedy(tmp_path: Path) -> None:
     (found,) = lines_of(b'{"query": "lamp"}\n' * 3, tmp_path, NAMED_GZ)
     assert (found.number, found.fault and found.fault.reason) == (1, Reason.NOT_GZIP)
