@@ -10,7 +10,7 @@ from embft.config import ModelConfig, Window
 from embft.errors import ConfigError
 from embft.paths import Paths
 from embft.results import Champion, RunSpec, StageResult
-from embft.stages.pull import day_prefix, find_log_day, needs_pull
+from embft.stages.pull import day_prefix, log_day_of, needs_pull
 from embft.stages.stage import Draft, Outcome, commit, open_model
 from embft.storage import Storage
 
@@ -45,9 +45,8 @@ def run(
         config = _with_window(config, window_days)
     if day.toordinal() < config.window.days:
         raise ConfigError(f"--day {day}: its window of {config.window.days} days begins before the calendar does")
-    window = tuple(
-        find_log_day(storage, config, day - timedelta(days=back)) for back in reversed(range(config.window.days))
-    )
+    days = [day - timedelta(days=back) for back in reversed(range(config.window.days))]
+    window = tuple(log_day_of(it, storage.objects(day_prefix(config, it))) for it in days)
     spec = RunSpec(
         model=model,
         day=day,

@@ -4,6 +4,7 @@ The result is kept by log day and by the settings it was read with, not by night
 day shares it.
 """
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from embft.errors import ConfigError
 from embft.paths import Paths
 from embft.results import LogDay, StageResult, digest_of
 from embft.stages.stage import Draft, Outcome, commit, open_model, read_run, standing_result
-from embft.storage import Storage
+from embft.storage import Storage, StoredObject
 
 
 def run(model: str, day: date, *, include: Path, force: bool = False, log_day: date | None = None) -> StageResult:
@@ -42,23 +43,21 @@ def run(model: str, day: date, *, include: Path, force: bool = False, log_day: d
             f"--log-day {wanted} is not in the window of {day}, {spec.window[0].day} to {spec.window[-1].day}"
         )
     # Listed again, not taken from the plan: objects may have arrived since, and the result must name what it read.
-    found = find_log_day(storage, spec.config, wanted)
-    draft = pull_draft(paths, spec.config, found)
-    return commit(storage, draft, lambda folder, _: _pull(storage, spec.config, wanted, folder), force=force)
+    found = storage.objects(day_prefix(spec.config, wanted))
+    draft = pull_draft(paths, spec.config, log_day_of(wanted, found))
+    return commit(storage, draft, lambda folder, _: _pull(storage, spec.config, wanted, found, folder), force=force)
 
 
-def find_log_day(storage: Storage, config: ModelConfig, day: date) -> LogDay:
-    """List one day's log objects.
+def log_day_of(day: date, found: Sequence[StoredObject]) -> LogDay:
+    """Sum up one day's log objects.
 
     Args:
-        storage: S3.
-        config: The model's config.
         day: The log day.
+        found: Its objects, as listed.
 
     Returns:
         Their number, size, and a digest that changes when any of them does.
     """
-    found = storage.objects(day_prefix(config, day))
     return LogDay(
         day=day,
         objects=len(found),
@@ -108,8 +107,8 @@ def needs_pull(storage: Storage, paths: Paths, config: ModelConfig, day: LogDay)
     return standing_result(storage, pull_draft(paths, config, day)) is None
 
 
-def _pull(storage: Storage, config: ModelConfig, day: date, folder: Path) -> Outcome:
-    uris = [item.uri for item in storage.objects(day_prefix(config, day))]
+def _pull(storage: Storage, config: ModelConfig, day: date, found: Sequence[StoredObject], folder: Path) -> Outcome:
+    uris = [item.uri for item in found]
     paths = storage.download_all(uris, folder / "objects")
     read = read_day(list(zip(uris, paths, strict=True)), day=day, logs=config.logs)
     read.accounting.check()

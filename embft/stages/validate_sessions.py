@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from embft.clickstream.catalogue import CatalogueRead, read_catalogue
 from embft.errors import ConfigError
 from embft.paths import Paths
-from embft.results import RunSpec, StageResult
-from embft.stages.pull import find_log_day, pull_draft
+from embft.results import LogDay, RunSpec, StageResult
+from embft.stages.pull import pull_draft
 from embft.stages.stage import (
     Draft,
     Outcome,
@@ -41,7 +41,7 @@ def run(model: str, day: date, *, include: Path, force: bool = False) -> StageRe
     """
     _, storage, paths = open_model(model, include)
     spec = read_run(storage, paths, day)
-    pulled = {it.day.isoformat(): _pulled(storage, paths, spec, it.day) for it in spec.window if it.objects}
+    pulled = {it.day.isoformat(): _pulled(storage, paths, spec, it) for it in spec.window if it.objects}
     catalogue = storage.head(spec.config.catalogue.uri)
     if catalogue is None:
         raise ConfigError(f"catalogue.uri: {spec.config.catalogue.uri} does not exist")
@@ -60,12 +60,12 @@ def run(model: str, day: date, *, include: Path, force: bool = False) -> StageRe
     return commit(storage, draft, work, force=force)
 
 
-def _pulled(storage: Storage, paths: Paths, spec: RunSpec, day: date) -> StageResult:
-    draft = pull_draft(paths, spec.config, find_log_day(storage, spec.config, day))
-    result = storage.read_result(draft.prefix)
+def _pulled(storage: Storage, paths: Paths, spec: RunSpec, log_day: LogDay) -> StageResult:
+    result = storage.read_result(pull_draft(paths, spec.config, log_day).prefix)
     if result is None:
         raise ConfigError(
-            f"the log day {day} was not pulled; run `embft pull --model {spec.model} --day {spec.day} --log-day {day}`"
+            f"the log day {log_day.day} was not pulled; "
+            f"run `embft pull --model {spec.model} --day {spec.day} --log-day {log_day.day}`"
         )
     return result
 
