@@ -128,7 +128,7 @@ def gate(
     with _exit_codes():
         from embft.stages.gate import standing_decision
 
-        _, decision = standing_decision(model, day, include=include_folder())
+        decision = standing_decision(model, day, include=include_folder())
         if as_json:
             _print_json(decision.to_json().decode())
         else:

@@ -133,8 +133,6 @@ def digest_of(value: Any) -> str:
     Returns:
         64 hex digits.
     """
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_jsonable)
     return hashlib.sha256(text.encode()).hexdigest()
 

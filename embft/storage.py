@@ -5,7 +5,6 @@ where a person must change something, `StorageUnavailable` where waiting may hel
 """
 
 import hashlib
-import json
 import logging
 import mimetypes
 from collections.abc import Iterable, Iterator
@@ -147,11 +146,6 @@ class Storage:
         except ObjectMissing:
             return None
         return body
-
-    def read_json(self, uri: str) -> Any:
-        """Read a JSON object, or give None where there is none; errors as in `read`."""
-        raw = self.read(uri)
-        return None if raw is None else json.loads(raw)
 
     def read_result(self, stage_prefix: str) -> StageResult | None:
         """Read a stage's committed result, or None where it has none that this version of embft can read.

@@ -7,12 +7,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from embft.config import STAGES
-from embft.paths import Paths, stage_command
+from embft.paths import stage_command
 from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.gate import Decision, RuleVerdict
 from embft.report.drawings import curve_svg, rule_svg, share_svg
 from embft.results import Record, RunSpec, StageResult
-from embft.storage import Storage
 
 # Key → title, and which end is better.
 MEASURES = {
@@ -23,8 +22,15 @@ MEASURES = {
 }
 
 
+# Stages whose results the page shows, in the night's order.
+STAGES_SHOWN = ("plan", "validate_sessions", "preprocess_ranks", "validate_ranks", "fine_tune", "evaluate")
+
+
 class Facts(Record):
-    """All that the page shows."""
+    """All that the page shows: the night's frozen facts, its measures, the gate's word, and what led there.
+
+    `stages` holds the results of `STAGES_SHOWN`; `training` is `history.json` of `fine_tune`.
+    """
 
     run: RunSpec
     evaluation: Evaluation
@@ -33,31 +39,11 @@ class Facts(Record):
     training: dict[str, Any]
 
 
-def gather(storage: Storage, paths: Paths, run: RunSpec, evaluation: Evaluation, decision: Decision) -> Facts:
-    """Collect what the earlier stages of a night have written.
-
-    Args:
-        storage: S3.
-        paths: Of the model.
-        run: The night's frozen facts.
-        evaluation: Its measures.
-        decision: The gate's word.
-
-    Returns:
-        The facts of the page.
-    """
-    names = ("plan", "validate_sessions", "preprocess_ranks", "validate_ranks", "fine_tune", "evaluate")
-    found = {name: storage.read_result(paths.stage(run.day, name)) for name in names}
-    stages = {name: result for name, result in found.items() if result is not None}
-    history = storage.read_json(stages["fine_tune"].outputs["history.json"].uri)
-    return Facts(run=run, evaluation=evaluation, decision=decision, stages=stages, training=history or {})
-
-
 def render(facts: Facts) -> str:
     """Write the page. Every text is escaped: queries and item texts are strangers' words.
 
     Args:
-        facts: From `gather`.
+        facts: Of the night.
 
     Returns:
         HTML that loads nothing: no script, no font, no picture, no style sheet.

@@ -59,7 +59,7 @@ def _work(context: Context) -> Outcome:
     return Outcome(
         files={"evaluation.json": evaluation_path, "per_query.parquet": table_path},
         figures=evaluation.model_dump(mode="json"),
-        links={name: url for name, url in context.inputs["fine_tune"].links.items() if name == "MLflow run"},
+        links=context.inputs["fine_tune"].links,
     )
 
 

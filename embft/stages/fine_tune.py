@@ -80,9 +80,10 @@ def _settings(run: RunSpec) -> Any:
 
 STAGE = Stage(
     "fine_tune",
-    # validate_ranks writes nothing that is trained on, but a rejection there must stop the night here too.
-    needs=("preprocess_ranks", "validate_ranks"),
+    needs=("preprocess_ranks",),
     settings=_settings,
     work=_work,
+    # It writes pages and figures alone: nothing of it is trained on, and a page written anew is no reason to train.
+    after=("validate_ranks",),
 )
 run = partial(run_stage, STAGE)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from embft.promotion.evaluation_record import Evaluation
 from embft.results import Artifact
 from embft.stages.stage import Context
 
@@ -50,7 +51,7 @@ def champion_model(context: Context) -> "EmbeddingsModelInterface | None":
 
 
 def saved_model(context: Context, weights: dict[str, Artifact]) -> "EmbeddingsModelInterface":
-    """Download a saved model's files, digests checked, and load it.
+    """Download a saved model and load it.
 
     Args:
         context: Of the stage.
@@ -61,10 +62,23 @@ def saved_model(context: Context, weights: dict[str, Artifact]) -> "EmbeddingsMo
     """
     from embft.finetuning.models import load_model
 
+    return load_model(model_folder(context, weights))
+
+
+def model_folder(context: Context, weights: dict[str, Artifact]) -> Path:
+    """Download a saved model's files, digests checked.
+
+    Args:
+        context: Of the stage.
+        weights: The files' names relative to the model's folder → artifact.
+
+    Returns:
+        The model's folder.
+    """
     folder = Path(tempfile.mkdtemp(dir=context.folder))
     for name, artifact in weights.items():
         context.storage.fetch(artifact, folder / name)
-    return load_model(folder)
+    return folder
 
 
 def newer_champion(context: Context) -> str | None:
@@ -78,6 +92,12 @@ def challenger_weights(context: Context) -> dict[str, Artifact]:
     """Name the files of the night's challenger, as `fine_tune` wrote them."""
     outputs = context.inputs["fine_tune"].outputs
     return {name.removeprefix("model/"): it for name, it in outputs.items() if name.startswith("model/")}
+
+
+def evaluation_of(context: Context) -> Evaluation:
+    """Read the measures that `evaluate` found."""
+    uri = context.inputs["evaluate"].outputs["evaluation.json"].uri
+    return Evaluation.from_json(context.fetch("evaluate", "evaluation.json").read_bytes(), uri)
 
 
 def tracker_of(context: Context) -> "ExperimentsManager":

@@ -11,7 +11,7 @@ from functools import partial
 from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.registry import Registry
 from embft.results import Champion, RunSpec, digest_of
-from embft.stages.models import challenger_weights, newer_champion
+from embft.stages.models import challenger_weights, evaluation_of, model_folder, newer_champion
 from embft.stages.stage import Context, Outcome, Stage, code_version, run_stage
 
 
@@ -21,13 +21,13 @@ def _work(context: Context) -> Outcome:
     registry = Registry(run.config.mlflow.tracking_uri, run.model, s3_endpoint=run.config.storage.endpoint_url)
     weights = challenger_weights(context)
     digest = digest_of({name: it.sha256 for name, it in weights.items()})
-    evaluation = Evaluation.model_validate_json(context.fetch("evaluate", "evaluation.json").read_bytes())
+    evaluation = evaluation_of(context)
     loss = evaluation.models["challenger"].val_loss
 
     version = registry.find(digest, run.day)
     if version is None:
         tags = _lineage(run, digest, trained.uri, evaluation)
-        made = registry.add(context.fetch_folder("fine_tune", "model"), run_id, tags)
+        made = registry.add(model_folder(context, weights), run_id, tags)
         # Two processes may both have found none (a retry beside a worker that was taken for dead): the first stays.
         version = registry.find(digest, run.day) or made
         if version != made:
@@ -50,12 +50,7 @@ def _work(context: Context) -> Outcome:
     figures = {"version": version, "promoted": hindrance is None, "model_uri": f"models:/{run.model}/{version}"}
     path = context.folder / "version.json"
     path.write_text(json.dumps(figures, indent=2))
-    return Outcome(
-        files={"version.json": path},
-        figures=figures,
-        reason=hindrance,
-        links={name: url for name, url in trained.links.items() if name == "MLflow run"},
-    )
+    return Outcome(files={"version.json": path}, figures=figures, reason=hindrance, links=trained.links)
 
 
 def _record_names(context: Context, version: str) -> bool:

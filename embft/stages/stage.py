@@ -80,21 +80,6 @@ class Context:
             return path
         return self.storage.fetch(self.inputs[stage].outputs[name], path)
 
-    def fetch_folder(self, stage: str, name: str) -> Path:
-        """Download every output of a needed stage below `name/`.
-
-        Args:
-            stage: A stage named in `needs`.
-            name: The folder's name.
-
-        Returns:
-            The local folder.
-        """
-        for output in self.inputs[stage].outputs:
-            if output.startswith(f"{name}/"):
-                self.fetch(stage, output)
-        return self.folder / "inputs" / stage / name
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -105,12 +90,14 @@ class Stage:
         needs: Stages whose outputs it reads.
         settings: The part of the run that its outcome depends on, beside its inputs.
         work: The work itself.
+        after: Stages that must not have rejected, but whose outputs it does not read.
     """
 
     name: str
     needs: tuple[str, ...]
     settings: Callable[[RunSpec], Any]
     work: Callable[[Context], Outcome]
+    after: tuple[str, ...] = ()
 
 
 def open_model(model: str, include: Path) -> tuple[ModelConfig, Storage, Paths]:
@@ -168,7 +155,8 @@ def run_stage(stage: Stage, model: str, day: date, *, include: Path, force: bool
     """
     _, storage, paths = open_model(model, include)
     run = read_run(storage, paths, day)
-    results = {name: accepted(required_result(storage, paths, day, name)) for name in stage.needs}
+    earlier = {name: accepted(required_result(storage, paths, day, name)) for name in (*stage.needs, *stage.after)}
+    results = {name: earlier[name] for name in stage.needs}
     draft = Draft(
         stage=stage.name,
         model=model,

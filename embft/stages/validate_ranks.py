@@ -57,7 +57,7 @@ def _ranked_by(context: Context) -> str:
 STAGE = Stage(
     "validate_ranks",
     needs=("preprocess_ranks",),
-    settings=lambda run: [run.config.validation.suites["ranks"], run.champion and run.champion.day],
+    settings=lambda run: [run.config.validation.suites["ranks"], run.champion and run.champion.day, run.subject],
     work=_work,
 )
 run = partial(run_stage, STAGE)

@@ -51,7 +51,7 @@ def run(model: str, day: date, *, include: Path, force: bool = False) -> StageRe
         day=day,
         prefix=paths.stage(day, "validate_sessions"),
         inputs={**output_digests(pulled), "catalogue": catalogue.etag},
-        settings=[spec.config.catalogue, spec.config.validation, spec.config.window],
+        settings=[spec.config.catalogue, spec.config.validation, spec.config.window, spec.subject],
     )
 
     def work(folder: Path, attempt_uri: str) -> Outcome:

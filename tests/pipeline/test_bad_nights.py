@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from demo.services import free_port
 from embft.cli import app
+from embft.results import StageResult
 from tests.buckets import new_bucket
 from tests.pipeline.conftest import Project
 from tests.shop import FIRST, ITEMS, NIGHT, day_sessions, make_shop, write_day, write_items
@@ -48,6 +49,25 @@ def test_pages_of_simulated_clicks_say_so(shop: Project, tmp_path: Path) -> None
         assert b"tiny (synthetic data): " in (shop.storage.read(result.outputs[page].uri) or b"")
     assert embft("report", "--to", str(tmp_path / "report.html")).exit_code == 0
     assert "synthetic data" in (tmp_path / "report.html").read_text()
+
+
+def test_report_follows_what_it_shows_and_a_page_written_anew_trains_nothing(shop: Project) -> None:
+    assert embft("night").exit_code == 0
+    attempts = {stage: _result(shop, stage).attempt for stage in ("validate_ranks", "fine_tune", "gate")}
+    edit_config(shop, lambda text: text.replace("owner: search", "owner: the new owners"))
+    assert embft("plan").exit_code == 0
+    assert embft("validate-ranks", "--force").exit_code == 0
+    assert embft("night").exit_code == 0
+    assert _result(shop, "validate_ranks").attempt != attempts["validate_ranks"]
+    assert _result(shop, "fine_tune").attempt == attempts["fine_tune"]
+    report = shop.storage.read(_result(shop, "gate").outputs["report.html"].uri) or b""
+    assert b"owner the new owners" in report
+
+
+def _result(shop: Project, stage: str) -> StageResult:
+    result = shop.storage.read_result(shop.paths.stage(NIGHT, stage))
+    assert result is not None
+    return result
 
 
 def test_json_on_stdout_is_the_result_and_nothing_else(shop: Project) -> None:
