@@ -12,6 +12,7 @@ from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.gate import Decision, RuleVerdict
 from embft.report.drawings import curve_svg, rule_svg, share_svg
 from embft.results import Record, RunSpec, StageResult
+from embft.validation import wording
 
 # Key → title, and which end is better.
 MEASURES = {
@@ -55,7 +56,13 @@ def render(facts: Facts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": "{:,}".format, "figure": "{:.4f}".format, "limit": _limit, "found": _found}
+    environment.filters |= {
+        "count": "{:,}".format,
+        "figure": "{:.4f}".format,
+        "limit": _limit,
+        "found": _found,
+        "written": wording.figure,
+    }
     environment.tests["ceiling"] = _is_ceiling
     environment.globals |= {"rule_svg": rule_svg, "share_svg": share_svg}
     models = {name: it.model_dump() for name, it in facts.evaluation.models.items()}

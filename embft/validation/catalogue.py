@@ -24,9 +24,21 @@ def catalogue_frame(items: pa.Table) -> pd.DataFrame:
             "text": items["text"].to_pandas(),
             "id_length": trimmed_length(items["id"]),
             "text_length": trimmed_length(items["text"]),
-            "n_earlier_copies": ids.groupby(ids, dropna=False).cumcount().to_numpy(),
+            "n_earlier_copies": earlier_copies(ids),
         }
     )
+
+
+def earlier_copies(ids: pd.Series) -> NDArray[np.int64]:
+    """Count for each row the earlier rows with the same id.
+
+    Args:
+        ids: Any ids; nulls are equal to one another.
+
+    Returns:
+        int64 [rows].
+    """
+    return np.asarray(ids.groupby(ids, dropna=False).cumcount(), dtype=np.int64)
 
 
 def trimmed_length(texts: pa.ChunkedArray) -> NDArray[np.int64]:

@@ -28,8 +28,6 @@ def flat(lists: pa.ChunkedArray) -> tuple[NDArray[np.int64], pa.Array]:
         Row of each entry, int64 [entries], and the entries; null and empty lists give none.
     """
     one = lists.combine_chunks()
-    if isinstance(one, pa.ChunkedArray):  # what an empty column combines to
-        one = one.chunk(0) if one.num_chunks else pa.array([], lists.type)
     return pc.list_parent_indices(one).to_numpy().astype(np.int64), pc.list_flatten(one)
 
 

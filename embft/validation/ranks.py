@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embft.config import Expectation
+from embft.validation.catalogue import earlier_copies
 from embft.validation.docs import write_index
 from embft.validation.drift import distance, drift, summarise
 from embft.validation.lists import flat, isin_own_list, lengths
@@ -26,15 +27,18 @@ class RanksVerdict:
 
     Args:
         verdict: The suite's verdict; `verdict.broken` names sessions by position, train before test.
-        rejected: Whether the run must stop.
         reason: Why, in a sentence for the person on call; None where the run goes on.
         figures: JSON-able; `distribution` is what a later night takes as its `reference`.
     """
 
     verdict: Verdict
-    rejected: bool
     reason: str | None
     figures: dict[str, Any]
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the run must stop."""
+        return self.reason is not None
 
 
 def check_ranks(
@@ -73,7 +77,7 @@ def check_ranks(
         "ranks",
         ranks.frame(n_train=train.num_rows),
         rules,
-        id_columns=["session_id"],
+        id_column="session_id",
         docs_folder=docs_folder,
         critical_rows="reject",
         figures=figures,
@@ -82,7 +86,6 @@ def check_ranks(
     write_index(docs_folder, f"{subject}Ranks of the fine-tuning inputs", [verdict], reason)
     return RanksVerdict(
         verdict=verdict,
-        rejected=verdict.rejected,
         reason=reason,
         figures={
             **figures.values,
@@ -144,7 +147,7 @@ class _Ranks:
                 "row": np.arange(n_sessions),
                 "part": np.where(np.arange(n_sessions) < n_train, "train", "test"),
                 "session_id": self.ids,
-                "n_earlier_copies": self.ids.groupby(self.ids, dropna=False).cumcount().to_numpy(),
+                "n_earlier_copies": earlier_copies(self.ids),
                 "n_results": self.n_results,
                 "n_ranks": self.n_ranks,
                 "n_missing": self._count(self._missing),

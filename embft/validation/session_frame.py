@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embft.validation.catalogue import trimmed_length
+from embft.validation.catalogue import earlier_copies, trimmed_length
 from embft.validation.lists import flat, isin_own_list, lengths
 
 # Column of a rule → column whose values say more than a session's id.
@@ -18,7 +18,7 @@ EXAMPLES = {"n_unknown_clicked": "unknown_clicked", "n_clicked_not_shown": "clic
 
 def session_frame(
     sessions: pa.Table, item_ids: pa.ChunkedArray, *, window: tuple[date, date], zone: ZoneInfo
-) -> tuple[pd.DataFrame, dict[str, str]]:
+) -> pd.DataFrame:
     """Describe each session.
 
     Args:
@@ -28,8 +28,7 @@ def session_frame(
         zone: Zone in which the log's days begin and end.
 
     Returns:
-        The columns that the header of `include/expectations/sessions.yaml` lists, and for some columns the one that
-        shows examples of what is wrong.
+        The columns that the header of `include/expectations/sessions.yaml` lists.
     """
     n_rows = sessions.num_rows
     ids = sessions["session_id"].to_pandas()
@@ -39,7 +38,7 @@ def session_frame(
     n_clicked = lengths(sessions["clicked"])
     unknown_clicked = _unknown(sessions["clicked"], item_ids)
     not_shown = _not_shown(sessions, shown_known)
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "row": np.arange(n_rows),
             "session_id": ids,
@@ -48,7 +47,7 @@ def session_frame(
             "client": sessions["client"].to_pandas(),
             "query": sessions["query"].to_pandas(),
             "query_length": trimmed_length(sessions["query"]),
-            "n_earlier_copies": ids.groupby(ids, dropna=False).cumcount().to_numpy(),
+            "n_earlier_copies": earlier_copies(ids),
             "in_window": ((day >= pd.Timestamp(window[0])) & (day <= pd.Timestamp(window[1]))).astype("int64"),
             "days_off": (local_day - day).dt.days.abs().fillna(0).astype("int64"),
             "shown_known": shown_known.astype(np.int64),
@@ -62,7 +61,6 @@ def session_frame(
             "n_unknown_shown": _unknown(sessions["shown"], item_ids).count(n_rows),
         }
     )
-    return frame, EXAMPLES
 
 
 class _Marked:
@@ -84,7 +82,7 @@ class _Marked:
 
 def _unknown(lists: pa.ChunkedArray, item_ids: pa.ChunkedArray) -> _Marked:
     parents, ids = flat(lists)
-    known = pc.is_in(ids, value_set=item_ids.combine_chunks() if item_ids.num_chunks else pa.array([], pa.string()))
+    known = pc.is_in(ids, value_set=item_ids.combine_chunks())
     return _Marked(parents, ids, ~known.to_numpy(zero_copy_only=False))
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from embft.config import Expectation
 from embft.validation.catalogue import catalogue_frame
 from embft.validation.docs import write_index
-from embft.validation.session_frame import session_frame
+from embft.validation.session_frame import EXAMPLES, session_frame
 from embft.validation.suites import run_suite
 from embft.validation.verdicts import Verdict
 from embft.validation.wording import examples_in_words, figure, percent
@@ -40,7 +40,6 @@ class SessionsVerdict:
         clean_items: Items likewise.
         quarantine: What was set aside, columns as in `QUARANTINE`: position, id, suite, rules, the row as JSON.
         verdicts: Of the suites `catalogue` and `sessions`.
-        rejected: Whether the run must stop.
         reason: Why, in a sentence for the person on call; None where the run goes on.
         figures: JSON-able figures for people and for later stages.
     """
@@ -49,9 +48,13 @@ class SessionsVerdict:
     clean_items: pa.Table
     quarantine: pa.Table
     verdicts: list[Verdict]
-    rejected: bool
     reason: str | None
     figures: dict[str, Any]
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the run must stop."""
+        return self.reason is not None
 
 
 def check_sessions(
@@ -85,13 +88,11 @@ def check_sessions(
     Raises:
         ConfigError: A rule has an unknown type, a wrong argument, or an unknown column.
     """
-    catalogue = run_suite(
-        "catalogue", catalogue_frame(items), rules_catalogue, id_columns=["id"], docs_folder=docs_folder
-    )
+    catalogue = run_suite("catalogue", catalogue_frame(items), rules_catalogue, id_column="id", docs_folder=docs_folder)
     clean_items = _without(items, catalogue)
-    frame, examples = session_frame(sessions, clean_items["id"], window=window, zone=zone)
+    frame = session_frame(sessions, clean_items["id"], window=window, zone=zone)
     checked = run_suite(
-        "sessions", frame, rules_sessions, id_columns=["session_id"], docs_folder=docs_folder, examples=examples
+        "sessions", frame, rules_sessions, id_column="session_id", docs_folder=docs_folder, examples=EXAMPLES
     )
     # Without a good catalogue every session looks bad: the catalogue's fault comes first.
     reasons = [*_reasons(catalogue, "items", max_quarantined), *_reasons(checked, "sessions", max_quarantined)]
@@ -104,7 +105,6 @@ def check_sessions(
             [_quarantine(items, "id", catalogue), _quarantine(sessions, "session_id", checked)]
         ),
         verdicts=[catalogue, checked],
-        rejected=bool(reasons),
         reason=reason,
         figures=_figures(catalogue, checked, frame),
     )

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from embft.config import Expectation
+from embft.errors import ConfigError
 from embft.validation.docs import write_suite_page
 from embft.validation.engine import Finding, build, find, judges_rows
 from embft.validation.verdicts import RuleOutcome, Verdict
@@ -53,7 +54,7 @@ def run_suite(
     frame: pd.DataFrame,
     rules: Sequence[Expectation],
     *,
-    id_columns: list[str],
+    id_column: str,
     docs_folder: Path,
     critical_rows: Literal["set_aside", "reject"] = "set_aside",
     figures: Figures | None = None,
@@ -65,7 +66,7 @@ def run_suite(
         name: The suite's name.
         frame: Rows to judge.
         rules: The suite's rules.
-        id_columns: Columns that name a row to people; the first one serves as example.
+        id_column: Column that names a row to people.
         docs_folder: Folder for `<name>.html`.
         critical_rows: What a broken critical row-level rule does.
         figures: Figures that rules may name like columns.
@@ -75,10 +76,12 @@ def run_suite(
         The verdict.
 
     Raises:
-        ConfigError: A rule has an unknown type, a wrong argument, or an unknown column.
+        ConfigError: A rule has an unknown type, a wrong argument, or an unknown column, or compares a column with a
+            figure.
     """
     figures = figures or Figures()
     expectations = build(name, rules, [*frame.columns, *figures.values])
+    _refuse_mixed(name, rules, figures)
     on_figures = [i for i, rule in enumerate(rules) if figures.values and set(columns_of(rule)) & set(figures.values)]
     skipped = {i: figures.unknown[c] for i in on_figures for c in columns_of(rules[i]) if c in figures.unknown}
     on_rows = [i for i, rule in enumerate(rules) if i not in on_figures and judges_rows(rule)]
@@ -90,7 +93,7 @@ def run_suite(
     found |= _find(name, left, expectations, on_set)
     found |= _find(name, _one_row(figures), expectations, [i for i in on_figures if i not in skipped])
 
-    shown = {column: (examples or {}).get(column, id_columns[0]) for column in frame.columns}
+    shown = {column: (examples or {}).get(column, id_column) for column in frame.columns}
     outcomes = [
         _outcome(rule, found.get(i), "row" if i in on_rows else "set", skipped.get(i), frame, shown, figures)
         for i, rule in enumerate(rules)
@@ -108,6 +111,17 @@ def run_suite(
     )
     write_suite_page(docs_folder, name, [found[i].result for i in sorted(found)])
     return verdict
+
+
+def _refuse_mixed(suite: str, rules: Sequence[Expectation], figures: Figures) -> None:
+    for index, rule in enumerate(rules):
+        columns = columns_of(rule)
+        of_figures = [column for column in columns if column in figures.values]
+        if of_figures and len(of_figures) < len(columns):
+            raise ConfigError(
+                f"suite {suite}, rule {index + 1}, {rule.type}: {' and '.join(columns)} cannot be judged together, for "
+                f"{' and '.join(of_figures)} is one figure of the whole set; name columns alone, or figures alone"
+            )
 
 
 def _find(name: str, frame: pd.DataFrame, expectations: Sequence[Any], chosen: Sequence[int]) -> dict[int, Finding]:

@@ -229,6 +229,14 @@ def test_loss_that_is_no_number_is_rejected_without_rules(loss: float) -> None:
     assert "challenger against champion – +7.8%" in text
 
 
+@pytest.mark.parametrize(
+    ("observed", "words"), [(0.008333333333333333, "0.008333"), (12345, "12,345"), (None, "nothing to measure")]
+)
+def test_what_a_rule_found_reads_as_in_data_docs(observed: float | None, words: str) -> None:
+    text = Page(render(night(rules=[broken_rule(kind="set", observed=observed)]))).text
+    assert f"warning {words} " in text
+
+
 def test_strangers_words_are_escaped() -> None:
     hostile_rule = broken_rule(rule=HOSTILE, why=HOSTILE, examples=[HOSTILE], severity=HOSTILE)
     facts = night(owner=HOSTILE, description=HOSTILE, rules=[hostile_rule, broken_rule(error=HOSTILE)])

@@ -53,7 +53,7 @@ def attacked(folder: Path) -> Verdict:
         ("expect_column_mean_to_be_between", {"column": "query", "min_value": 1}),  # raises, with values in its message
     ]
     rules = [Expectation(type=type_, kwargs=kwargs, severity="warning", why="why <i>so</i>") for type_, kwargs in kinds]
-    verdict = run_suite("toy", frame, rules, id_columns=["id"], docs_folder=folder)
+    verdict = run_suite("toy", frame, rules, id_column="id", docs_folder=folder)
     assert [it.type for it in verdict.rules if it.success is not False] == []
     write_index(folder, f"Sessions {ATTACK}", [verdict], f"stopped by {ATTACK}")
     return verdict
@@ -88,7 +88,7 @@ def test_the_first_page_shows_what_failed_before_what_holds(tmp_path: Path) -> N
         Expectation(type="expect_column_values_to_be_between", kwargs={"column": "n", "min_value": 0}, why="holds it"),
         Expectation(type="expect_table_row_count_to_be_between", kwargs={"min_value": 3}, why="breaks it"),
     ]
-    verdict = run_suite("toy", frame, rules, id_columns=["id"], docs_folder=tmp_path)
+    verdict = run_suite("toy", frame, rules, id_column="id", docs_folder=tmp_path)
     page = write_index(tmp_path, "Toy", [verdict], verdict.rejections[0]).read_text()
     assert page.index("rejected") < page.index("the number of rows is 2; it must be at least 3: breaks it")
     assert page.rindex("breaks it") < page.index("holds it")
@@ -97,7 +97,7 @@ def test_the_first_page_shows_what_failed_before_what_holds(tmp_path: Path) -> N
 def test_a_page_stays_small_however_many_rows_are_broken(tmp_path: Path) -> None:
     frame = pd.DataFrame({"id": [f"row {n}" for n in range(20_000)], "query": [f"query {n}" for n in range(20_000)]})
     rule = Expectation(type="expect_column_values_to_match_regex", kwargs={"column": "query", "regex": "^x"}, why="w")
-    verdict = run_suite("toy", frame, [rule], id_columns=["id"], docs_folder=tmp_path)
+    verdict = run_suite("toy", frame, [rule], id_column="id", docs_folder=tmp_path)
     assert len(verdict.broken) == 20_000
     assert (tmp_path / "toy.html").stat().st_size < 100_000
 
@@ -106,6 +106,6 @@ def test_rows_set_aside_are_not_called_a_failure_of_the_night(tmp_path: Path) ->
     frame = pd.DataFrame({"id": ["a", "b"], "n": [1, -2]})
     rule = Expectation(type="expect_column_values_to_be_between", kwargs={"column": "n", "min_value": 0}, why="w")
     for mode, word in (("set_aside", "set aside"), ("reject", "broken")):
-        verdict = run_suite("toy", frame, [rule], id_columns=["id"], docs_folder=tmp_path, critical_rows=mode)  # type: ignore[arg-type]
+        verdict = run_suite("toy", frame, [rule], id_column="id", docs_folder=tmp_path, critical_rows=mode)  # type: ignore[arg-type]
         page = write_index(tmp_path, "Toy", [verdict], None).read_text()
         assert f">{word}</span>" in page

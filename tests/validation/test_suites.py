@@ -18,7 +18,7 @@ def rule(type_: str, severity: str = "critical", **kwargs: Any) -> Expectation:
 
 
 def run(frame: pd.DataFrame, *rules: Expectation, folder: Path, **options: Any) -> Verdict:
-    return run_suite("toy", frame, rules, id_columns=["id"], docs_folder=folder, **options)
+    return run_suite("toy", frame, rules, id_column="id", docs_folder=folder, **options)
 
 
 @pytest.fixture
@@ -219,3 +219,11 @@ def test_nothing_is_written_to_stdout(frame: pd.DataFrame, tmp_path: Path, capfd
     out, err = capfd.readouterr()
     assert out == ""
     assert "Calculating" not in err
+
+
+def test_a_rule_that_compares_a_column_with_a_figure_is_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
+    mixed = rule("expect_column_pair_values_a_to_be_greater_than_b", column_A="n", column_B="gap")
+    with pytest.raises(
+        ConfigError, match=r"toy, rule 1, .*: n and gap cannot be judged together, for gap is one figure"
+    ):
+        run(frame, mixed, folder=tmp_path, figures=Figures({"gap": 0.7}))
