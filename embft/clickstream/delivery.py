@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from embft.config import StorageConfig
+from embft.errors import ConfigError
 from embft.storage import Storage
 
 
@@ -16,9 +19,15 @@ def deliver(objects: Iterable[tuple[str, bytes]], to: str) -> Iterator[str]:
 
     Yields:
         Where each object lies.
+
+    Raises:
+        ConfigError: `to` is no bucket's name, or a folder that cannot be written.
     """
     if to.startswith("s3://"):
-        storage = Storage(StorageConfig(artifacts=to))
+        try:
+            storage = Storage(StorageConfig(artifacts=to))
+        except ValidationError as error:
+            raise ConfigError(f"--to {to}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
         for key, data in objects:
             uri = f"{to.rstrip('/')}/{key}"
             storage.write(uri, data)
@@ -26,6 +35,9 @@ def deliver(objects: Iterable[tuple[str, bytes]], to: str) -> Iterator[str]:
         return
     for key, data in objects:
         path = Path(to) / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise ConfigError(f"--to {to}: {path} cannot be written: {error.strerror}") from None
         yield str(path)

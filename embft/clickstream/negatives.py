@@ -9,18 +9,21 @@ import pyarrow as pa
 _ROUNDS = 8
 
 
-def sample_not_clicked(sessions: pa.Table, item_ids: Sequence[str], *, count: int, seed: int) -> pa.Table:
+def sample_not_clicked(
+    sessions: pa.Table, item_ids: Sequence[str], *, count: int, seed: int, clicks_of: pa.Table | None = None
+) -> pa.Table:
     """Fill `shown` where it is unknown: what was clicked, then items drawn uniformly from the catalogue.
 
-    An item that was clicked for the same query in any of the sessions is never drawn. The items that are gone through
-    for a session depend on the seed, the session id and the catalogue alone; what its query was clicked for is passed
-    over. So a session gets the same items in every window, but for those.
+    An item that was clicked for the same query in any of the sessions (of `clicks_of`, if given) is never drawn. The
+    items that are gone through for a session depend on the seed, the session id and the catalogue alone; what its query
+    was clicked for is passed over. So a session gets the same items in every window, but for those.
 
     Args:
         sessions: `embft.clickstream.sessions.SCHEMA`.
         item_ids: The catalogue's ids; neither their order nor repetitions matter.
         count: Items to draw for a session; a smaller catalogue gives all that may be drawn.
         seed: Of the draw.
+        clicks_of: Sessions, these among them, whose clicks are barred; just these when left out.
 
     Returns:
         The table with no `shown` left unknown, in the same order.
@@ -28,8 +31,9 @@ def sample_not_clicked(sessions: pa.Table, item_ids: Sequence[str], *, count: in
     ids = sorted(set(item_ids))
     row_of = {id_: row for row, id_ in enumerate(ids)}
     queries, clicked = sessions["query"].to_pylist(), sessions["clicked"].to_pylist()
+    told = sessions if clicks_of is None else clicks_of
     clicked_rows: dict[str, set[int]] = {}
-    for query, events in zip(queries, clicked, strict=True):
+    for query, events in zip(told["query"].to_pylist(), told["clicked"].to_pylist(), strict=True):
         clicked_rows.setdefault(query, set()).update(row_of[id_] for id_ in events if id_ in row_of)
 
     shown = sessions["shown"].to_pylist()

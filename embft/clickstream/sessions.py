@@ -18,7 +18,7 @@ SCHEMA = pa.schema(
 )
 
 
-def write(sessions: pa.Table, path: Path) -> None:
+def write_sessions(sessions: pa.Table, path: Path) -> None:
     """Write sessions as Parquet; the same rows give the same bytes.
 
     Args:
@@ -29,8 +29,8 @@ def write(sessions: pa.Table, path: Path) -> None:
     pq.write_table(sessions.select(SCHEMA.names).cast(SCHEMA).combine_chunks(), path, compression="zstd")
 
 
-def read(path: Path) -> pa.Table:
-    """Read sessions as `write` left them.
+def read_sessions(path: Path) -> pa.Table:
+    """Read sessions as `write_sessions` left them.
 
     Args:
         path: A Parquet file with the columns of `SCHEMA`.

@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from embft.config import Strict
 from embft.errors import ConfigError
+from embft.yaml_files import YamlFile
 
 
-class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Product(_Written):
+class Product(Strict):
     """One item of the catalogue. Shoppers search within a department; what they want is of one kind."""
 
     id: str
@@ -24,7 +21,7 @@ class Product(_Written):
     text: str
 
 
-class Fad(_Written):
+class Fad(Strict):
     """A word that is said for a kind during some days of each cycle."""
 
     kind: str
@@ -33,7 +30,7 @@ class Fad(_Written):
     lasts: int = Field(ge=1)
 
 
-class ShopperWords(_Written):
+class ShopperWords(Strict):
     """What shoppers say; `shopper_words.yaml` explains the keys."""
 
     misspelt: float = Field(ge=0, le=1)
@@ -86,9 +83,10 @@ def load_shop(folder: Path) -> Shop:
     try:
         lines = catalogue.read_text(encoding="utf-8").splitlines()
         products = tuple(Product.model_validate(json.loads(line)) for line in lines)
-        words = ShopperWords.model_validate(yaml.safe_load(words_path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError, yaml.YAMLError) as error:
+    except (OSError, ValueError, ValidationError) as error:
         raise ConfigError(f"the shop in {folder} cannot be read: {error}") from None
+    file = YamlFile(words_path)
+    words = file.validated(file.expanded(dict), ShopperWords)
     if len({product.id for product in products}) < len(products):
         raise ConfigError(f"{catalogue}: an id comes twice; every item needs its own")
     sold = {product.kind for product in products}

@@ -94,8 +94,10 @@ class ExperimentsManager:
             ConfigError: MLflow refuses: the address is no tracking server, or rights are missing.
             TemporaryError: MLflow is away or answers with a server error.
         """
-        self._begin(name, tags or {}, params or {})
+        self._begin(name, tags or {})
         try:
+            if params:
+                self.log_params(params)
             yield self
             self.flush()
         except BaseException as error:
@@ -176,7 +178,7 @@ class ExperimentsManager:
         with self._reaching_mlflow("tag the run"):
             self._client().set_tag(self.run_id, name, value)
 
-    def _begin(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
+    def _begin(self, name: str, tags: Mapping[str, str]) -> None:
         with self._reaching_mlflow("begin a run"):
             client = self._client()
             if self._experiment_id is None:
@@ -185,8 +187,6 @@ class ExperimentsManager:
         self._run_id = run.info.run_id
         self._waiting.clear()
         self._sent_at = time.monotonic()
-        if params:
-            self.log_params(params)
 
     def _end_broken(self, status: str) -> None:
         """Send what waits and end the run; where that fails, the error that broke it is the one to see."""
@@ -228,7 +228,7 @@ def reaching_mlflow(tracking_uri: str, doing: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-    with _environment(_HTTP_BOUNDS):
+    with environment_defaults(_HTTP_BOUNDS):
         try:
             yield
         except MlflowException as error:
@@ -285,8 +285,15 @@ def _experiment_id(client: MlflowClient, name: str, artifact_location: str | Non
 
 
 @contextmanager
-def _environment(defaults: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the block, those not set already."""
+def environment_defaults(defaults: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the block, those that are not set already.
+
+    Args:
+        defaults: Name → value.
+
+    Yields:
+        Nothing.
+    """
     added = {name: value for name, value in defaults.items() if name not in os.environ}
     os.environ.update(added)
     try:

@@ -127,7 +127,7 @@ def fit(
         best_val_loss=best_record.val_loss,
         best_step=best_record.step,
         steps=recorder.steps,
-        stopped_early=stopping.stopped_epoch > 0,
+        stopped_early=bool(trainer.should_stop),
         seconds=seconds,
         sessions_per_s=recorder.sessions / seconds,
     )

@@ -12,7 +12,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from embft.experiments.manager import reaching_mlflow
+from embft.experiments.manager import environment_defaults, reaching_mlflow
 from embft.storage import explaining_s3
 
 _SERVED_WITH = ("sentence-transformers", "torch", "transformers", "tokenizers", "numpy")
@@ -113,11 +113,11 @@ class Registry:
     @contextmanager
     def _reaching_files(self, run_id: str) -> Iterator[None]:
         """MLflow's client writes a model's files itself, with an S3 client of its own that knows no config of ours."""
-        if self._s3_endpoint:
-            os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", self._s3_endpoint)
         where = str(self._client().get_run(run_id).info.artifact_uri)
-        with explaining_s3(os.environ.get("MLFLOW_S3_ENDPOINT_URL") or "MLflow's own endpoint", where):
-            yield
+        with environment_defaults({"MLFLOW_S3_ENDPOINT_URL": self._s3_endpoint} if self._s3_endpoint else {}):
+            endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL") or "MLflow's own endpoint"
+            with explaining_s3(endpoint, where):
+                yield
 
     def _client(self) -> Any:
         from mlflow import MlflowClient

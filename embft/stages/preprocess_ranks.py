@@ -73,11 +73,13 @@ def _with_shown(parts: list[pa.Table], items: pa.Table, training: Training) -> I
     Not beyond it: that an item is clicked next week for a query must not show in what training calls not clicked.
     """
     for number, part in enumerate(parts):
-        so_far = pa.concat_tables(parts[: number + 1])
-        drawn = sample_not_clicked(
-            so_far, items["id"].to_pylist(), count=training.sampled_negatives, seed=training.settings.seed
+        yield sample_not_clicked(
+            part,
+            items["id"].to_pylist(),
+            count=training.sampled_negatives,
+            seed=training.settings.seed,
+            clicks_of=pa.concat_tables(parts[: number + 1]),
         )
-        yield drawn.slice(so_far.num_rows - part.num_rows)
 
 
 def _origin_of_negatives(sessions: pa.Table) -> str:

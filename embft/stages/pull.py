@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from embft.clickstream.reader import read_day
+from embft.clickstream.sessions import write_sessions
 from embft.config import ModelConfig
 from embft.errors import ConfigError
 from embft.paths import Paths
@@ -113,7 +114,7 @@ def _pull(storage: Storage, config: ModelConfig, day: date, found: Sequence[Stor
     read = read_day(list(zip(uris, paths, strict=True)), day=day, logs=config.logs)
     read.accounting.check()
     sessions, quarantine = folder / "sessions.parquet", folder / "quarantine.parquet"
-    pq.write_table(read.sessions, sessions)
+    write_sessions(read.sessions, sessions)
     pq.write_table(read.quarantine, quarantine)
     return Outcome(
         files={"sessions.parquet": sessions, "quarantine.parquet": quarantine},

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embft.clickstream.catalogue import CatalogueRead, read_catalogue
+from embft.clickstream.sessions import read_sessions
 from embft.errors import ConfigError
 from embft.paths import Paths
 from embft.results import LogDay, RunSpec, StageResult
@@ -118,7 +119,7 @@ def _validate(
 
 def _window_sessions(storage: Storage, pulled: dict[str, StageResult], folder: Path) -> pa.Table:
     tables = [
-        pq.read_table(storage.fetch(result.outputs["sessions.parquet"], folder / "pulled" / f"{day}.parquet"))
+        read_sessions(storage.fetch(result.outputs["sessions.parquet"], folder / "pulled" / f"{day}.parquet"))
         for day, result in pulled.items()
     ]
     return pa.concat_tables(tables)

@@ -52,6 +52,13 @@ def test_what_was_clicked_for_the_query_by_anybody_is_never_drawn() -> None:
         assert set(found[f"o{number}"]) - {item} <= set(ITEMS[190:])
 
 
+def test_clicks_of_other_sessions_bar_items_without_being_drawn_for() -> None:
+    mine, others = ("a", "lamp", [], None), [(f"o{number}", "lamp", [item], None) for number, item in enumerate(ITEMS)]
+    drawn = sample_not_clicked(table([mine]), ITEMS, count=20, seed=1, clicks_of=table([mine, *others[:190]]))
+    assert drawn["session_id"].to_pylist() == ["a"]
+    assert sorted(drawn["shown"].to_pylist()[0]) == ITEMS[190:]
+
+
 @pytest.mark.parametrize("n_items", [12, 200])
 def test_session_gets_the_same_items_in_any_window_and_order_of_the_catalogue(n_items: int) -> None:
     items = ITEMS[:n_items]

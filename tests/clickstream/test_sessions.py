@@ -7,21 +7,21 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from embft.clickstream import sessions
 from embft.clickstream.accounting import Accounting, CatalogueAccounting
+from embft.clickstream.sessions import read_sessions, write_sessions
 from tests.clickstream.good_lines import Read, line
 
 
 def test_table_comes_back_as_it_was_written(read: Read, tmp_path: Path) -> None:
     table = read(line(shown=None) + b"\n" + line(session_id="s2", client=None, clicked=None)).sessions
-    sessions.write(table, tmp_path / "sessions.parquet")
-    assert sessions.read(tmp_path / "sessions.parquet").equals(table)
+    write_sessions(table, tmp_path / "sessions.parquet")
+    assert read_sessions(tmp_path / "sessions.parquet").equals(table)
 
 
 def test_same_rows_give_the_same_bytes_however_they_are_chunked(read: Read, tmp_path: Path) -> None:
     table = read(b"\n".join(line(session_id=f"s{number}") for number in range(10))).sessions
-    sessions.write(table, tmp_path / "whole")
-    sessions.write(pa.concat_tables([table.slice(0, 3), table.slice(3)]), tmp_path / "pieces")
+    write_sessions(table, tmp_path / "whole")
+    write_sessions(pa.concat_tables([table.slice(0, 3), table.slice(3)]), tmp_path / "pieces")
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "pieces").read_bytes()
 
 

@@ -39,6 +39,18 @@ def test_simulated_logs_say_in_every_line_that_they_are_synthetic(tmp_path: Path
     assert (tmp_path / "catalogue" / "items.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "message"), [("s3://Bad_Bucket/x", "expected s3://bucket/prefix"), ("{file}", "cannot be written")]
+)
+def test_simulation_to_no_place_is_one_sentence(place: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    options = ["--first-day", "2026-03-01", "--days", "1", "--sessions-per-day", "20"]
+    result = CliRunner().invoke(app, ["simulate", "--to", place.format(file=tmp_path / "file"), *options])
+    assert result.exit_code == 2
+    assert "--to" in result.stderr
+    assert message in result.stderr
+
+
 def test_simulation_goes_to_s3_by_the_environment(s3: str) -> None:
     bucket = new_bucket(s3)
     options = ["--first-day", "2026-03-01", "--days", "1", "--sessions-per-day", "20"]

@@ -62,6 +62,13 @@ def test_a_run_holds_tags_params_and_every_step_of_a_measure(tracking_uri: str) 
     ]
 
 
+def test_a_run_whose_params_are_refused_ends_as_failed(tracking_uri: str) -> None:
+    manager = ExperimentsManager(tracking_uri, "nights")
+    with pytest.raises(ConfigError, match="log parameters"), manager.run("night 1", params={"no:such?name*": 1}):
+        pytest.fail("the run must not begin")
+    assert MlflowClient(tracking_uri=tracking_uri).get_run(manager.run_id).info.status == "FAILED"
+
+
 def test_a_run_that_breaks_is_failed_keeps_its_measures_and_the_error_goes_on(tracking_uri: str) -> None:
     manager = ExperimentsManager(tracking_uri, "nights")
 

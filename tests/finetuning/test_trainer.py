@@ -106,6 +106,16 @@ def test_the_callers_random_state_is_left_alone(
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_training_that_stops_within_its_first_epoch_stopped_early(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    contrary = [FineTuningInput(s.session_id, s.query, s.not_events, s.results) for s in sessions[:3]]
+    params, often = FineTuningParams(items_lr=0.1), {"batch_size": 1, "test_each_n_inputs": 1}
+    history = _fit(tiny_model, items, sessions, tmp_path, params, validation=contrary, patience=1, **often)
+    assert {record.epoch for record in history.records} == {-1, 0}
+    assert history.stopped_early
+
+
 def test_the_best_weights_are_restored_and_training_stops_when_the_loss_no_longer_falls(
     tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
 ) -> None:
