@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from embft.config import ModelConfig, config_files, config_path, include_folder, load_config
+from embft.config import ModelConfig, config_files, config_path, include_folder, load_config, pod_template
 from embft.errors import ConfigError, DataRejected, EmbftError, TemporaryError
 
 app = typer.Typer(
@@ -234,7 +234,7 @@ def config_check() -> None:
         faults = []
         for path in config_files(include_folder()):
             try:
-                load_config(path)
+                pod_template(load_config(path), include_folder())
                 typer.echo(f"{path}: ok")
             except ConfigError as error:
                 faults.append(str(error))

@@ -32,9 +32,11 @@ class YamlFile:
         self.path = path
         self._line_of: dict[Location, int] = {}
         try:
-            text = path.read_text(encoding="utf-8")
-            self._read_lines(yaml.compose(text, Loader=yaml.SafeLoader), ())
-            self._value: Any = yaml.safe_load(text)
+            # The two steps of `yaml.safe_load`: between them the nodes still know their lines.
+            loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+            node = loader.get_single_node()
+            self._read_lines(node, ())
+            self._value: Any = None if node is None else loader.construct_document(node)
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such file") from None
         except UnicodeDecodeError as error:

@@ -13,14 +13,15 @@ changed.
 Turns one log day in S3 into sessions; one mapped task for each day that `plan` listed. No day listed: skipped, and the
 night goes on. Every line ends up in a session, in quarantine with its reason, or in a counter.
 
-**Red?** More lines were set aside than `validation.max_quarantined` allows; the log shows why. Mend the log object in
-S3, or raise the limit, then clear this task.
+**Red?** S3 refused, or a log object went away while it was read; the message says which. Repair, then clear this task.
 """,
     "validate_sessions": """
 Great Expectations on the window's sessions and the catalogue. Rows that break a row-level rule are quarantined; a
-broken critical rule stops the night before anything is trained.
+broken critical rule, or more lines or rows set aside than `validation.max_quarantined` allows, stops the night before
+anything is trained.
 
-**Red?** The message names the rule; *Data Docs* has the rows.
+**Red?** The message names the rule or the log day; *Data Docs* has the rows. Mend the log objects, the catalogue or the
+limits, then clear `plan` with all that follows it.
 """,
     "preprocess_ranks": """
 Splits by time into train, validation and test, and fills every empty rank with the starting model's.
@@ -35,7 +36,8 @@ night.
 Trains the challenger; *MLflow run* shows its curves. In a pod or on the worker, as `runtime.stages` says: the command
 is the same.
 
-**Red?** Out of memory is named as such: raise `runtime.kubernetes.memory`, or lower `training.settings.batch_size`.
+**Red?** Out of memory is named as such: raise `runtime.kubernetes.memory` and clear this task, or lower
+`training.settings.batch_size` and clear `plan` with all that follows it.
 """,
     "evaluate": """
 The same measures for base, champion and challenger on the same held-out clicks.
@@ -75,7 +77,9 @@ that is over.
 1. Its last log line is the stage's own sentence: what was wrong, and what to change.
 2. Temporary failures (S3 or MLflow away, a pod told to stop) were already retried {retries} times.
 3. Repair, then **clear the red task**. Finished stages return their result in seconds, without work.
-4. `rejected` green and `register` skipped is no failure: the champion stays.
+4. Changed the model's settings or its log objects? Then **clear `plan` with all that follows it**: a night keeps the
+   settings and the listing that `plan` froze.
+5. `rejected` green and `register` skipped is no failure: the champion stays.
 
 ### By hand, from the project's folder
 

@@ -25,6 +25,8 @@ from embft.results import StageResult
 _INTERRUPTIONS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL)
 _ERROR = "error: "
 _MAX_MESSAGE = 4000
+# A night keeps the settings that `plan` froze: clearing the red task alone would run the same once more.
+START_AGAIN = "clear plan with all that follows it"
 
 
 def fail(code: int, sentence: str) -> NoReturn:
@@ -40,7 +42,10 @@ def fail(code: int, sentence: str) -> NoReturn:
     """
     ended_by = _signal_of(code)
     if ended_by == signal.SIGKILL:
-        hint = "most often the machine ran out of memory: give it more, or lower training.settings.batch_size"
+        hint = (
+            "most often the machine ran out of memory: give it more, or lower training.settings.batch_size "
+            f"and {START_AGAIN}"
+        )
         raise AirflowException(f"the stage was killed (SIGKILL); {hint}. Its last line: {sentence}")
     if ended_by and ended_by in _INTERRUPTIONS:
         raise AirflowException(f"the stage was stopped by {ended_by.name}. Its last line: {sentence}")

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from embft.airflow.outcome import fail, last_error, parse_result
+from embft.airflow.outcome import START_AGAIN, fail, last_error, parse_result
 from embft.config import ModelConfig
 from embft.errors import EXIT_OK
 from embft.paths import Paths
@@ -110,8 +110,8 @@ class PodEnd:
         if self.out_of_memory:
             # The limit is the pod's own: the next pod would meet the same.
             raise AirflowFailException(
-                "the pod ran out of memory (OOMKilled): raise runtime.kubernetes.memory, "
-                "or lower training.settings.batch_size"
+                "the pod ran out of memory (OOMKilled): raise runtime.kubernetes.memory and clear this task, or lower "
+                f"training.settings.batch_size and {START_AGAIN}"
             )
         if self.code is None or self.why:
             raise AirflowException(f"the pod was lost before its stage had a result: {self.why or 'no reason given'}")

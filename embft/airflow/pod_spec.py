@@ -6,7 +6,7 @@ from typing import Any
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from kubernetes.client import models as k8s
 
-from embft.config import Kubernetes, ModelConfig, Toleration
+from embft.config import Kubernetes, ModelConfig, Toleration, pod_template
 from embft.errors import ConfigError
 
 # Stages that encode text or train; the others would hold a GPU and leave it idle.
@@ -28,12 +28,9 @@ def pod_settings(config: ModelConfig, stage: str, include: str) -> dict[str, Any
     Raises:
         ConfigError: The config has no `runtime.kubernetes`, or the pod template does not exist.
     """
-    kubernetes = config.runtime.kubernetes
-    if kubernetes is None:
-        raise ConfigError(f"{stage} of {config.name} should run in a pod; add the section runtime.kubernetes")
-    template = Path(include) / kubernetes.pod_template
-    if not template.is_file():
-        raise ConfigError(f"runtime.kubernetes.pod_template of {config.name}: {template} does not exist")
+    kubernetes, template = config.runtime.kubernetes, pod_template(config, Path(include))
+    if kubernetes is None or template is None:
+        raise ConfigError(f"{stage} of {config.name} is a pod's task, but no stage of runtime.stages runs in a pod")
     return {
         **_what_to_run(config, kubernetes, stage, template),
         **_how_long(config, kubernetes),

@@ -12,7 +12,7 @@ from pathlib import Path
 from airflow.sdk import CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowTimetableInvalid
 
-from embft.config import ModelConfig, load_config
+from embft.config import ModelConfig, config_files, load_config, pod_template
 from embft.errors import ConfigError
 
 
@@ -43,13 +43,18 @@ def read_project(dag_file: str) -> Project:
     # Not resolved: where a git-sync link is swapped, the link stays right and its old target goes away.
     beside = Path(dag_file).absolute().parent.parent / "include"
     include = Path(os.environ.get("EMBFT_INCLUDE") or beside).absolute()
-    paths = sorted((include / "models").glob("*.yaml"))
     configs: list[ModelConfig] = []
-    faults = [] if paths else [f"{include / 'models'}: no *.yaml here; a model needs one config"]
+    faults: list[str] = []
+    try:
+        paths = config_files(include)
+    except ConfigError as error:
+        return Project(include, (), (str(error),))
     for path in paths:
         try:
             config = load_config(path)
+            # What else would stop the file that holds all models' DAGs.
             _check_cron(config, path)
+            pod_template(config, include)
         except ConfigError as error:
             faults.append(str(error))
         else:

@@ -57,7 +57,7 @@ def decide(model: str, day: date, measures: Mapping[str, Mapping[str, float]], r
         _relative(losses["challenger"], losses[opponent], opponent, rules),
     )
     broken = [verdict.sentence for verdict in verdicts if not verdict.passed]
-    reason = f"rejected: {'; '.join(broken)}" if broken else f"promoted: {verdicts[1].sentence}"
+    reason = f"rejected: {'; '.join(broken)}" if broken else f"passed: {verdicts[1].sentence}"
     return Decision(model=model, day=day, passed=not broken, reason=reason, opponent=opponent, rules=verdicts)
 
 

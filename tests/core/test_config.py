@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from embft.cli import app
-from embft.config import load_config, load_configs
+from embft.config import config_files, load_config
 from embft.errors import ConfigError
 from embft.results import digest_of
 
@@ -129,7 +129,7 @@ def test_wrong_expectation_in_a_suite_names_its_own_file(include: Path) -> None:
 
 
 def test_every_shipped_config_loads() -> None:
-    assert len(load_configs(REPOSITORY / "include")) >= 1
+    assert len([load_config(path) for path in config_files(REPOSITORY / "include")]) >= 1
 
 
 def test_config_check_reports_every_file_and_exits_2(include: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +140,15 @@ def test_config_check_reports_every_file_and_exits_2(include: Path, monkeypatch:
     assert result.exit_code == 2
     assert "shop.yaml: ok" in result.stdout
     assert "bad.yaml:15: extra: unknown key" in result.stderr
+
+
+def test_config_check_misses_a_pod_template_before_airflow_does(include: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBFT_INCLUDE", str(include))
+    pod = f"runtime: {{stages: {{fine_tune: pod}}, kubernetes: {{image: 'embft@sha256:{'a' * 64}'}}}}\n"
+    written(include, MINIMAL + pod)
+    result = CliRunner().invoke(app, ["config", "check"])
+    assert result.exit_code == 2
+    assert "kubernetes/finetune_pod.yaml does not exist" in result.stderr
 
 
 def test_schema_knows_every_section() -> None:
@@ -184,4 +193,4 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(include: Path) -> None
 
 def test_include_folder_that_is_not_there_is_named_with_the_variable(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere does not exist.*EMBFT_INCLUDE"):
-        load_configs(tmp_path / "nowhere")
+        config_files(tmp_path / "nowhere")

@@ -22,7 +22,7 @@ def test_clear_gain_is_promoted_with_both_losses_in_the_sentence() -> None:
     decision = decided(0.8, champion=1.0)
     assert decision.passed
     assert decision.reason == (
-        "promoted: validation loss 0.8000 is 20.0% below the champion's 1.0000 "
+        "passed: validation loss 0.8000 is 20.0% below the champion's 1.0000 "
         "(gate.min_relative_gain asks for 10.0% below)"
     )
 

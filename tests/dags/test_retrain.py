@@ -55,7 +55,7 @@ def pod(**stages: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Three models: a plain one, one with pods, one in another time zone; and two broken configs."""
+    """Three models: a plain one, one with pods, one in another time zone; and four broken configs."""
     root = tmp_path_factory.mktemp("dags")
     project = make_project(root / "project")
     project.add_model("shop", synthetic=True, description="Search of a shop.")
@@ -64,6 +64,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     project.add_model("berlin", schedule=schedule, runtime={"retries": 0, "retry_delay_s": 5, "timeout_s": 60})
     project.add_model("misspelt", windw={"days": 3})
     project.add_model("badcron", schedule={"cron": "every night"})
+    lost = pod(fine_tune="pod")
+    lost["kubernetes"] = lost["kubernetes"] | {"pod_template": "kubernetes/lost.yaml"}
+    project.add_model("notemplate", runtime=lost)
+    project.add_model("forever", runtime={"timeout_s": 10**15})
     return read_dags(root / "home", project.include)
 
 
@@ -78,6 +82,9 @@ def test_broken_configs_are_import_errors_of_a_file_without_dags(found: dict[str
     assert "misspelt.yaml" in message
     assert "windw: unknown key; did you mean 'window'?" in message
     assert "badcron.yaml: schedule.cron: is 'every night', which is no cron expression" in message
+    assert "runtime.kubernetes.pod_template of notemplate: " in message
+    assert "kubernetes/lost.yaml does not exist" in message
+    assert "runtime.timeout_s: Input should be less than or equal to 604800 (found 1000000000000000)" in message
 
 
 @pytest.mark.parametrize("model", ["shop", "pods", "berlin"])

@@ -217,7 +217,7 @@ def test_night_on_real_clicks_pulls_one_day_and_ends_in_a_decision(real: Done) -
     assert [task for task, *_ in real.night["tasks"]].count("pull") == 1
     gate = real.results["gate"]
     passed = gate.status == "done"
-    assert str(gate.reason).startswith("promoted" if passed else "rejected")
+    assert str(gate.reason).startswith("passed" if passed else "rejected")
     ends = {"register": passed, "publish": passed, "rejected": not passed}
     took = {task: "success" if ran else "skipped" for task, ran in ends.items()}
     assert real.states == {**dict.fromkeys(STAGES, "success"), **took}

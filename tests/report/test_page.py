@@ -175,7 +175,7 @@ def broken_rule(**changes: Any) -> dict[str, Any]:
 def test_decision_comes_first_in_one_sentence() -> None:
     text = Page(render(night())).text
     # (2.5 − 2.0) / 2.5 = 20 %
-    sentence = "Promoted: validation loss 2.0000 is 20.0% below the champion's 2.5000"
+    sentence = "Passed: validation loss 2.0000 is 20.0% below the champion's 2.5000"
     assert sentence in text
     assert text.index(sentence) < text.index("Each rule")
 
