@@ -37,9 +37,9 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder:
         home, port = Path(folder), services.free_port()
-        os.environ.update(services.s3_environment(port))
         os.environ.update({"MLFLOW_DISABLE_TELEMETRY": "true", "GX_ANALYTICS_ENABLED": "false"})
         with services.s3_server(home / "s3", port, home / "s3.log") as endpoint:
+            os.environ.update(services.s3_environment(endpoint))
             bucket = new_bucket(endpoint)
             realdata.lay_out(bucket)
             include = realdata.make_include(

@@ -19,10 +19,9 @@ from demo.airflow_api import AirflowApi
 from demo.stack import BUCKET, HOME, stack
 from embft.clickstream.delivery import deliver
 from embft.clickstream.simulator import load_shop, simulate
-from embft.config import config_path, include_folder, load_config
-from embft.paths import Paths
-from embft.results import StageResult
-from embft.storage import Storage
+from embft.config import include_folder
+from embft.results import StageResult, digest_of
+from embft.stages.stage import open_model
 
 MODEL = "demo"
 FIRST_NIGHT = date(2026, 3, 8)
@@ -44,7 +43,8 @@ class Night:
     """What one night left in S3."""
 
     day: date
-    pulled: StageResult
+    pulled: StageResult | None
+    validated: StageResult | None
     evaluated: StageResult | None
     gated: StageResult | None
     registered: StageResult | None
@@ -131,21 +131,21 @@ def tell_progress(
 
 
 def read_night(day: date) -> Night:
-    config = load_config(config_path(include_folder(), MODEL))
-    storage, paths = Storage(config.storage), Paths(config.storage.artifacts, MODEL)
-    pulled = next(
-        result
-        for item in storage.objects(f"{paths.root}/sessions/{day}")
-        if item.uri.endswith("/result.json") and (result := storage.read_result(item.uri.removesuffix("/result.json")))
+    config, storage, paths = open_model(MODEL, include_folder())
+    return Night(
+        day=day,
+        pulled=storage.read_result(paths.sessions(day, digest_of(config.logs))),
+        validated=storage.read_result(paths.stage(day, "validate_sessions")),
+        evaluated=storage.read_result(paths.stage(day, "evaluate")),
+        gated=storage.read_result(paths.stage(day, "gate")),
+        registered=storage.read_result(paths.stage(day, "register")),
     )
-    stages = {name: storage.read_result(paths.stage(day, name)) for name in ("evaluate", "gate", "register")}
-    return Night(day, pulled, stages["evaluate"], stages["gate"], stages["register"])
 
 
 def print_table(nights: Sequence[Night]) -> None:
     table = Table("night", "lines", "quarantined", "model", "val. loss", "nDCG@10", "decision")
     for night in nights:
-        lines = [str(night.pulled.figures["lines"]), str(night.pulled.figures["quarantined"])]
+        lines = [str(night.pulled.figures[key]) if night.pulled else "–" for key in ("lines", "quarantined")]
         models = night.evaluated.figures["models"] if night.evaluated else {}
         for number, (name, it) in enumerate(models.items()):
             left = [night.day.isoformat(), *lines] if number == 0 else ["", "", ""]
@@ -170,7 +170,10 @@ def champion_serves() -> bool:
     return len(vectors[0]) > 0
 
 
-def broken_file_is_accounted(pulled: StageResult) -> bool:
+def broken_file_is_accounted(pulled: StageResult | None) -> bool:
+    if pulled is None:
+        console.print(f"{BROKEN_DAY}, the damaged file: not pulled; see the red task in Airflow")
+        return False
     figures = pulled.figures
     parts = figures["sessions"] + figures["duplicates"] + sum(figures["filtered"].values()) + figures["quarantined"]
     console.print(
@@ -188,9 +191,8 @@ def print_where_to_look(nights: Sequence[Night]) -> None:
     for night in nights:
         if night.gated:
             console.print(f"  report {night.day}: {on_disk(night.gated.outputs['report.html'].uri)}", soft_wrap=True)
-    root = HOME / "s3" / BUCKET / "models" / MODEL / "runs" / NIGHTS[-1].isoformat() / "validate_sessions"
-    for docs in sorted(root.glob("attempts/*/docs/index.html"))[-1:]:
-        console.print(f"  Data Docs {NIGHTS[-1]}: {docs}", soft_wrap=True)
+    if last := nights[-1].validated:
+        console.print(f"  Data Docs {NIGHTS[-1]}: {on_disk(last.outputs['docs/index.html'].uri)}", soft_wrap=True)
     console.print("  Airflow and MLflow, with these nights in them: make ui")
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
@@ -22,14 +22,15 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def s3_environment(port: int) -> dict[str, str]:
+def s3_environment(endpoint: str) -> dict[str, str]:
+    """Give the environment in which boto3 and MLflow reach `s3_server`."""
     return {
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ENDPOINT_URL": endpoint,
         # What MLflow calls the same endpoint.
-        "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "MLFLOW_S3_ENDPOINT_URL": endpoint,
     }
 
 
@@ -55,12 +56,15 @@ def service(
     log: Path,
     ready: Callable[[], bool],
     *,
+    env: Mapping[str, str] | None = None,
     timeout_s: float = 180,
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[None]:
     """Run a command in a process group of its own until the block ends; then stop the whole group."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True, env=env
+        )
     try:
         deadline = time.monotonic() + timeout_s
         while not ready():
@@ -69,7 +73,7 @@ def service(
             if time.monotonic() > deadline:
                 raise RuntimeError(f"`{' '.join(command[:3])} …` was not ready within {timeout_s:.0f} s; see {log}")
             time.sleep(0.2)
-        yield process
+        yield
     finally:
         stop_group(process)
 

@@ -77,7 +77,7 @@ def _settings(ports: dict[str, int]) -> dict[str, str]:
     airflow = f"http://127.0.0.1:{ports['airflow']}"
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     return {
-        **services.s3_environment(ports["s3"]),
+        **services.s3_environment(f"http://127.0.0.1:{ports['s3']}"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(REPOSITORY),
         "EMBFT_INCLUDE": str(REPOSITORY / "include"),

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from demo import services
-
-REPOSITORY = Path(__file__).parent.parent
 
 # Set before anything imports MLflow, Great Expectations or a model hub: tests reach nothing but this machine.
 os.environ.update(
@@ -18,8 +16,14 @@ os.environ.update(
 
 # Shared machines are slow at times: no example has a deadline. In CI the same examples come each time, so that a change
 # is judged by what it changed; at a desk new ones are tried, and those that fail become tests of their own.
-settings.register_profile("desk", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+# A function's fixture serves all its examples: each writes its own file anew.
+_EVERYWHERE = {
+    "deadline": None,
+    "max_examples": 60,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+}
+settings.register_profile("desk", **_EVERYWHERE)
+settings.register_profile("ci", derandomize=True, **_EVERYWHERE)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
@@ -36,6 +40,6 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
 def s3(s3_endpoint: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
     """Endpoint of the S3 server, with the environment that reaches it."""
     endpoint, _ = s3_endpoint
-    for name, value in services.s3_environment(int(endpoint.rpartition(":")[2])).items():
+    for name, value in services.s3_environment(endpoint).items():
         monkeypatch.setenv(name, value)
     return endpoint

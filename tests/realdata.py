@@ -3,15 +3,14 @@
 import gzip
 import json
 import os
-import shutil
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from tests.buckets import Bucket
+from tests.include import REPOSITORY, write_include
 
-REPOSITORY = Path(__file__).parent.parent
 DATA = Path(os.environ.get("EMBFT_DATA", REPOSITORY.parent / "shared" / "data"))
 CLICKS = DATA / "bestbuy_xbox_clicks"
 
@@ -50,8 +49,8 @@ runtime:
 """
 
 
-def lay_out(bucket: Bucket) -> list[str]:
-    """Write the clicks as one JSONL.gz object a day, and the catalogue, into a bucket; give the days."""
+def lay_out(bucket: Bucket) -> None:
+    """Write the clicks as one JSONL.gz object a day, and the catalogue, into a bucket."""
     by_day: dict[str, list[str]] = defaultdict(list)
     with gzip.open(CLICKS / "clicks_train.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
@@ -60,14 +59,8 @@ def lay_out(bucket: Bucket) -> list[str]:
         # No time in the header: the same clicks give the same object.
         bucket.put(f"logs/dt={day}/clicks.jsonl.gz", gzip.compress("".join(clicks).encode(), mtime=0))
     bucket.put("items.jsonl", (CLICKS / "items.jsonl").read_bytes())
-    return sorted(by_day)
 
 
 def make_include(folder: Path, *, bucket: str, endpoint: str, mlflow: str) -> Path:
     """Make a project's include folder with the one model `xbox`."""
-    include = folder / "include"
-    (include / "models").mkdir(parents=True)
-    shutil.copytree(REPOSITORY / "include" / "expectations", include / "expectations")
-    config = CONFIG.format(bucket=bucket, endpoint=endpoint, mlflow=mlflow)
-    (include / "models" / "xbox.yaml").write_text(config)
-    return include
+    return write_include(folder, "xbox", CONFIG.format(bucket=bucket, endpoint=endpoint, mlflow=mlflow))

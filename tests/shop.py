@@ -2,15 +2,14 @@
 
 import json
 import random
-import shutil
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from tests.buckets import Bucket
+from tests.include import write_include
 
-REPOSITORY = Path(__file__).parent.parent
 FIRST = date(2026, 3, 1)
 NIGHT = FIRST + timedelta(days=4)
 
@@ -63,12 +62,7 @@ def make_shop(home: Path, bucket: Bucket, endpoint: str, mlflow: str) -> Path:
     for number in range(5):
         day = FIRST + timedelta(days=number)
         write_day(bucket, day, day_sessions(day, 80))
-    include = home / "include"
-    (include / "models").mkdir(parents=True)
-    shutil.copytree(REPOSITORY / "include" / "expectations", include / "expectations")
-    config = CONFIG.format(bucket=bucket.name, endpoint=endpoint, mlflow=mlflow)
-    (include / "models" / "tiny.yaml").write_text(config)
-    return include
+    return write_include(home, "tiny", CONFIG.format(bucket=bucket.name, endpoint=endpoint, mlflow=mlflow))
 
 
 def write_items(bucket: Bucket, items: Mapping[str, str]) -> None:

@@ -5,9 +5,7 @@ All nights run in one process, since Airflow's start costs more than a night.
 
 import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import yaml
 from kubernetes import client as k8s
 from moto.server import ThreadedMotoServer
 
+from demo.services import service
 from embft.config import STAGES
 from tests.airflow.process import airflow_process, states
 from tests.airflow.project import IMAGE, Project, make_project
@@ -89,12 +88,18 @@ def cluster(shop: Project, s3: str) -> Iterator[Path]:
     folder = shop.root / "cluster"
     folder.mkdir()
     command = [sys.executable, str(Path(__file__).parent / "kube_emulator.py"), str(folder), str(shop.python)]
-    process = subprocess.Popen(command, env={**os.environ, "FAKE_S3": s3})
-    for _ in range(300):
-        if (folder / "url").exists() and (folder / "url").read_text():
-            break
-        time.sleep(0.1)
-    named = {"name": "emulated", "cluster": {"server": (folder / "url").read_text()}}
+    url = folder / "url"
+    with service(
+        command,
+        folder / "emulator.log",
+        lambda: url.exists() and bool(url.read_text()),
+        env={**os.environ, "FAKE_S3": s3},
+    ):
+        yield _kubeconfig(folder / "kubeconfig.yaml", url.read_text())
+
+
+def _kubeconfig(path: Path, server: str) -> Path:
+    named = {"name": "emulated", "cluster": {"server": server}}
     context = {"name": "emulated", "context": {"cluster": "emulated", "user": "nobody"}}
     config = {
         "apiVersion": "v1",
@@ -104,11 +109,8 @@ def cluster(shop: Project, s3: str) -> Iterator[Path]:
         "contexts": [context],
         "current-context": "emulated",
     }
-    path = folder / "kubeconfig.yaml"
     path.write_text(yaml.safe_dump(config))
-    yield path
-    process.terminate()
-    process.wait(timeout=10)
+    return path
 
 
 @pytest.fixture(scope="module")

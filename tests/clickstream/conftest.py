@@ -7,18 +7,11 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from embft.clickstream.reader import DayLog, read_day
 from embft.clickstream.shop import Shop, load_shop
 from embft.config import Logs
 from tests.clickstream.good_lines import DAY, LOGS, Read
-
-# The machine is shared, and every example writes a file.
-settings.register_profile(
-    "clickstream", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-settings.load_profile("clickstream")
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ def main() -> None:
     import airflow.sdk  # noqa: F401 - what every DAG file pays for anyway
     from airflow.providers.standard.operators.empty import EmptyOperator  # noqa: F401
 
-    begun = time.perf_counter()
+    begun = time.process_time()  # not the clock on the wall: others use this machine too
     import runpy
 
     runpy.run_path(f"{sys.argv[1]}/retrain.py")
-    seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     heavy = sorted(set(sys.argv[2].split(",")) & set(sys.modules))
 
     from airflow.dag_processing.dagbag import BundleDagBag

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import settings
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.items import ItemsSet
 from embft.finetuning.models import StaticEmbeddingsModel
-
-# The first call of a kernel or an import takes longer than any deadline.
-settings.register_profile("finetuning", deadline=None, max_examples=50)
-settings.load_profile("finetuning")
 
 WORDS = ["[UNK]", "red", "green", "blue", "shoe", "hat", "query:"]
 

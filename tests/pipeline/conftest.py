@@ -13,6 +13,7 @@ from embft.config import config_path, load_config
 from embft.paths import Paths
 from embft.results import RunSpec, StageResult
 from embft.stages.night import run_named, run_night
+from embft.stages.stage import read_run
 from embft.storage import Storage
 from tests import realdata
 from tests.buckets import Bucket, new_bucket
@@ -41,16 +42,14 @@ class Project:
         return run_named(name, self.model, day, include=self.include, **options)
 
     def spec(self, day: date) -> RunSpec:
-        plan = self.storage.read_result(self.paths.stage(day, "plan"))
-        assert plan is not None
-        return RunSpec.model_validate_json(self.storage.read(plan.outputs["run.json"].uri) or b"")
+        return read_run(self.storage, self.paths, day)
 
 
 @pytest.fixture(scope="module")
 def module_environment(s3_endpoint: tuple[str, Path]) -> Iterator[str]:
     """The environment that reaches the S3 server, for a whole module."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in s3_environment(int(s3_endpoint[0].rpartition(":")[2])).items():
+        for name, value in s3_environment(s3_endpoint[0]).items():
             patch.setenv(name, value)
         yield s3_endpoint[0]
 

@@ -62,7 +62,7 @@ class Done:
 
 @pytest.fixture(scope="module")
 def airflow(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    environment = s3_environment(int(module_environment.rpartition(":")[2]))
+    environment = s3_environment(module_environment)
     with airflow_process(tmp_path_factory.mktemp("airflow-home"), environment) as run:
         yield run
 
