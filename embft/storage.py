@@ -183,20 +183,6 @@ class Storage:
         with self._explained(uri):
             self._s3.put_object(Bucket=bucket, Key=key, Body=data, ContentType=_content_type(key))
 
-    def delete(self, uri: str) -> None:
-        """Delete one object; a missing one is no error.
-
-        Args:
-            uri: s3://bucket/key.
-
-        Raises:
-            StorageRefused: The credentials may not delete there.
-            StorageUnavailable: S3 did not answer.
-        """
-        bucket, key = split_uri(uri)
-        with self._explained(uri):
-            self._s3.delete_object(Bucket=bucket, Key=key)
-
     def download(self, uri: str, path: Path) -> None:
         """Download one object of any size to a file.
 

@@ -35,6 +35,10 @@ class Project:
     def paths(self) -> Paths:
         return Paths(load_config(config_path(self.include, self.model)).storage.artifacts, self.model)
 
+    def delete(self, uri: str) -> None:
+        """Take an object away, as a person or a lifecycle rule might."""
+        self.bucket.delete(uri.split("/", 3)[3])
+
     def night(self, day: date, **options: Any) -> list[StageResult]:
         return list(run_night(self.model, day, include=self.include, **options))
 

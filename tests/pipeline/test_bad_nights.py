@@ -188,7 +188,7 @@ def test_mlflow_down_at_register_is_temporary_and_registers_nothing(shop: Projec
     assert embft("night", "--promote", "never").exit_code == 0
     run = shop.storage.read_result(shop.paths.stage(NIGHT, "register"))
     assert run is not None
-    shop.storage.delete(run.uri)
+    shop.delete(run.uri)
     away = f"http://127.0.0.1:{free_port()}"
     config = shop.include / "models" / "tiny.yaml"
     before = config.read_text()
@@ -244,5 +244,5 @@ def test_vanished_output_is_made_again(shop: Project) -> None:
     embft("night")
     trained = shop.storage.read_result(shop.paths.stage(NIGHT, "fine_tune"))
     assert trained is not None
-    shop.storage.delete(trained.outputs["history.json"].uri)
+    shop.delete(trained.outputs["history.json"].uri)
     assert json.loads(embft("fine-tune", "--json").stdout)["reused"] is False

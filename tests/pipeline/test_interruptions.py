@@ -99,8 +99,8 @@ def assert_one_champion(shop: Project, day: date) -> None:
 def forget_registration(shop: Project, day: date) -> None:
     """Take the night back to where `register` had not begun."""
     client(shop).delete_registered_model("tiny")
-    shop.storage.delete(shop.paths.champion(day))
-    shop.storage.delete(f"{shop.paths.stage(day, 'register')}/result.json")
+    shop.delete(shop.paths.champion(day))
+    shop.delete(f"{shop.paths.stage(day, 'register')}/result.json")
 
 
 def assert_whole(shop: Project, result: StageResult, folder: Path) -> None:
@@ -208,7 +208,7 @@ def test_late_publish_of_an_older_night_leaves_the_newer_vectors(shop: Project) 
     try:
         result = shop.stage("publish", NIGHT, force=True)
     finally:
-        shop.storage.delete(shop.paths.champion(NEXT_NIGHT))
+        shop.delete(shop.paths.champion(NEXT_NIGHT))
     assert result.figures["published"] is False
     assert f"newer day {NEXT_NIGHT}" in (result.reason or "")
     assert shop.storage.read(shop.paths.current_vectors) == pointer
@@ -310,6 +310,6 @@ def test_registering_again_after_a_newer_promotion_still_says_promoted(shop: Pro
     try:
         again = shop.stage("register", NIGHT, force=True)
     finally:
-        shop.storage.delete(newer)
+        shop.delete(newer)
     assert (again.figures["version"], again.figures["promoted"]) == (own.version, True)
     assert record(shop, NIGHT) == own
