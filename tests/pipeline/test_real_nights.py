@@ -58,7 +58,7 @@ def test_every_night_ends_in_a_decision_with_its_reason(nights: Nights) -> None:
     for results in nights.values():
         gate = result(results, "gate")
         assert gate.reason
-        assert gate.reason.startswith("promoted" if gate.status == "done" else "rejected")
+        assert gate.reason.startswith("passed" if gate.status == "done" else "rejected")
         assert results[-1].stage == ("publish" if gate.status == "done" else "gate")
 
 
