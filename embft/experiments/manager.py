@@ -1,37 +1,38 @@
-"""`ExperimentsManager`: runs, parameters and measures in MLflow. The only module here that imports it, when used."""
+"""`ExperimentsManager`: runs, iterations and their best models, in MLflow."""
 
 from __future__ import annotations
 
-import os
-import re
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from embft.errors import ConfigError, EmbftError, TemporaryError
+from embft.errors import ConfigError, DataRejected, TemporaryError
+from embft.experiments.connection import Connection, Measure
+from embft.experiments.iterations import (
+    ITERATION_TAG,
+    FinishedRun,
+    Iterations,
+    Params,
+    check_name,
+    tags_of,
+)
+from embft.experiments.tracker import RunTracker
+from embft.experiments.weights import Savable, Weights, saved
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric
-
-# MLflow's own defaults (7 retries with growing waits, 120 s each) add up to many minutes before it says that the
-# server is away. These add up to about 18 s at worst. A value that the user has set in the environment stands.
-_HTTP_BOUNDS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-}
-_FLUSH_AT_METRICS = 500  # MLflow takes up to 1,000 in one call; one call each would cost 5 to 10 ms per training step
-_FLUSH_AFTER_S = 10.0
-_MAX_PARAM_CHARS = 6000
+_INITIAL_TAG = "embft.initial_model"
 
 
-class ExperimentsManager:
+class ExperimentsManager(RunTracker):
     """Tracks runs of one MLflow experiment.
 
     Measures are sent in groups: when 500 are waiting, 10 s after the last sending, and at the run's end.
+
+    An iteration is one round of training: a night, a search. Its runs are found again by the id of their parameters,
+    and only its best model is kept. Iterations of an experiment are ordered by their names, digits as numbers.
 
     Args:
         tracking_uri: MLflow's: `http(s)://…`, `sqlite:///…` or a folder.
@@ -39,265 +40,219 @@ class ExperimentsManager:
         artifact_location: Where a new experiment keeps its files, such as s3://bucket/prefix; MLflow's own choice
             when left out, which without a server is a folder below the working folder.
         ui_url: Web address of MLflow for people; `tracking_uri` when left out and it is one.
+        quality: Name of the measure that a run is judged by; `run_once` writes its value as `best_<quality>`.
+        lower_is_better: Of the quality: True of a loss.
+        s3_endpoint: Where MLflow's client reaches S3, unless $MLFLOW_S3_ENDPOINT_URL says otherwise; None for AWS.
+        patience_s: How long each call of a run that has begun waits for an MLflow that is away. Before a run, when
+            nothing is lost by giving up, it is 5 s.
+
+    Raises:
+        ConfigError: MLflow takes no metric of the name that `quality` makes.
     """
 
     def __init__(
-        self, tracking_uri: str, experiment: str, *, artifact_location: str | None = None, ui_url: str | None = None
+        self,
+        tracking_uri: str,
+        experiment: str,
+        *,
+        artifact_location: str | None = None,
+        ui_url: str | None = None,
+        quality: str = "val_loss",
+        lower_is_better: bool = True,
+        s3_endpoint: str | None = None,
+        patience_s: float = 60.0,
     ) -> None:
-        self.tracking_uri = tracking_uri
-        self.experiment = experiment
-        self.artifact_location = artifact_location
-        self.ui_url = ui_url or tracking_uri
-        self._client_: MlflowClient | None = None
-        self._experiment_id: str | None = None
-        self._run_id: str | None = None
-        self._waiting: list[Metric] = []
-        self._sent_at = 0.0
-
-    @property
-    def run_id(self) -> str:
-        """Id of the run: of the present one, or the last.
-
-        Raises:
-            ConfigError: No run has begun.
-        """
-        if self._run_id is None:
-            raise ConfigError("no MLflow run has begun; call this within `with manager.run(name):`")
-        return self._run_id
-
-    @property
-    def run_url(self) -> str | None:
-        """Where a person looks at the run, without credentials; None where MLflow is a file, without a web page."""
-        parts = urlsplit(self.ui_url)
-        if parts.scheme not in ("http", "https") or self._run_id is None:
-            return None
-        base = _without_credentials(urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", "")))
-        # Without this, MLflow opens the run in its pages for language models, which are empty for a training.
-        view = "?workflowType=machine_learning"
-        return f"{base}/#/experiments/{self._experiment_id}/runs/{self._run_id}{view}"
+        mlflow = Connection(tracking_uri, experiment, artifact_location)
+        super().__init__(mlflow, ui_url or tracking_uri, patience_s, judged_by=f"best_{quality}")
+        self._iterations = Iterations(mlflow, self.judged_by, lower_is_better)
+        self._weights = Weights(mlflow, s3_endpoint)
+        self._iteration: str | None = None
 
     @contextmanager
-    def run(
-        self, name: str, tags: Mapping[str, str] | None = None, params: Mapping[str, Any] | None = None
-    ) -> Iterator[ExperimentsManager]:
-        """A run from begin to end: finished when the block ends well, failed when it raises (which goes on).
+    def iteration(self, name: str) -> Iterator[ExperimentsManager]:
+        """Count the runs that begin in the block to an iteration; a second block of the same name goes on with it.
 
         Args:
-            name: Of the run.
-            tags: Lineage and the like; no secret.
-            params: Hyper-parameters; values are written as text, cut at MLflow's limit of 6,000 characters.
+            name: Such as "2026-11-24" or "search 7".
 
         Yields:
             This manager.
 
         Raises:
-            ConfigError: MLflow refuses: the address is no tracking server, or rights are missing.
-            TemporaryError: MLflow is away or answers with a server error.
+            ConfigError: The name is empty, too long, or has characters that MLflow cannot search for.
         """
-        self._begin(name, tags or {})
+        check_name(name)
+        outer, self._iteration = self._iteration, name
+        outer_tags, self._run_tags = self._run_tags, {ITERATION_TAG: name}
         try:
-            if params:
-                self.log_params(params)
             yield self
-            self.flush()
-        except BaseException as error:
-            self._end_broken("FAILED" if isinstance(error, Exception) else "KILLED")
-            raise
-        with self._reaching_mlflow("end the run"):
-            self._client().set_terminated(self.run_id, status="FINISHED")
+        finally:
+            self._iteration, self._run_tags = outer, outer_tags
 
-    def log_metric(self, name: str, value: float, step: int) -> None:
-        """Note a measure of the run.
+    def run_once(
+        self,
+        params: Params,
+        train: Callable[[], tuple[Savable, float]],
+        *,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> FinishedRun:
+        """Train with these parameters, unless this iteration has a finished run of them: then that one is given.
+
+        A run that failed, was killed or has no quality does not count. All else that bears on the quality (data,
+        settings, the model started from) has to be the same over an iteration. The model is kept if it is the best
+        of the iteration; that of the earlier best is deleted afterwards.
 
         Args:
-            name: Such as `val_loss`.
-            value: A number.
-            step: Optimiser steps done.
+            params: Of the training.
+            train: Trains, and gives the model and its quality; may log measures to this manager.
+            name: Of the run; made of the iteration and the parameters' id when left out.
+            tags: Of the run.
+
+        Returns:
+            The run, as MLflow has it.
 
         Raises:
-            ConfigError: No run has begun.
-            TemporaryError: MLflow is away.
+            ConfigError: No iteration is open, the parameters are over 8,000 characters as JSON, or MLflow refuses.
+            DataRejected: The quality is not a finite number; the run has failed.
+            TemporaryError: MLflow or its store of files stays away. The run counts if it was finished before.
         """
-        if self._run_id is None:
-            raise ConfigError(f"measure {name!r} has no run to go to; train within `with manager.run(name):`")
-        from mlflow.entities import Metric
+        iteration = self._open_iteration()
+        labels = dict(tags or {}) | tags_of(params)
+        ranked = self._tidied(iteration)
+        if not any(it.params_id == params.id for it in ranked):
+            values = params.model_dump(mode="json") | {"params_id": params.id}
+            with self.run(name or f"{iteration} {params.id[:8]}", labels, values):
+                self._train(train, iteration)
+            with self._mlflow.patient(self.patience_s):
+                ranked = self._tidied(iteration)
+        for run in ranked:
+            if run.params_id == params.id:
+                return run
+        raise TemporaryError(f"run {self.run_id} has finished, but MLflow does not list it; run the command again")
 
-        self._waiting.append(Metric(name, value, time.time_ns() // 1_000_000, step))
-        if len(self._waiting) >= _FLUSH_AT_METRICS or time.monotonic() - self._sent_at > _FLUSH_AFTER_S:
-            self.flush()
+    def best_run(self) -> FinishedRun | None:
+        """Find the best finished run of the present iteration; of equals, the one that began first.
 
-    def log_to(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Add measures to a run that has ended: what was found out about its model later.
+        Returns:
+            The run; None where none has finished.
+
+        Raises:
+            ConfigError: No iteration is open.
+            TemporaryError: MLflow stays away.
+        """
+        ranked = self._iterations.ranked(self._iterations.runs(self._open_iteration()))
+        return ranked[0] if ranked else None
+
+    def top_params(self, count: int) -> list[dict[str, Any]]:
+        """Give the parameters of the best runs of the previous iteration.
+
+        That is the last by name that is before the present one and has a finished run: an iteration in which all
+        failed, or a backfill of an old day that ran today, is not the previous one.
+
+        Args:
+            count: How many at most, >= 0; each set of parameters counts once.
+
+        Returns:
+            Parameters, the best first; none where there is no previous iteration.
+
+        Raises:
+            ConfigError: No iteration is open, or `count` is negative.
+            TemporaryError: MLflow stays away.
+        """
+        if count < 0:
+            raise ConfigError(f"count is {count}; the number of parameter sets must be 0 or more")
+        ranked = self._iterations.before(self._open_iteration())
+        # From the worst to the best, so that the best run of the same parameters is the one that stays.
+        best = {it.params_id: it for it in reversed(ranked)}
+        return [it.params for it in ranked if best[it.params_id] is it][:count]
+
+    def upload_initial_model(self, model: Savable) -> str:
+        """Keep the model that training starts from, under a run of its own; once for the same files.
+
+        Args:
+            model: To keep.
+
+        Returns:
+            Id of the run that keeps it. The present run, if there is one, stays the present one.
+
+        Raises:
+            ConfigError: MLflow or its store of files refuses.
+            TemporaryError: One of them stays away.
+        """
+        with saved(model) as files:
+            if same := self._initial_runs(f"= '{files.digest}'"):
+                return str(same[0].info.run_id)
+            tags = {_INITIAL_TAG: files.digest}
+            with self._mlflow.run("initial model", tags, self.patience_s) as run_id:
+                self._weights.keep(run_id, files)
+            return run_id
+
+    def download_initial_model(self, folder: str | Path) -> Path:
+        """Fetch the initial model: the last one, where several were uploaded.
+
+        Args:
+            folder: As for `download_model`.
+
+        Returns:
+            Folder of the model.
+
+        Raises:
+            ConfigError: The experiment has none, or the store of files refuses.
+            DataRejected: As for `download_model`.
+            TemporaryError: MLflow or its store of files stays away.
+        """
+        found = self._initial_runs("LIKE '%'")
+        if not found:
+            raise ConfigError(
+                f"experiment {self._mlflow.experiment!r} has no initial model; call `upload_initial_model(model)` first"
+            )
+        return self.download_model(found[-1].info.run_id, folder)
+
+    def download_model(self, run_id: str, folder: str | Path) -> Path:
+        """Fetch the model that a run keeps.
 
         Args:
             run_id: Of the run.
-            metrics: Name → value.
+            folder: Made where it does not exist; the model comes into a new folder in it.
+
+        Returns:
+            Folder of the model, for `load_model`.
 
         Raises:
-            ConfigError: MLflow has no such run.
-            TemporaryError: MLflow is away.
+            ConfigError: There is no such run, it keeps no model, or the store of files refuses.
+            DataRejected: The files are not those that were uploaded.
+            TemporaryError: MLflow or its store of files stays away.
         """
-        from mlflow.entities import Metric
+        return self._weights.fetch(run_id, Path(folder))
 
-        now = time.time_ns() // 1_000_000
-        with self._reaching_mlflow("log measures"):
-            entities = [Metric(name, value, now, 0) for name, value in metrics.items()]
-            self._client().log_batch(run_id, metrics=entities)
+    def _train(self, train: Callable[[], tuple[Savable, float]], iteration: str) -> None:
+        model, measured = train()
+        quality = float(measured)
+        if not math.isfinite(quality):
+            raise DataRejected(
+                f"the {self.judged_by} of run {self.run_id} is {quality}, which is no finite number; "
+                "lower the learning rates, or look at the sessions it was measured on"
+            )
+        ranked = self._iterations.ranked(self._iterations.runs(iteration))
+        if not ranked or self._iterations.is_better(quality, ranked[0]):
+            with saved(model) as files:
+                self._weights.keep(self.run_id, files)
+        self.flush()
+        self._mlflow.log(self.run_id, [Measure(self.judged_by, quality, time.time_ns() // 1_000_000, 0)])
 
-    def flush(self) -> None:
-        """Send the measures that wait.
+    def _tidied(self, iteration: str) -> list[FinishedRun]:
+        """Rank the finished runs of an iteration, and delete all models but that of the best."""
+        runs = self._iterations.runs(iteration)
+        ranked = self._iterations.ranked(runs)
+        best = ranked[0].run_id if ranked else None
+        self._weights.remove_all_but(best, runs)
+        return [it if it.run_id == best else replace(it, has_model=False) for it in ranked]
 
-        Raises:
-            TemporaryError: MLflow is away; they go on waiting.
-        """
-        with self._reaching_mlflow("log measures"):
-            while self._waiting:
-                self._client().log_batch(self.run_id, metrics=self._waiting[:_FLUSH_AT_METRICS])
-                del self._waiting[:_FLUSH_AT_METRICS]
-        self._sent_at = time.monotonic()
+    def _initial_runs(self, digest: str) -> list[Any]:
+        return self._mlflow.search(f"tags.`{_INITIAL_TAG}` {digest} AND attributes.status = 'FINISHED'")
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Add parameters to the run; see `run`.
-
-        Args:
-            params: Name → value.
-
-        Raises:
-            ConfigError: No run has begun, or a parameter has another value already.
-            TemporaryError: MLflow is away.
-        """
-        from mlflow.entities import Param
-
-        entities = [Param(name, str(value)[:_MAX_PARAM_CHARS]) for name, value in params.items()]
-        with self._reaching_mlflow("log parameters"):
-            for start in range(0, len(entities), 100):  # MLflow's limit per call
-                self._client().log_batch(self.run_id, params=entities[start : start + 100])
-
-    def set_tag(self, name: str, value: str) -> None:
-        """Tag the run; `TemporaryError` where MLflow is away."""
-        with self._reaching_mlflow("tag the run"):
-            self._client().set_tag(self.run_id, name, value)
-
-    def _begin(self, name: str, tags: Mapping[str, str]) -> None:
-        with self._reaching_mlflow("begin a run"):
-            client = self._client()
-            if self._experiment_id is None:
-                self._experiment_id = _experiment_id(client, self.experiment, self.artifact_location)
-            run = client.create_run(self._experiment_id, tags=dict(tags), run_name=name)
-        self._run_id = run.info.run_id
-        self._waiting.clear()
-        self._sent_at = time.monotonic()
-
-    def _end_broken(self, status: str) -> None:
-        """Send what waits and end the run; where that fails, the error that broke it is the one to see."""
-        try:
-            self.flush()
-            with self._reaching_mlflow("end the run"):
-                self._client().set_terminated(self.run_id, status=status)
-        except EmbftError:
-            self._waiting.clear()
-
-    def _client(self) -> MlflowClient:
-        if self._client_ is None:
-            from mlflow import MlflowClient
-
-            self._client_ = MlflowClient(tracking_uri=self.tracking_uri)
-        return self._client_
-
-    @contextmanager
-    def _reaching_mlflow(self, doing: str) -> Iterator[None]:
-        with reaching_mlflow(self.tracking_uri, doing):
-            yield
-
-
-@contextmanager
-def reaching_mlflow(tracking_uri: str, doing: str) -> Iterator[None]:
-    """Bound MLflow's retries, and turn its errors into ours.
-
-    Args:
-        tracking_uri: Of the MLflow that the block talks to.
-        doing: What the block does, for the message: "begin a run".
-
-    Yields:
-        Nothing.
-
-    Raises:
-        ConfigError: MLflow refuses, or its address cannot be used.
-        TemporaryError: MLflow, or the database behind it, is away.
-    """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import OperationalError, SQLAlchemyError
-
-    with environment_defaults(_HTTP_BOUNDS):
-        try:
-            yield
-        except MlflowException as error:
-            ours: EmbftError = _as_ours(error, _without_credentials(tracking_uri), doing)
-            # Not "from error": MLflow's own message repeats the address with its password.
-            raise ours from None
-        except OperationalError as error:
-            problem = _without_credentials(str(error.orig))[:300]
-            raise TemporaryError(
-                f"the database of MLflow at {_without_credentials(tracking_uri)} is away, cannot {doing}: {problem}; "
-                "try again later, and if it stays away, check `mlflow.tracking_uri`"
-            ) from None
-        except (ImportError, SQLAlchemyError, FileNotFoundError, PermissionError) as error:
-            problem = _without_credentials((str(error).splitlines() or [""])[0])[:300]
-            raise ConfigError(
-                f"MLflow at {_without_credentials(tracking_uri)} cannot {doing}: {problem}; check "
-                "`mlflow.tracking_uri`, and that its folder exists or its database's driver is installed"
-            ) from None
-
-
-def _as_ours(error: Any, address: str, doing: str) -> EmbftError:
-    """Server error or no answer: temporary. An answer that says no: for a person to change."""
-    from mlflow.exceptions import RestException
-
-    first_line = _without_credentials((str(error).splitlines() or [""])[0])[:300]
-    status = error.get_http_status_code() if hasattr(error, "get_http_status_code") else 500
-    foreign = re.search(r"failed with error code 4(?!29)\d\d", first_line)  # a web server, but no MLflow
-    if foreign or (isinstance(error, RestException) and status < 500 and status != 429):
-        return ConfigError(f"MLflow at {address} refused to {doing}: {first_line}; check the address and the rights")
-    if "API request to" in first_line or status >= 500 or status == 429:
-        return TemporaryError(f"MLflow at {address} is away, cannot {doing}: {first_line}; try again later")
-    return ConfigError(f"MLflow at {address} cannot {doing}: {first_line}; check `mlflow.tracking_uri`")
-
-
-def _without_credentials(text: str) -> str:
-    """The text with `user:password@` taken out of every address in it."""
-    return re.sub(r"://[^/\s]*@", "://", text)
-
-
-def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    try:
-        return str(client.create_experiment(name, artifact_location))
-    except MlflowException:
-        # Another night's run may have made it in between.
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return str(found.experiment_id)
-
-
-@contextmanager
-def environment_defaults(defaults: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the block, those that are not set already.
-
-    Args:
-        defaults: Name → value.
-
-    Yields:
-        Nothing.
-    """
-    added = {name: value for name, value in defaults.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
+    def _open_iteration(self) -> str:
+        if self._iteration is None:
+            raise ConfigError('no iteration is open; call this within `with manager.iteration("2026-11-24"):`')
+        return self._iteration

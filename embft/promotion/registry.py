@@ -12,7 +12,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from embft.experiments.manager import environment_defaults, reaching_mlflow
+from embft.experiments.reaching import environment_defaults, reaching_mlflow
 from embft.storage import explaining_s3
 
 _SERVED_WITH = ("sentence-transformers", "torch", "transformers", "tokenizers", "numpy")

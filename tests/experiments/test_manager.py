@@ -16,12 +16,6 @@ from embft.errors import ConfigError, TemporaryError
 from embft.experiments.manager import ExperimentsManager
 
 
-@pytest.fixture(scope="module")
-def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One database for the module: MLflow takes seconds to make a new one."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-
-
 def _serve(status: int) -> Iterator[str]:
     """A server that answers everything with one status."""
 
@@ -96,6 +90,16 @@ def test_runs_of_one_experiment_are_kept_together(tracking_uri: str) -> None:
     assert {run.info.run_id for run in client.search_runs([experiment.experiment_id])} == set(ids)
 
 
+def test_a_run_within_a_run_is_refused(tracking_uri: str) -> None:
+    manager = ExperimentsManager(tracking_uri, "nights")
+    with manager.run("outer"):
+        outer = manager.run_id
+        with pytest.raises(ConfigError, match="'inner' cannot begin within run"), manager.run("inner"):
+            pytest.fail("the run must not begin")
+        assert manager.run_id == outer
+    assert MlflowClient(tracking_uri=tracking_uri).get_run(outer).info.status == "FINISHED"
+
+
 def test_a_file_store_has_no_url(tracking_uri: str) -> None:
     manager = ExperimentsManager(tracking_uri, "nights")
     with manager.run("night 3"):
@@ -105,7 +109,7 @@ def test_a_file_store_has_no_url(tracking_uri: str) -> None:
 def test_the_url_of_a_run_holds_no_credentials() -> None:
     manager = ExperimentsManager("https://user:secret@mlflow.example/base/", "nights")
     assert manager.run_url is None
-    manager._run_id, manager._experiment_id = "r1", "7"
+    manager._run_id, manager._mlflow.experiment_id = "r1", "7"
     assert manager.run_url == "https://mlflow.example/base/#/experiments/7/runs/r1?workflowType=machine_learning"
 
 
@@ -136,6 +140,7 @@ def test_mlflow_away_is_temporary_within_seconds_and_names_no_secret() -> None:
 
 def test_a_server_error_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("embft.experiments.connection._PATIENCE_S", 0.0)
     for uri in _serve(503):
         with pytest.raises(TemporaryError, match="is away"), ExperimentsManager(uri, "nights").run("x"):
             pytest.fail("the run must not begin")
@@ -148,7 +153,7 @@ def test_missing_rights_are_for_a_person_to_change() -> None:
 
 
 def test_mlflow_going_away_in_mid_run_is_not_swallowed(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    manager = ExperimentsManager(tracking_uri, "nights")
+    manager = ExperimentsManager(tracking_uri, "nights", patience_s=0)
 
     def away(*args: object, **kwargs: object) -> None:
         from mlflow.exceptions import MlflowException
@@ -158,7 +163,7 @@ def test_mlflow_going_away_in_mid_run_is_not_swallowed(tracking_uri: str, monkey
     def night() -> None:
         with manager.run("night 4"):
             manager.log_metric("val_loss", 0.5, 1)
-            monkeypatch.setattr(manager._client(), "log_batch", away)
+            monkeypatch.setattr(manager._mlflow._client, "log_batch", away)
 
     with pytest.raises(TemporaryError, match="log measures"):
         night()

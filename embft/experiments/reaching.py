@@ -1,0 +1,96 @@
+"""What everything that asks MLflow shares: bounded HTTP retries, and MLflow's errors turned into ours."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from embft.errors import ConfigError, EmbftError, TemporaryError
+
+# MLflow's own defaults (7 retries with growing waits, 120 s each) add up to many minutes before it says that the
+# server is away. These add up to about 18 s at worst. A value that the user has set in the environment stands.
+_HTTP_BOUNDS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+
+
+@contextmanager
+def reaching_mlflow(tracking_uri: str, doing: str) -> Iterator[None]:
+    """Bound MLflow's retries, and turn its errors into ours.
+
+    Args:
+        tracking_uri: Of the MLflow that the block talks to.
+        doing: What the block does, for the message: "begin a run".
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ConfigError: MLflow refuses, or its address cannot be used.
+        TemporaryError: MLflow, or the database behind it, is away.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+    with environment_defaults(_HTTP_BOUNDS):
+        try:
+            yield
+        except MlflowException as error:
+            ours: EmbftError = _as_ours(error, without_credentials(tracking_uri), doing)
+            # Not "from error": MLflow's own message repeats the address with its password.
+            raise ours from None
+        except OperationalError as error:
+            problem = without_credentials(str(error.orig))[:300]
+            raise TemporaryError(
+                f"the database of MLflow at {without_credentials(tracking_uri)} is away, cannot {doing}: {problem}; "
+                "try again later, and if it stays away, check `mlflow.tracking_uri`"
+            ) from None
+        except (ImportError, SQLAlchemyError, FileNotFoundError, PermissionError) as error:
+            problem = without_credentials((str(error).splitlines() or [""])[0])[:300]
+            raise ConfigError(
+                f"MLflow at {without_credentials(tracking_uri)} cannot {doing}: {problem}; check "
+                "`mlflow.tracking_uri`, and that its folder exists or its database's driver is installed"
+            ) from None
+
+
+def _as_ours(error: Any, address: str, doing: str) -> EmbftError:
+    """Server error or no answer: temporary. An answer that says no: for a person to change."""
+    from mlflow.exceptions import RestException
+
+    first_line = without_credentials((str(error).splitlines() or [""])[0])[:300]
+    status = error.get_http_status_code() if hasattr(error, "get_http_status_code") else 500
+    foreign = re.search(r"failed with error code 4(?!29)\d\d", first_line)  # a web server, but no MLflow
+    if foreign or (isinstance(error, RestException) and status < 500 and status != 429):
+        return ConfigError(f"MLflow at {address} refused to {doing}: {first_line}; check the address and the rights")
+    if "API request to" in first_line or status >= 500 or status == 429:
+        return TemporaryError(f"MLflow at {address} is away, cannot {doing}: {first_line}; try again later")
+    return ConfigError(f"MLflow at {address} cannot {doing}: {first_line}; check `mlflow.tracking_uri`")
+
+
+def without_credentials(text: str) -> str:
+    """Take `user:password@` out of every address in a text."""
+    return re.sub(r"://[^/\s]*@", "://", text)
+
+
+@contextmanager
+def environment_defaults(defaults: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the block, those that are not set already.
+
+    Args:
+        defaults: Name → value.
+
+    Yields:
+        Nothing.
+    """
+    added = {name: value for name, value in defaults.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
