@@ -10,20 +10,43 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from embft.experiments.manager import ExperimentsManager
-    from embft.finetuning.confidences import click_confidences, dummy_confidences
+    from embft.finetuning.augmentations import QueryAugmenter, change_case, misspell
+    from embft.finetuning.confidences import (
+        ShownItems,
+        click_confidences,
+        dummy_confidences,
+        propensity_confidences,
+    )
     from embft.finetuning.features import FeaturesExtractor, FineTuningFeatures
-    from embft.finetuning.inputs import FineTuningInput, PairedFineTuningInputsDataset
+    from embft.finetuning.inputs import FineTuningInput
     from embft.finetuning.items import ItemsSet, QueryRetriever, TextQueryRetriever
     from embft.finetuning.losses import (
         CosineProbMarginRankingLoss,
+        InBatchSoftmaxLoss,
         ListwiseSoftmaxLoss,
         ProbMarginRankingLoss,
         RankingLossInterface,
     )
-    from embft.finetuning.metrics import DistanceShift, MetricCalculator, MetricsAccumulator, MetricValue
-    from embft.finetuning.models import EmbeddingsModelInterface, StaticEmbeddingsModel, load_model
+    from embft.finetuning.metrics import (
+        DistanceShift,
+        MetricCalculator,
+        MetricsAccumulator,
+        MetricValue,
+        RankingMetrics,
+        ValidationSet,
+    )
+    from embft.finetuning.models import (
+        EmbeddingsModelInterface,
+        SentenceTransformerModel,
+        StaticEmbeddingsModel,
+        TextImageModel,
+        load_model,
+    )
+    from embft.finetuning.paired import PairedFineTuningInputsDataset
     from embft.finetuning.params import ExamplesType, FineTuningParams, FineTuningSettings
+    from embft.finetuning.parts import split_words
     from embft.finetuning.rankers import cosine_similarity
+    from embft.finetuning.splitter import ClickstreamSplitter
     from embft.finetuning.trainer import TrainingHistory, fit
     from embft.finetuning.tuner import EmbeddingsFineTuner
     from embft.finetuning.validation import ValidationLoss, validation_loss
@@ -31,6 +54,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "ClickstreamSplitter": "embft.finetuning.splitter",
     "CosineProbMarginRankingLoss": "embft.finetuning.losses",
     "DistanceShift": "embft.finetuning.metrics",
     "EmbeddingsFineTuner": "embft.finetuning.tuner",
@@ -42,28 +66,40 @@ _MODULE_OF = {
     "FineTuningInput": "embft.finetuning.inputs",
     "FineTuningParams": "embft.finetuning.params",
     "FineTuningSettings": "embft.finetuning.params",
+    "InBatchSoftmaxLoss": "embft.finetuning.losses",
     "ItemsSet": "embft.finetuning.items",
     "ListwiseSoftmaxLoss": "embft.finetuning.losses",
     "MetricCalculator": "embft.finetuning.metrics",
     "MetricValue": "embft.finetuning.metrics",
     "MetricsAccumulator": "embft.finetuning.metrics",
-    "PairedFineTuningInputsDataset": "embft.finetuning.inputs",
+    "PairedFineTuningInputsDataset": "embft.finetuning.paired",
     "ProbMarginRankingLoss": "embft.finetuning.losses",
+    "QueryAugmenter": "embft.finetuning.augmentations",
     "QueryRetriever": "embft.finetuning.items",
     "RankingLossInterface": "embft.finetuning.losses",
+    "RankingMetrics": "embft.finetuning.metrics",
+    "SentenceTransformerModel": "embft.finetuning.models",
+    "ShownItems": "embft.finetuning.confidences",
     "StaticEmbeddingsModel": "embft.finetuning.models",
+    "TextImageModel": "embft.finetuning.models",
     "TextQueryRetriever": "embft.finetuning.items",
     "TrainingHistory": "embft.finetuning.trainer",
     "ValidationLoss": "embft.finetuning.validation",
+    "ValidationSet": "embft.finetuning.metrics",
+    "change_case": "embft.finetuning.augmentations",
     "click_confidences": "embft.finetuning.confidences",
     "cosine_similarity": "embft.finetuning.rankers",
     "dummy_confidences": "embft.finetuning.confidences",
     "fit": "embft.finetuning.trainer",
     "load_model": "embft.finetuning.models",
+    "misspell": "embft.finetuning.augmentations",
+    "propensity_confidences": "embft.finetuning.confidences",
+    "split_words": "embft.finetuning.parts",
     "validation_loss": "embft.finetuning.validation",
 }
 
 __all__ = [
+    "ClickstreamSplitter",
     "CosineProbMarginRankingLoss",
     "DistanceShift",
     "EmbeddingsFineTuner",
@@ -75,6 +111,7 @@ __all__ = [
     "FineTuningInput",
     "FineTuningParams",
     "FineTuningSettings",
+    "InBatchSoftmaxLoss",
     "ItemsSet",
     "ListwiseSoftmaxLoss",
     "MetricCalculator",
@@ -82,17 +119,27 @@ __all__ = [
     "MetricsAccumulator",
     "PairedFineTuningInputsDataset",
     "ProbMarginRankingLoss",
+    "QueryAugmenter",
     "QueryRetriever",
     "RankingLossInterface",
+    "RankingMetrics",
+    "SentenceTransformerModel",
+    "ShownItems",
     "StaticEmbeddingsModel",
+    "TextImageModel",
     "TextQueryRetriever",
     "TrainingHistory",
     "ValidationLoss",
+    "ValidationSet",
+    "change_case",
     "click_confidences",
     "cosine_similarity",
     "dummy_confidences",
     "fit",
     "load_model",
+    "misspell",
+    "propensity_confidences",
+    "split_words",
     "validation_loss",
 ]
 

@@ -1,10 +1,12 @@
-"""A batch of sessions laid flat: the shown items of all sessions in one row of arrays, distinct texts listed once."""
+"""A batch of sessions laid flat: the shown items of all sessions in a row, distinct queries and items listed once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from embft.errors import ConfigError, DataRejected
 from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.items import ItemsSet, QueryRetriever
+from embft.finetuning.parts import Item, ItemParts
 
 Pair = tuple[FineTuningInput, FineTuningInput | None]
 """A clicked session and the irrelevant one beside it, if any."""
@@ -23,25 +26,33 @@ class FlatBatch:
 
     Args:
         query_texts: Distinct query texts.
-        item_texts: Distinct item texts.
+        item_parts: Distinct items, in parts where the catalogue is split.
         query_rows: Index into `query_texts`, int64 [shown].
-        item_columns: Index into `item_texts`, int64 [shown].
+        item_columns: Index into the distinct items, int64 [shown].
         clicked: Whether the item was clicked, bool [shown].
+        event_weights: How much of a whole event a click counts, in [0, 1], float64 [shown]; 1 where not clicked.
         start_ranks: Ranks from the inputs, float64 [shown], NaN where unknown.
+        positions: Place at which the item was shown, from 1 within its session, float64 [shown].
+        propensities: Probability that it was looked at, float64 [shown], NaN where unknown.
         session_index: Entry of the batch, int64 [shown], ascending.
         lengths: Items shown in each session, int64 [sessions], irrelevant ones counted on their own.
         n_sessions: Entries of the batch.
+        clicked_for_query: Whether an item was clicked for a query anywhere in the log, bool [queries, items].
     """
 
     query_texts: list[str]
-    item_texts: list[str]
+    item_parts: ItemParts
     query_rows: NDArray[np.int64]
     item_columns: NDArray[np.int64]
     clicked: NDArray[np.bool_]
+    event_weights: NDArray[np.float64]
     start_ranks: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    propensities: NDArray[np.float64]
     session_index: NDArray[np.int64]
     lengths: NDArray[np.int64]
     n_sessions: int
+    clicked_for_query: NDArray[np.bool_]
 
 
 def checked_batch(batch: object) -> list[Pair]:
@@ -80,12 +91,12 @@ def flatten(
 
     Args:
         batch: Pairs of sessions.
-        items_set: Texts of the items.
+        items_set: The items.
         query_retriever: What of a query the model gets.
         with_irrelevant: Whether to take the irrelevant sessions too.
 
     Returns:
-        The flat batch. Two ids with one text share one column.
+        The flat batch. Two ids with one item (a text that occurs twice) share one column.
 
     Raises:
         DataRejected: An item is not in the catalogue; the first of a pair has no click.
@@ -96,21 +107,63 @@ def flatten(
     rows = [query_code.setdefault(query_retriever(session.query), len(query_code)) for session in sessions]
 
     ids = list(chain.from_iterable(session.results for session in sessions))
-    item_code: dict[str, int] = {}
+    item_code: dict[Item, int] = {}
     column_of = {id_: item_code.setdefault(items_set[id_], len(item_code)) for id_ in dict.fromkeys(ids)}
     clicked = chain.from_iterable(map(set(session.events).__contains__, session.results) for session in sessions)
-    start_ranks = [np.frombuffer(session.rank_values, np.float64) for session in sessions if len(session)]
     return FlatBatch(
         query_texts=list(query_code),
-        item_texts=list(item_code),
+        item_parts=items_set.parts(list(item_code)),
         query_rows=np.repeat(np.array(rows, np.int64), lengths),
-        item_columns=np.fromiter((column_of[id_] for id_ in ids), np.int64, len(ids)),
+        item_columns=np.fromiter(map(column_of.__getitem__, ids), np.int64, len(ids)),
         clicked=np.fromiter(clicked, np.bool_, len(ids)),
-        start_ranks=np.concatenate(start_ranks),
+        event_weights=_joined([_weights(session) for session in sessions], lengths, 1.0),
+        start_ranks=_joined([_as_array(session.rank_values) for session in sessions], lengths, np.nan),
+        positions=_positions(sessions, lengths),
+        propensities=_joined([_as_array(session.propensities) for session in sessions], lengths, np.nan),
         session_index=np.repeat(np.array(entries, np.int64), lengths),
         lengths=lengths,
         n_sessions=len(batch),
+        clicked_for_query=_clicked_for_query(sessions, rows, column_of, (len(query_code), len(item_code))),
     )
+
+
+def _joined(values: Sequence[NDArray[Any] | None], lengths: NDArray[np.int64], default: float) -> NDArray[np.float64]:
+    """Values of all sessions in one array, float64 [shown]; the default where a session has none."""
+    if all(it is None for it in values):
+        return np.full(lengths.sum(), default)
+    filled = [np.full(n, default) if it is None else it for it, n in zip(values, lengths.tolist(), strict=True)]
+    return np.concatenate(filled, dtype=np.float64)
+
+
+def _as_array(values: array[Any] | None) -> NDArray[Any] | None:
+    return np.asarray(values) if values else None
+
+
+def _weights(session: FineTuningInput) -> NDArray[np.float64] | None:
+    if session.event_weights is None:
+        return None
+    weight_of = dict(zip(session.events, session.event_weights, strict=True))
+    return np.array([weight_of.get(id_, 1.0) for id_ in session.results])
+
+
+def _positions(sessions: Sequence[FineTuningInput], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Positions of all sessions; the order of the results where a session does not tell them."""
+    in_order = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1.0
+    told = _joined([_as_array(session.positions) for session in sessions], lengths, np.nan)
+    return np.where(np.isnan(told), in_order, told)
+
+
+def _clicked_for_query(
+    sessions: Sequence[FineTuningInput], rows: Sequence[int], column_of: Mapping[str, int], shape: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Mark the items of the batch that were clicked for each query, in the batch or elsewhere in the log."""
+    known: dict[int, frozenset[str]] = {}
+    for row, session in zip(rows, sessions, strict=True):
+        known[row] = known.get(row, frozenset()) | session.clicked_for_query
+    marked = np.zeros(shape, np.bool_)
+    for row, ids in known.items():
+        marked[row, [column_of[id_] for id_ in ids & column_of.keys()]] = True
+    return marked
 
 
 def _sessions(batch: Sequence[Pair], with_irrelevant: bool) -> tuple[list[int], list[FineTuningInput]]:

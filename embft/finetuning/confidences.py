@@ -3,39 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from embft.errors import ConfigError, DataRejected
 
-ConfidenceCalculator = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(ranks [shown], clicked [shown], lengths [sessions]) → confidences in [0, 1], [shown].
 
-The shown items of a batch's sessions lie one session after the other; `lengths` says where each ends. One call per
-batch, so that a calculator is written without a loop over sessions or items.
+@dataclass(frozen=True)
+class ShownItems:
+    """The shown items of a batch's sessions, one session after the other.
+
+    Args:
+        ranks: Ranks at the start, float [shown]; NaN where unknown.
+        clicked: Whether each was clicked, bool [shown].
+        lengths: Items shown in each session, int64 [sessions], summing to `shown`.
+        positions: Place at which each was shown, from 1 within its session, float [shown].
+        propensities: Probability that it was looked at, in (0, 1], float [shown]; NaN where unknown.
+    """
+
+    ranks: Tensor
+    clicked: Tensor
+    lengths: Tensor
+    positions: Tensor
+    propensities: Tensor
+
+
+ConfidenceCalculator = Callable[[ShownItems], Tensor]
+"""Shown items → confidences in [0, 1], float [shown].
+
+One call per batch, so that a calculator is written without a loop over sessions or items.
 """
 
 
-def dummy_confidences(ranks: Tensor, clicked: Tensor, lengths: Tensor) -> Tensor:
+def dummy_confidences(shown: ShownItems) -> Tensor:
     """Every click and every absence of one is believed: 1.0.
 
     Args:
-        ranks: Ranks at the start, float [shown]; may be NaN, not read.
-        clicked: Whether each item was clicked, bool [shown].
-        lengths: Items shown in each session, int64 [sessions].
+        shown: The shown items; only their number is read.
 
     Returns:
         Ones, float32 [shown].
     """
-    return torch.ones(clicked.shape[0], device=clicked.device)
+    return torch.ones(shown.clicked.shape[0], device=shown.clicked.device)
 
 
-def click_confidences(ranks: Tensor, clicked: Tensor, lengths: Tensor, *, window: int = 3) -> Tensor:
+def propensity_confidences(shown: ShownItems, *, floor: float = 0.1) -> Tensor:
+    """Believe a click the more, the less likely its item was looked at: inverse propensities, clipped.
+
+    A click at a place that everybody looks at says less than one far below. With p the propensity, a click counts
+    floor / max(p, floor): the clipped inverse propensity 1 / max(p, floor), scaled so that the largest is 1. The
+    absence of a click is believed: 1.0.
+
+    Correction can hurt where the propensities are wrong: compare with `dummy_confidences` on held-out clicks.
+
+    Args:
+        shown: The shown items; `clicked` and `propensities` are read.
+        floor: Propensities below count as this, in (0, 1]: bounds the variance.
+
+    Returns:
+        Confidences in [floor, 1], float32 [shown].
+
+    Raises:
+        ConfigError: `floor` is out of range.
+        DataRejected: A clicked item has no propensity.
+
+    Source: clipped propensity weighting of Joachims et al. 2017, arXiv:1608.04468; clipping as in Strehl et al. 2010.
+    """
+    if not 0.0 < floor <= 1.0:
+        raise ConfigError(f"floor is {floor}; it must be a propensity above 0, and 1 at most")
+    lacking = int((torch.isnan(shown.propensities) & shown.clicked).sum())
+    if lacking:
+        raise DataRejected(
+            f"{lacking} of {int(shown.clicked.sum())} clicked items have no propensity; "
+            "give `propensities` to every session, or take another confidence_calculator"
+        )
+    weights = floor / shown.propensities.clamp_min(floor)
+    return torch.where(shown.clicked, weights, torch.ones_like(weights)).float()
+
+
+def click_confidences(shown: ShownItems, *, window: int = 3) -> Tensor:
     """Believe a click near clicks, and a skip near skips, of items with a similar rank; discount low positions.
 
-    For item i at position p (1-based) of a session with n items, over the `window` items around it (cut at the
-    session's ends), with c the share of clicks in the window and d = min(1, |rank_i - mean rank| / |mean rank|):
+    For item i, shown at position p (from 1) in a session with n items, over the `window` items around it (cut at
+    the session's ends), with c the share of clicks in the window and d = min(1, |rank_i - mean rank| / |mean rank|):
 
         clicked:      s = c·(1 - d) + (1 - c)·d
         not clicked:  s = (1 - c)·(1 - d) + c·d
@@ -44,9 +96,7 @@ def click_confidences(ranks: Tensor, clicked: Tensor, lengths: Tensor, *, window
     Where all items of a session come out alike, nothing tells them apart, and all are believed: 1.0.
 
     Args:
-        ranks: Ranks at the start, float [shown].
-        clicked: Whether each item was clicked, bool [shown].
-        lengths: Items shown in each session, int64 [sessions], summing to `shown`.
+        shown: The shown items; every rank must be known.
         window: Items looked at around each, itself included; odd, >= 3.
 
     Returns:
@@ -60,6 +110,7 @@ def click_confidences(ranks: Tensor, clicked: Tensor, lengths: Tensor, *, window
     """
     if window < 3 or window % 2 == 0:
         raise ConfigError(f"window is {window}; it must be an odd number of items, 3 or more")
+    ranks, clicked, lengths = shown.ranks, shown.clicked, shown.lengths
     if torch.isnan(ranks).any():
         raise DataRejected(
             f"{int(torch.isnan(ranks).sum())} of {ranks.numel()} ranks are unknown; "
@@ -76,8 +127,8 @@ def click_confidences(ranks: Tensor, clicked: Tensor, lengths: Tensor, *, window
     difference = ((ranks - mean_rank).abs() / mean_rank.abs().clamp_min(1e-9)).clamp_max(1.0)
     agreement = torch.where(clicked, clicks, 1.0 - clicks)
     score = agreement * (1.0 - difference) + (1.0 - agreement) * difference
-    position = (index - starts + 1) / n_shown
-    return _stretched(score * (torch.exp(-3.0 * position - 0.3) + 0.25), lengths).float()
+    discount = torch.exp(-3.0 * shown.positions / n_shown - 0.3) + 0.25
+    return _stretched(score * discount, lengths).float()
 
 
 def _window_mean(values: Tensor, left: Tensor, right: Tensor) -> Tensor:

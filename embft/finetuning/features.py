@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 
 from embft.errors import ConfigError
 from embft.finetuning.batches import FlatBatch, Pair, flatten
-from embft.finetuning.confidences import ConfidenceCalculator, dummy_confidences
+from embft.finetuning.confidences import ConfidenceCalculator, ShownItems, dummy_confidences
 from embft.finetuning.items import ItemsSet, QueryRetriever
 from embft.finetuning.models.interface import EmbeddingsModelInterface
+from embft.finetuning.pairs import Pairs, batch_pairs, downsampled, shown_pairs
 from embft.finetuning.params import ExamplesType, FineTuningParams
 from embft.finetuning.rankers import Ranker, cosine_similarity
+
+Negatives = Literal["shown", "batch"]
 
 
 @dataclass(frozen=True)
@@ -94,17 +98,20 @@ class FeaturesExtractor(nn.Module):
     """Encodes a batch's distinct queries and distinct items once each, ranks them, and pairs clicks with no-clicks.
 
     Positives are the clicked items of a session. Negatives are its shown items without a click and, with
-    `not_irrelevant_only=False`, the results of the irrelevant session beside it, ranked for that session's query.
-    In training mode (`.train()`) negatives are downsampled, and pairs filtered by their difference and by the
-    kind of examples. In evaluation mode every pair counts: there, chance and a model that moves its hard pairs
-    out of the filter's range must not change a loss.
+    `not_irrelevant_only=False`, the results of the irrelevant session beside it, ranked for that session's query;
+    or, for a loss that wants it so, all items of the batch but those that were clicked for the query anywhere in the
+    log. In training mode (`.train()`) queries are augmented, negatives are downsampled, and pairs filtered by their
+    difference and by the kind of examples. In evaluation mode every pair counts, of the texts as they are: there,
+    chance and a model that moves its hard pairs out of the filter's range must not change a loss.
 
     Args:
         model: Both towers.
         ranker: Vectors [queries, dim] and [items, dim] → ranks [queries, items].
         is_similarity: Whether a bigger rank is closer.
         params: Downsampling, thresholds, margin and kinds of examples.
-        confidence_calculator: Ranks at the start, clicks, lengths → confidences.
+        confidence_calculator: Shown items → confidences.
+        negatives: "shown" or "batch": where negatives come from; see `RankingLossInterface.negatives`.
+        query_augmenter: Query texts → query texts, in training mode; None leaves them as they are.
         seed: Of the downsampling.
     """
 
@@ -115,6 +122,8 @@ class FeaturesExtractor(nn.Module):
         ranker: Ranker = cosine_similarity,
         is_similarity: bool = True,
         confidence_calculator: ConfidenceCalculator = dummy_confidences,
+        negatives: Negatives = "shown",
+        query_augmenter: Callable[[Sequence[str]], list[str]] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -123,6 +132,8 @@ class FeaturesExtractor(nn.Module):
         self.ranker = ranker
         self.is_similarity = is_similarity
         self.confidence_calculator = confidence_calculator
+        self.negatives = negatives
+        self.query_augmenter = query_augmenter
         self.examples_type = params.examples_order[0]
         self._random = np.random.default_rng(seed)
 
@@ -133,7 +144,7 @@ class FeaturesExtractor(nn.Module):
 
         Args:
             batch: (clicked session, irrelevant session or None), one per entry.
-            items_set: Texts of all items of the batch.
+            items_set: All items of the batch.
             query_retriever: What of a query the model gets.
 
         Returns:
@@ -143,19 +154,22 @@ class FeaturesExtractor(nn.Module):
             DataRejected: An item is not in the catalogue.
         """
         flat = flatten(batch, items_set, query_retriever, with_irrelevant=not self.params.not_irrelevant_only)
-        query_vectors = self.model.forward_query(flat.query_texts)
-        item_vectors = self.model.forward_items(flat.item_texts)
+        queries = flat.query_texts
+        if self.training and self.query_augmenter is not None:
+            queries = self.query_augmenter(queries)
+        query_vectors = self.model.forward_query(queries)
+        item_vectors = self.model.forward_items(flat.item_parts.parts)
         return self.features_from_vectors(flat, query_vectors, item_vectors)
 
     def features_from_vectors(
         self, flat: FlatBatch, query_vectors: Tensor, item_vectors: Tensor
     ) -> tuple[FineTuningFeatures, RankedBatch]:
-        """Features of a batch whose texts are encoded already.
+        """Features of a batch whose queries and items are encoded already.
 
         Args:
             flat: The batch.
             query_vectors: One row per text of `flat.query_texts`, float [queries, dim].
-            item_vectors: One row per text of `flat.item_texts`, float [items, dim].
+            item_vectors: One row per part of `flat.item_parts`, float [parts, dim].
 
         Returns:
             As `forward`.
@@ -169,51 +183,47 @@ class FeaturesExtractor(nn.Module):
                 f"{item_vectors.shape[1]}; towers that are compared need one length"
             )
         device = query_vectors.device
-        matrix = self.ranker(query_vectors, item_vectors)
-        # index_select on flat tensors: the gradient of matrix[rows, columns] takes three times as long on a CPU.
-        cells = flat.query_rows * matrix.shape[1] + flat.item_columns
-        ranks = matrix.flatten().index_select(0, _tensor(cells, device))
+        # index_select on a flat matrix: the gradient of matrix[rows, columns] takes three times as long on a CPU.
+        matrix = flat.item_parts.aggregated(self.ranker(query_vectors, item_vectors)).flatten()
+        cells = flat.query_rows * flat.item_parts.n_items + flat.item_columns
+        ranks = matrix.detach().index_select(0, _tensor(cells, device))
         start_ranks, clicked = _tensor(flat.start_ranks, device), _tensor(flat.clicked, device)
         session_index = _tensor(flat.session_index, device)
-        confidences = self.confidence_calculator(start_ranks, clicked, _tensor(flat.lengths, device)).to(ranks)
 
-        positives, negatives = self._pairs(flat)
-        positive, negative = _tensor(positives, device), _tensor(negatives, device)
+        pairs = self._pairs(flat)
+        positives, negatives = _tensor(pairs.positives, device), _tensor(pairs.negatives, device)
+        confidences = self._confidences(flat, start_ranks, clicked).to(ranks)
+        positive_ranks = matrix.index_select(0, _tensor(cells[pairs.positives], device))
         features = FineTuningFeatures(
-            positive_ranks=ranks.index_select(0, positive),
-            negative_ranks=ranks.index_select(0, negative),
-            target=ranks.new_full(positive.shape, 1.0 if self.is_similarity else -1.0),
-            positive_confidences=confidences.index_select(0, positive),
-            negative_confidences=confidences.index_select(0, negative),
-            session_index=session_index.index_select(0, positive),
-            click_index=positive,
+            positive_ranks=positive_ranks,
+            negative_ranks=matrix.index_select(0, _tensor(pairs.negative_cells, device)),
+            target=torch.full_like(positive_ranks, 1.0 if self.is_similarity else -1.0),
+            positive_confidences=confidences.index_select(0, positives),
+            # What was not shown in the session says nothing by its having no click; it is taken at its word.
+            negative_confidences=confidences.index_select(0, negatives.clamp_min(0)).masked_fill(negatives < 0, 1.0),
+            session_index=session_index.index_select(0, positives),
+            click_index=positives,
         )
-        ranked = RankedBatch(ranks.detach(), start_ranks, clicked, session_index, self.is_similarity)
+        ranked = RankedBatch(ranks, start_ranks, clicked, session_index, self.is_similarity)
         return (self._filtered(features) if self.training else features), ranked
 
-    def _pairs(self, flat: FlatBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Indices into the shown items: every click of an entry with every negative of that entry."""
-        positives = np.flatnonzero(flat.clicked)
-        negatives = np.flatnonzero(~flat.clicked)
+    def _pairs(self, flat: FlatBatch) -> Pairs:
+        pairs = batch_pairs(flat) if self.negatives == "batch" else shown_pairs(flat)
         if self.training and self.params.negative_downsampling < 1.0:
-            negatives = self._downsampled(negatives, flat.session_index[negatives])
-        n_negatives = np.bincount(flat.session_index[negatives], minlength=flat.n_sessions)
-        first_negative = np.cumsum(n_negatives) - n_negatives
+            return downsampled(pairs, self.params.negative_downsampling, self._random)
+        return pairs
 
-        # Click c of entry s takes the n_negatives[s] negatives from first_negative[s] on.
-        sessions = flat.session_index[positives]
-        repeats = n_negatives[sessions]
-        first_pair = np.cumsum(repeats) - repeats
-        offsets = np.arange(repeats.sum()) - np.repeat(first_pair, repeats)
-        return np.repeat(positives, repeats), negatives[np.repeat(first_negative[sessions], repeats) + offsets]
-
-    def _downsampled(self, negatives: NDArray[np.int64], sessions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Keep the share `negative_downsampling` of each session's negatives, at least one, without replacement."""
-        counts = np.bincount(sessions)
-        kept = np.maximum(1, np.rint(self.params.negative_downsampling * counts))
-        shuffled = np.lexsort((self._random.random(len(negatives)), sessions))
-        place = np.arange(len(negatives)) - (np.cumsum(counts) - counts)[sessions]
-        return np.sort(negatives[shuffled[place < kept[sessions]]])
+    def _confidences(self, flat: FlatBatch, start_ranks: Tensor, clicked: Tensor) -> Tensor:
+        """How far each shown item's click or no-click is believed, float [shown]."""
+        device = clicked.device
+        shown = ShownItems(
+            ranks=start_ranks,
+            clicked=clicked,
+            lengths=_tensor(flat.lengths, device),
+            positions=_tensor(flat.positions, device),
+            propensities=_tensor(flat.propensities, device),
+        )
+        return self.confidence_calculator(shown) * _tensor(flat.event_weights, device)
 
     def _filtered(self, features: FineTuningFeatures) -> FineTuningFeatures:
         params = self.params

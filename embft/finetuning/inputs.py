@@ -1,49 +1,77 @@
-"""`FineTuningInput`, a search session as the fine-tuner sees it, and clicked sessions paired with irrelevant ones."""
+"""`FineTuningInput`: a search session as the fine-tuner sees it."""
 
 from __future__ import annotations
 
 import math
-import random
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from sys import intern
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import count, repeat
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from embft.errors import DataRejected
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 Value = TypeVar("Value")
+Number = TypeVar("Number", int, float)
 
-_UNKNOWN = math.nan  # how an unknown rank lies in a session's array; a NaN given from outside is refused
+_UNKNOWN = math.nan  # how an unknown rank lies in a session's array; in a mapping from outside a NaN is refused
+_LAST_POSITION = 1_000_000_000
+
+
+def query_identity(query: object) -> str:
+    """What makes two queries the same: the text, casefolded, with runs of whitespace as one space and none around.
+
+    Args:
+        query: A session's query; what is no text counts by its `str`.
+
+    Returns:
+        A key, never shown to a model.
+    """
+    return " ".join(str(query).casefold().split())
 
 
 class FineTuningInput:
     """A search session: the query, what was shown, what was clicked, and how near a model found each shown item.
 
-    Ranks lie in one array beside the results instead of a dict of objects, and a million sessions with a few
-    results each stay under 2 GB. A clicked id that is not among the results (a click on a recommendation, a log
-    without shown lists) counts as shown last: without that it would have no rank.
+    What is known of each shown item (rank, position, propensity) lies in an array beside the results, and takes no
+    memory where unknown: a million sessions with 20 results each stay under 2 GB. A clicked id that is not among the
+    results (a click on a recommendation, a log without shown lists) counts as shown last: it takes the positions
+    after the greatest one given, and propensity 1.0: who clicked it has looked at it, whatever the list above.
 
     Args:
         session_id: Names the session in messages; unique in the log.
         query: What was searched; a `QueryRetriever` says what of it the model gets.
         events: Ids of the items with an event (clicks), in order.
-        results: Ids of the items shown, in order.
+        results: Ids of the items shown, in order; of an id given twice the first place counts.
         ranks: Item id → similarity (or distance) to the query, None where unknown; ids left out are unknown.
         event_types: One kind per event ("click", "cart"); None where the log has only clicks.
-        event_weights: One weight >= 0 per event; None where all count alike.
+        event_weights: How much of a whole event each counts, in [0, 1], one per event; None where all are whole.
         timestamp: When the session began, with a time zone.
+        positions: Place at which each of `results` was shown, from 1, one per result; places may repeat (a grid);
+            None means in the order of `results`.
+        propensities: Probability that a user looked at each of `results`, in (0, 1], one per result, kept as
+            float32; None where unknown.
 
     Raises:
-        DataRejected: A rank is NaN or infinite or of an item that was not shown; a list beside `events` has
-            another length; the timestamp has no time zone.
+        DataRejected: A rank is NaN or infinite or of an item that was not shown; a list beside `events` or
+            `results` has another length; a weight, position or propensity lies outside its range; the timestamp has
+            no time zone.
     """
 
-    __slots__ = ("_ranks", "event_types", "event_weights", "events", "query", "results", "session_id", "timestamp")
+    __slots__ = (
+        "_clicked_for_query",
+        "_positions",
+        "_propensities",
+        "_ranks",
+        "event_types",
+        "event_weights",
+        "events",
+        "query",
+        "results",
+        "session_id",
+        "timestamp",
+    )
 
     def __init__(
         self,
@@ -55,6 +83,8 @@ class FineTuningInput:
         event_types: Sequence[str] | None = None,
         event_weights: Sequence[float] | None = None,
         timestamp: datetime | None = None,
+        positions: Sequence[int] | None = None,
+        propensities: Sequence[float] | None = None,
     ) -> None:
         self.session_id = session_id
         self.query = query
@@ -62,11 +92,16 @@ class FineTuningInput:
         self.results: tuple[str, ...] = tuple(dict.fromkeys([*results, *events]))
         self.event_types = self._aligned(event_types, len(events), "event_types")
         self.event_weights = self._aligned(event_weights, len(events), "event_weights")
+        self._check_weights()
         if timestamp is not None and timestamp.tzinfo is None:
             raise DataRejected(f"session {session_id!r}: timestamp {timestamp!r} has no time zone; give it in UTC")
         self.timestamp = timestamp
-        self._ranks = array("d")
-        self.ranks = ranks or {}
+        self._positions = None if positions is None else self._checked_positions(positions, results)
+        self._propensities = None if propensities is None else self._checked_propensities(propensities, results)
+        self._clicked_for_query: frozenset[str] | None = None
+        self._ranks: array[float] | None = None
+        if ranks:
+            self.ranks = ranks
 
     def _aligned(self, values: Sequence[Value] | None, n_events: int, name: str) -> tuple[Value, ...] | None:
         if values is not None and (len(values) != n_events or len(values) != len(self.events)):
@@ -76,39 +111,112 @@ class FineTuningInput:
             )
         return None if values is None else tuple(values)
 
+    def _check_weights(self) -> None:
+        if bad := [weight for weight in self.event_weights or () if weight is None or not 0 <= weight <= 1]:
+            raise DataRejected(
+                f"session {self.session_id!r}: event weight {bad[0]}; a weight is in [0, 1], the share of a whole "
+                "event that counts: divide the weights by the greatest one"
+            )
+
+    def _checked_positions(self, positions: Sequence[int], results: Sequence[str]) -> array[int]:
+        self._check_length(positions, results, "positions")
+        if bad := [place for place in positions if not _is_position(place)]:
+            raise DataRejected(
+                f"session {self.session_id!r}: position {bad[0]}; a position is a whole number from 1 to "
+                f"{_LAST_POSITION}: count from 1 over all pages, or give None for the order of the results"
+            )
+        kept = array("i", [int(place) for place in positions])
+        return _aligned_to_shown(kept, results, self.results, count(max(kept, default=0) + 1))
+
+    def _checked_propensities(self, propensities: Sequence[float], results: Sequence[str]) -> array[float]:
+        self._check_length(propensities, results, "propensities")
+        kept = array("f", [_UNKNOWN if chance is None else chance for chance in propensities])
+        if bad := [given for given, chance in zip(propensities, kept, strict=True) if not 0 < chance <= 1]:
+            raise DataRejected(
+                f"session {self.session_id!r}: propensity {bad[0]}; the probability that a user looked at an item is "
+                "in (0, 1]: give one for each result, or None for the session where they are unknown"
+            )
+        return _aligned_to_shown(kept, results, self.results, repeat(1.0))
+
+    def _check_length(self, values: Sequence[object], results: Sequence[str], name: str) -> None:
+        if len(values) != len(results):
+            raise DataRejected(
+                f"session {self.session_id!r}: {len(values)} {name} for {len(results)} results; "
+                f"`{name}` is aligned to `results`: give one for each, or None"
+            )
+
     @property
     def ranks(self) -> Mapping[str, float | None]:
         """Item id → rank in the order of `results`, None where unknown. Read-only: assign a whole mapping."""
-        known = (None if math.isnan(rank) else rank for rank in self._ranks)
+        known = (None if math.isnan(rank) else rank for rank in self.rank_values)
         return MappingProxyType(dict(zip(self.results, known, strict=True)))
 
     @ranks.setter
     def ranks(self, ranks: Mapping[str, float | None]) -> None:
-        self._ranks = array("d", (self._checked(id_, ranks.get(id_)) for id_ in self.results))
+        given = [ranks.get(id_) for id_ in self.results]
+        if bad := [i for i, rank in enumerate(given) if rank is not None and not math.isfinite(rank)]:
+            raise DataRejected(
+                f"session {self.session_id!r}: the rank of item {self.results[bad[0]]!r} is {given[bad[0]]}; "
+                "a rank is finite, or None where unknown"
+            )
         if strangers := ranks.keys() - set(self.results):
             raise DataRejected(
                 f"session {self.session_id!r} has ranks of items that were not shown: {sorted(strangers)}"
             )
-
-    def _checked(self, id_: str, rank: float | None) -> float:
-        if rank is None:
-            return _UNKNOWN
-        if not math.isfinite(rank):
-            raise DataRejected(
-                f"session {self.session_id!r}: the rank of item {id_!r} is {rank}; "
-                "a rank is finite, or None where unknown"
-            )
-        return float(rank)
+        self.rank_values = array("d", [_UNKNOWN if rank is None else rank for rank in given])
 
     @property
     def rank_values(self) -> array[float]:
-        """Ranks aligned to `results`, float64 [shown], NaN where unknown: the cheap form, for arithmetic."""
-        return self._ranks
+        """Ranks aligned to `results`, float64 [shown], NaN where unknown: the cheap form, for arithmetic.
+
+        Assign a whole array; changing a place of it may change a copy.
+        """
+        return array("d", [_UNKNOWN]) * len(self.results) if self._ranks is None else self._ranks
+
+    @rank_values.setter
+    def rank_values(self, values: array[float]) -> None:
+        self._check_length(values, self.results, "rank_values")
+        if any(map(math.isinf, values)):
+            raise DataRejected(f"session {self.session_id!r} has an infinite rank; a rank is finite, or NaN: unknown")
+        self._ranks = None if all(map(math.isnan, values)) else values
 
     @property
     def has_all_ranks(self) -> bool:
         """Whether every shown item has a rank."""
+        if self._ranks is None:
+            return not self.results
         return not any(map(math.isnan, self._ranks))
+
+    @property
+    def positions(self) -> array[int] | None:
+        """Place of each of `results`, from 1, int32 [shown]; None where they were shown in the order of `results`."""
+        return self._positions
+
+    @property
+    def propensities(self) -> array[float] | None:
+        """Probability that a user looked at each of `results`, float32 [shown]; None where unknown."""
+        return self._propensities
+
+    @property
+    def clicked_for_query(self) -> frozenset[str]:
+        """Ids clicked for the same query anywhere in the log, its own events among them.
+
+        Its own events alone until a `PairedFineTuningInputsDataset` looked at the log. Equal sessions share one set,
+        and a session that adds nothing to its events keeps none.
+
+        Raises:
+            DataRejected: A set is assigned that lacks one of the session's own events.
+        """
+        return frozenset(self.events) if self._clicked_for_query is None else self._clicked_for_query
+
+    @clicked_for_query.setter
+    def clicked_for_query(self, ids: frozenset[str]) -> None:
+        if missing := [id_ for id_ in self.events if id_ not in ids]:
+            raise DataRejected(
+                f"session {self.session_id!r}: clicked_for_query lacks the session's own events {missing}; "
+                "it holds what was clicked for the query anywhere, this session included"
+            )
+        self._clicked_for_query = None if len(ids) == len(self.events) else ids
 
     @property
     def is_irrelevant(self) -> bool:
@@ -122,15 +230,17 @@ class FineTuningInput:
         return [id_ for id_ in self.results if id_ not in clicked]
 
     def remove_results(self, ids: Collection[str]) -> None:
-        """Forget these items: as results, as events, and their ranks."""
+        """Forget these items: as results, as events, and what is known of them; other items keep their positions."""
         gone = set(ids)
-        kept_ranks = {id_: rank for id_, rank in self.ranks.items() if id_ not in gone}
-        kept_events = [i for i, id_ in enumerate(self.events) if id_ not in gone]
-        self.results = tuple(id_ for id_ in self.results if id_ not in gone)
-        self.event_types = self.event_types and tuple(self.event_types[i] for i in kept_events)
-        self.event_weights = self.event_weights and tuple(self.event_weights[i] for i in kept_events)
-        self.events = tuple(self.events[i] for i in kept_events)
-        self.ranks = kept_ranks
+        shown = [i for i, id_ in enumerate(self.results) if id_ not in gone]
+        clicked = [i for i, id_ in enumerate(self.events) if id_ not in gone]
+        self._ranks = self._ranks and array("d", (self._ranks[i] for i in shown))
+        self._positions = self._positions and array("i", (self._positions[i] for i in shown))
+        self._propensities = self._propensities and array("f", (self._propensities[i] for i in shown))
+        self.event_types = self.event_types and tuple(self.event_types[i] for i in clicked)
+        self.event_weights = self.event_weights and tuple(self.event_weights[i] for i in clicked)
+        self.results = tuple(self.results[i] for i in shown)
+        self.events = tuple(self.events[i] for i in clicked)
 
     def __len__(self) -> int:
         """How many items were shown."""
@@ -148,143 +258,16 @@ class FineTuningInput:
         )
 
 
-class PairedFineTuningInputsDataset:
-    """Each clicked session, with an irrelevant one beside it; what a `DataLoader` of the fine-tuner reads.
-
-    Partner of clicked session i in epoch e is number (e · clicked + i) modulo irrelevant of a seeded permutation
-    of the irrelevant sessions: at any moment, two of them have been used equally often, give or take one.
-
-    Args:
-        inputs: Sessions of one split, clicked and irrelevant mixed.
-        seed: Of the permutation.
-
-    Raises:
-        DataRejected: No session has a click.
-    """
-
-    def __init__(self, inputs: Iterable[FineTuningInput], seed: int = 0) -> None:
-        self.not_irrelevant: list[FineTuningInput] = []
-        self.irrelevant: list[FineTuningInput] = []
-        for session in inputs:
-            (self.irrelevant if session.is_irrelevant else self.not_irrelevant).append(session)
-        if not self.not_irrelevant:
-            raise DataRejected(
-                f"none of {len(self.irrelevant)} sessions has a click, so there is nothing to learn from; "
-                "widen the window of days or look at what the log reader set aside"
-            )
-        self._order = list(range(len(self.irrelevant)))
-        random.Random(seed).shuffle(self._order)
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Go on through the irrelevant sessions where epoch `epoch` - 1 ended."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        """How many clicked sessions there are."""
-        return len(self.not_irrelevant)
-
-    def __getitem__(self, index: int) -> tuple[FineTuningInput, FineTuningInput | None]:
-        """A clicked session and its partner; None where the log has no irrelevant session."""
-        clicked = self.not_irrelevant[index]
-        if not self._order:
-            return clicked, None
-        turn = (self._epoch * len(self) + index % len(self)) % len(self._order)
-        return clicked, self.irrelevant[self._order[turn]]
-
-    def __iter__(self) -> Iterator[tuple[FineTuningInput, FineTuningInput | None]]:
-        """Pairs in the order of the clicked sessions."""
-        return (self[index] for index in range(len(self)))
+def _is_position(place: float | None) -> bool:
+    return place is not None and 1 <= place <= _LAST_POSITION and place == int(place)
 
 
-def inputs_schema() -> pa.Schema:
-    """Columns of a table of sessions; `ranks` is aligned to `results`, null where unknown."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            ("session_id", pa.string()),
-            ("query", pa.string()),
-            ("time", pa.timestamp("us", tz="UTC")),
-            ("results", pa.list_(pa.string())),
-            ("clicked", pa.list_(pa.string())),
-            ("ranks", pa.list_(pa.float32())),
-        ]
-    )
-
-
-def inputs_to_table(inputs: Iterable[FineTuningInput]) -> pa.Table:
-    """Write sessions as a table, one row each, in order; event types and weights are not part of it.
-
-    Args:
-        inputs: Sessions, clicked and irrelevant mixed.
-
-    Returns:
-        Table with the columns of `inputs_schema`.
-    """
-    import pyarrow as pa
-
-    rows = [
-        {
-            "session_id": session.session_id,
-            "query": session.query,
-            "time": session.timestamp and session.timestamp.astimezone(UTC),
-            "results": session.results,
-            "clicked": session.events,
-            "ranks": list(session.ranks.values()),
-        }
-        for session in inputs
-    ]
-    return pa.Table.from_pylist(rows, schema=inputs_schema())
-
-
-def inputs_from_table(table: pa.Table) -> list[FineTuningInput]:
-    """Read sessions from a table written by `inputs_to_table`, or one with the same columns.
-
-    Args:
-        table: Columns `session_id`, `query`, `results`, `clicked`, and optionally `time` and `ranks`.
-
-    Returns:
-        Sessions in the table's order. Equal ids share one string, which is most of what a session weighs.
-
-    Raises:
-        DataRejected: A column is missing, or a row breaks a rule of `FineTuningInput`.
-    """
-    missing = {"session_id", "query", "results", "clicked"} - set(table.column_names)
-    if missing:
-        raise DataRejected(f"a table of sessions lacks the columns {sorted(missing)}; it has {table.column_names}")
-    return [session for batch in table.to_batches(max_chunksize=10_000) for session in _from_batch(batch)]
-
-
-def _from_batch(batch: pa.RecordBatch) -> Iterator[FineTuningInput]:
-    """Sessions of one chunk; chunks bound the plain Python lists that exist at a time.
-
-    Raises:
-        DataRejected: A session's ranks are not aligned to its results.
-    """
-    columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
-    unknown: list[None] = [None] * batch.num_rows
-    rows = zip(
-        columns["session_id"],
-        columns["query"],
-        columns["results"],
-        columns["clicked"],
-        columns.get("ranks", unknown),
-        columns.get("time", unknown),
-        strict=True,
-    )
-    for session_id, query, results, clicked, ranks, time in rows:
-        ids = [intern(id_) for id_ in results or ()]
-        if ranks and len(ranks) != len(ids):
-            raise DataRejected(
-                f"session {session_id!r}: {len(ranks)} ranks for {len(ids)} results; "
-                "`ranks` is aligned to `results`, null where unknown, or empty"
-            )
-        yield FineTuningInput(
-            session_id=session_id,
-            query=query,
-            events=[intern(id_) for id_ in clicked or ()],
-            results=ids,
-            ranks=dict(zip(ids, ranks, strict=True)) if ranks else None,
-            timestamp=time,
-        )
+def _aligned_to_shown(
+    values: array[Number], results: Sequence[str], shown: tuple[str, ...], of_others: Iterable[Number]
+) -> array[Number]:
+    """Carry values from the list as given to the ids as shown: an id's first value, and `of_others` for new ids."""
+    if shown == tuple(results):
+        return values
+    given = dict(zip(reversed(results), reversed(values), strict=True))
+    others = iter(of_others)
+    return array(values.typecode, [given[id_] if id_ in given else next(others) for id_ in shown])

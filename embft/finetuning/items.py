@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from embft.errors import DataRejected
+from embft.finetuning.parts import Aggregation, Item, ItemParts, check_aggregation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -14,28 +18,32 @@ if TYPE_CHECKING:
 
 
 class ItemsSet:
-    """Item id → text, looked up in O(1), in the order given.
+    """Item id → item, looked up in O(1), in the order given.
+
+    An item is what the model's item tower takes: a text, or an image for a text-image model.
 
     Args:
         ids: Unique ids.
-        texts: The text of each id, aligned to `ids`.
+        items: The item of each id, aligned to `ids`.
 
     Raises:
         DataRejected: The lists differ in length, an id occurs twice, or there is no item.
     """
 
-    def __init__(self, ids: Sequence[str], texts: Sequence[str]) -> None:
-        if len(ids) != len(texts):
-            raise DataRejected(f"{len(ids)} item ids for {len(texts)} item texts; there must be one text for each id")
+    def __init__(self, ids: Sequence[str], items: Sequence[Item]) -> None:
+        if len(ids) != len(items):
+            raise DataRejected(f"{len(ids)} item ids for {len(items)} items; there must be one item for each id")
         if not ids:
             raise DataRejected("the catalogue has no item; check its location in the model's config")
         self.ids: tuple[str, ...] = tuple(ids)
-        self.texts: tuple[str, ...] = tuple(texts)
-        self._text_of = dict(zip(self.ids, self.texts, strict=True))
-        if len(self._text_of) != len(self.ids):
+        self.items: tuple[Item, ...] = tuple(items)
+        self._item_of = dict(zip(self.ids, self.items, strict=True))
+        if len(self._item_of) != len(self.ids):
             raise DataRejected(
                 f"item id {_first_repeated(self.ids)!r} occurs twice in the catalogue; ids must be unique"
             )
+        self._parts_of: Mapping[Item, tuple[Item, ...]] = {}
+        self._aggregation: Aggregation = "max"
 
     @classmethod
     def from_table(cls, table: pa.Table) -> ItemsSet:
@@ -55,38 +63,97 @@ class ItemsSet:
             raise DataRejected(f"a table of items lacks the columns {sorted(missing)}; it has {table.column_names}")
         return cls(table.column("id").to_pylist(), table.column("text").to_pylist())
 
+    @classmethod
+    def from_dataset(
+        cls, dataset: Dataset, preprocess: Callable[[Mapping[str, Any]], Item], id_column: str = "id"
+    ) -> ItemsSet:
+        """Build from a Hugging Face `Dataset` whose rows are made into items.
+
+        Args:
+            dataset: One row per item.
+            preprocess: Row → item, such as `lambda row: f"{row['title']} by {row['brand']}"`.
+            id_column: Column of the ids; they are read as text.
+
+        Returns:
+            Items in the dataset's order.
+
+        Raises:
+            DataRejected: The column is missing, or the rules of the class are broken.
+        """
+        if id_column not in dataset.column_names:
+            raise DataRejected(f"a dataset of items lacks the column {id_column!r}; it has {dataset.column_names}")
+        return cls([str(row[id_column]) for row in dataset], [preprocess(row) for row in dataset])
+
     @property
     def dataset(self) -> Dataset:
         """The items as a Hugging Face `Dataset` with the columns `id` and `text`, made when first asked for.
 
-        Importing `datasets` takes 2 to 4 seconds, and looking up a text does not need it.
+        Importing `datasets` takes 2 to 4 seconds, and looking up an item does not need it.
         """
         from datasets import Dataset
 
-        return Dataset.from_dict({"id": list(self.ids), "text": list(self.texts)})
+        return Dataset.from_dict({"id": list(self.ids), "text": list(self.items)})
 
-    def items_by_ids(self, ids: Iterable[str]) -> list[str]:
-        """Texts of these ids, in their order.
+    def split(self, splitter: Callable[[Any], Sequence[Item]], aggregation: Aggregation = "max") -> ItemsSet:
+        """The same items, each ranked by its parts: for texts longer than the model reads, or than one vector holds.
+
+        Args:
+            splitter: Item → its parts, at least one; see `split_words`.
+            aggregation: What of the parts' ranks is the item's rank. With a similarity "max" is the nearest part.
+
+        Returns:
+            A new set; ranks of it are still one per item.
+
+        Raises:
+            ConfigError: The aggregation is unknown.
+            DataRejected: An item came out without a part.
+        """
+        check_aggregation(aggregation)
+        whole = ItemsSet(self.ids, self.items)
+        parts_of = {item: tuple(splitter(item)) for item in dict.fromkeys(self.items)}
+        if empty := next((item for item, parts in parts_of.items() if not parts), None):
+            raise DataRejected(f"the splitter made no part of the item {empty!r:.80}; it must give at least one")
+        whole._parts_of = {item: parts for item, parts in parts_of.items() if parts != (item,)}
+        whole._aggregation = aggregation
+        return whole
+
+    def parts(self, items: Sequence[Item]) -> ItemParts:
+        """What to encode for these items, and how to come from ranks of parts to ranks of items.
+
+        Args:
+            items: Items of this set.
+
+        Returns:
+            Their parts; the items themselves where the set is not split.
+        """
+        if not self._parts_of:
+            return ItemParts(list(items), None, len(items), self._aggregation)
+        parts_of = [self._parts_of.get(item, (item,)) for item in items]
+        owner = np.repeat(np.arange(len(items)), [len(parts) for parts in parts_of])
+        return ItemParts(list(chain.from_iterable(parts_of)), owner, len(items), self._aggregation)
+
+    def items_by_ids(self, ids: Iterable[str]) -> list[Item]:
+        """Items of these ids, in their order.
 
         Args:
             ids: Ids, repeated or not.
 
         Returns:
-            One text for each id.
+            One item for each id.
 
         Raises:
             DataRejected: An id is not in the catalogue.
         """
         return [self[id_] for id_ in ids]
 
-    def __getitem__(self, id_: str) -> str:
-        """Text of one item.
+    def __getitem__(self, id_: str) -> Item:
+        """One item.
 
         Raises:
             DataRejected: The catalogue lacks it.
         """
         try:
-            return self._text_of[id_]
+            return self._item_of[id_]
         except KeyError:
             raise DataRejected(
                 f"item {id_!r} is not among the {len(self)} items of the catalogue; "
@@ -95,7 +162,7 @@ class ItemsSet:
 
     def __contains__(self, id_: object) -> bool:
         """Whether the catalogue has this id."""
-        return id_ in self._text_of
+        return id_ in self._item_of
 
     def __iter__(self) -> Iterator[str]:
         """Ids, in order."""

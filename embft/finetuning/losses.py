@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from embft.errors import ConfigError
-from embft.finetuning.features import FineTuningFeatures
+from embft.finetuning.features import FineTuningFeatures, Negatives
 
 
 class RankingLossInterface(ABC):
@@ -23,6 +24,10 @@ class RankingLossInterface(ABC):
         margin: By how much a click should win, in units of the ranker, >= 0. The fine-tuner sets it from
             `FineTuningParams.margin`.
     """
+
+    negatives: ClassVar[Negatives] = "shown"
+    """What a click is compared with: "shown", the not-clicked results of its session, or "batch", all items of the
+    batch but those that were clicked for the same query anywhere in the log."""
 
     def __init__(self, margin: float = 0.0) -> None:
         self.set_margin(margin)
@@ -77,13 +82,34 @@ class RankingLossInterface(ABC):
 
 
 class ProbMarginRankingLoss(RankingLossInterface):
-    """Mean over pairs of sigmoid(adjust(x)) · min(positive confidence, negative confidence), adjust(x) = x.
+    """Mean over pairs of [σ(adjust(x)) + w · close(d)] · min(positive confidence, negative confidence), adjust(x) = x.
 
     The margin ranking loss with a sigmoid for its hinge: bounded, so that one wrong click cannot pull for ever.
     For ranks without a fixed scale; for cosines take `CosineProbMarginRankingLoss`.
 
+    The small-differences term is for pairs in the right order, but too close to call: with d = target · (positive
+    rank - negative rank) and t the `small_difference`, close(d) = 1 - d/t cut to [0, 1]. Its gradient is 0 for pairs
+    in the wrong order, which are the sigmoid's business, and for pairs apart by t or more.
+
+    Args:
+        margin: In units of the ranker, >= 0.
+        small_difference_weight: w, >= 0; 0 leaves the term out.
+        small_difference: t, in units of the ranker, > 0.
+
+    Raises:
+        ConfigError: A weight or a difference is out of range.
+
     Source: `torch.nn.MarginRankingLoss` with the hinge replaced, as in Embedding Studio's ProbMarginRankingLoss.
     """
+
+    def __init__(
+        self, margin: float = 0.0, *, small_difference_weight: float = 0.0, small_difference: float = 0.05
+    ) -> None:
+        super().__init__(margin)
+        if not (math.isfinite(small_difference_weight) and small_difference_weight >= 0):
+            raise ConfigError(f"small_difference_weight is {small_difference_weight}; it must be a finite number >= 0")
+        self.small_difference_weight = small_difference_weight
+        self.small_difference = _checked_positive(small_difference, "small_difference")
 
     def adjust(self, x: Tensor) -> Tensor:
         """The sigmoid's argument for adjusted differences x, float [pairs]; subclasses override it."""
@@ -92,8 +118,11 @@ class ProbMarginRankingLoss(RankingLossInterface):
     def terms(self, features: FineTuningFeatures) -> tuple[Tensor, Tensor]:
         """One term per pair."""
         confidences = torch.minimum(features.positive_confidences, features.negative_confidences)
-        values = torch.sigmoid(self.adjust(self.adjusted_differences(features))) * confidences
-        return values, features.session_index
+        values = torch.sigmoid(self.adjust(self.adjusted_differences(features)))
+        if self.small_difference_weight:
+            closeness = (1.0 - features.differences / self.small_difference).clamp(0.0, 1.0)
+            values = values + self.small_difference_weight * closeness
+        return values * confidences, features.session_index
 
 
 class CosineProbMarginRankingLoss(ProbMarginRankingLoss):
@@ -106,14 +135,23 @@ class CosineProbMarginRankingLoss(ProbMarginRankingLoss):
     Args:
         margin: In cosine, >= 0.
         scale: Factor of the cosine difference; no unit, > 0.
+        small_difference_weight: As in `ProbMarginRankingLoss`.
+        small_difference: As in `ProbMarginRankingLoss`.
 
     Raises:
-        ConfigError: `scale` is not above 0.
+        ConfigError: `scale` is not above 0, or as in `ProbMarginRankingLoss`.
     """
 
-    def __init__(self, margin: float = 0.0, scale: float = 20.0) -> None:
-        super().__init__(margin)
-        self.scale = _checked_scale(scale)
+    def __init__(
+        self,
+        margin: float = 0.0,
+        scale: float = 20.0,
+        *,
+        small_difference_weight: float = 0.0,
+        small_difference: float = 0.05,
+    ) -> None:
+        super().__init__(margin, small_difference_weight=small_difference_weight, small_difference=small_difference)
+        self.scale = _checked_positive(scale, "scale")
 
     def adjust(self, x: Tensor) -> Tensor:
         """Scale · x, float [pairs]."""
@@ -145,7 +183,7 @@ class ListwiseSoftmaxLoss(RankingLossInterface):
 
     def __init__(self, margin: float = 0.0, scale: float = 20.0) -> None:
         super().__init__(margin)
-        self.scale = _checked_scale(scale)
+        self.scale = _checked_positive(scale, "scale")
 
     def terms(self, features: FineTuningFeatures) -> tuple[Tensor, Tensor]:
         """One term per click that has a negative."""
@@ -160,7 +198,33 @@ class ListwiseSoftmaxLoss(RankingLossInterface):
         return peak + torch.log(torch.exp(-peak) + sums), sessions
 
 
-def _checked_scale(scale: float) -> float:
-    if not (math.isfinite(scale) and scale > 0):
-        raise ConfigError(f"scale is {scale}; it must be a finite number > 0")
-    return scale
+class InBatchSoftmaxLoss(ListwiseSoftmaxLoss):
+    """Cross-entropy of each click against the other items of its batch (InfoNCE, multiple negatives ranking).
+
+    `ListwiseSoftmaxLoss`, with negatives from the batch: every distinct item that its sessions clicked or showed,
+    but for those that were clicked for the same query anywhere in the log. So two clicked items of one query never
+    push each other away, whichever sessions they come from. It needs no shown lists, and encodes few items a step: for
+    transformers. An item stands once in the list however often it was clicked, so popular ones are not pushed down
+    by their popularity.
+
+    Its value moves with the batch: compare models at one batch size, in one order of sessions. A model that finds
+    all items alike gets ln(1 + negatives).
+
+    Args:
+        margin: Additive, in units of the ranker, >= 0.
+        scale: Inverse temperature; no unit, > 0. For cosines 10 to 30.
+
+    Raises:
+        ConfigError: `scale` is not above 0.
+
+    Source: in-batch softmax of Henderson et al. 2017, arXiv:1705.00652, section 4.4; InfoNCE of van den Oord et al.
+        2018, arXiv:1807.03748; additive margin of Yang et al. 2019, arXiv:1902.08564.
+    """
+
+    negatives = "batch"
+
+
+def _checked_positive(value: float, name: str) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise ConfigError(f"{name} is {value}; it must be a finite number > 0")
+    return value

@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-LossName = Literal["listwise_softmax", "prob_margin", "cosine_prob_margin"]
+LossName = Literal["listwise_softmax", "in_batch_softmax", "prob_margin", "cosine_prob_margin"]
 RankerName = Literal["cosine_similarity", "euclidean_distance"]
-ConfidenceName = Literal["dummy_confidences", "click_confidences"]
-MetricName = Literal["distance_shift"]
+ConfidenceName = Literal["dummy_confidences", "click_confidences", "propensity_confidences"]
+MetricName = Literal["distance_shift", "ranking"]
+AugmentationName = Literal["change_case", "misspell"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Devices = Literal["auto", "cpu"] | Annotated[int, Field(ge=1, strict=True)]
 
@@ -66,7 +67,7 @@ class FineTuningParams(_Frozen):
         True, description="Leave out sessions without a click; False takes their results as further negatives."
     )
     negative_downsampling: float = Field(
-        1.0, ge=0, le=1, description="Share of a session's not-clicked items used per step (at least one); 1.0 is all."
+        1.0, ge=0, le=1, description="Share of a click's negatives used per step (at least one); 1.0 is all."
     )
     min_abs_difference_threshold: float = Field(
         0.0, ge=0, description="Train only on pairs whose ranks differ by at least this; units of the ranker."
@@ -105,6 +106,12 @@ class FineTuningSettings(_Frozen):
     is_similarity: bool = Field(True, description="True: a bigger rank is closer. False: the ranker is a distance.")
     confidence_calculator: ConfidenceName | Callable[..., Any] = Field(
         "dummy_confidences", description="How far each click and no-click is believed, by name or as a callable."
+    )
+    query_augmentations: tuple[AugmentationName | Callable[..., Any], ...] = Field(
+        (), description="What may be done to a query's text in training, by name or as callables; none by default."
+    )
+    augmented_share: float = Field(
+        0.2, ge=0, le=1, description="Share of the queries of a step that one of the augmentations is done to."
     )
     step_size: int = Field(500, gt=0, strict=True, description="Optimiser steps between falls of the learning rate.")
     gamma: float = Field(0.9, gt=0, lt=1, description="Factor of each fall of the learning rate.")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from embft.errors import DataRejected
 from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.items import ItemsSet, QueryRetriever
 from embft.finetuning.models.interface import EmbeddingsModelInterface
 from embft.finetuning.rankers import Ranker, cosine_similarity
+from embft.finetuning.vectors import Vectors
 
 _SESSIONS_PER_CHUNK = 512
 
@@ -32,7 +32,7 @@ def fill_ranks(
     Args:
         model: Not changed.
         inputs: Clicked and irrelevant sessions.
-        items_set: Texts of all their items.
+        items_set: All their items.
         query_retriever: What of a query the model gets.
         ranker: Vectors of queries and items → ranks.
 
@@ -47,36 +47,30 @@ def fill_ranks(
         if not session.results:
             raise DataRejected(f"{session!r} has no result, so there is nothing to rank; leave such sessions out")
     lacking = [session for session in inputs if not session.has_all_ranks]
-    queries = sorted({query_retriever(session.query) for session in lacking})
-    item_ids = sorted({id_ for session in lacking for id_ in session.results})
-    query_vectors = model.encode_queries(queries)
-    item_vectors = model.encode_items(items_set.items_by_ids(item_ids))
-    query_row = {query: row for row, query in enumerate(queries)}
-    item_row = {id_: row for row, id_ in enumerate(item_ids)}
-
+    shown = dict.fromkeys(id_ for session in lacking for id_ in session.results)
+    queries = Vectors(model.encode_queries, (query_retriever(session.query) for session in lacking))
+    items = Vectors(model.encode_items, items_set.parts(items_set.items_by_ids(shown)).parts)
     for start in range(0, len(lacking), _SESSIONS_PER_CHUNK):
         chunk = lacking[start : start + _SESSIONS_PER_CHUNK]
-        rows = np.array([query_row[query_retriever(session.query)] for session in chunk])
-        columns = [np.array([item_row[id_] for id_ in session.results]) for session in chunk]
-        _rank_chunk(chunk, rows, columns, query_vectors, item_vectors, ranker)
+        texts = [query_retriever(session.query) for session in chunk]
+        _rank_chunk(chunk, texts, items_set, queries, items, ranker)
     return len(lacking)
 
 
 def _rank_chunk(
     chunk: Sequence[FineTuningInput],
-    rows: NDArray[np.int64],
-    columns: list[NDArray[np.int64]],
-    query_vectors: NDArray[np.float32],
-    item_vectors: NDArray[np.float32],
+    texts: Sequence[str],
+    items_set: ItemsSet,
+    queries: Vectors,
+    items: Vectors,
     ranker: Ranker,
 ) -> None:
     """Rank a chunk's distinct queries against its distinct items by one product, and hand each session its part."""
-    used_rows, row_in_matrix = np.unique(rows, return_inverse=True)
-    used_columns = np.unique(np.concatenate(columns))
+    row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    column_of = {id_: column for column, id_ in enumerate(dict.fromkeys(chain(*(it.results for it in chunk))))}
+    parts = items_set.parts(items_set.items_by_ids(column_of))
     with torch.no_grad():
-        matrix = ranker(
-            torch.from_numpy(query_vectors[used_rows]), torch.from_numpy(item_vectors[used_columns])
-        ).numpy()
-    for session, row, cells in zip(chunk, row_in_matrix, columns, strict=True):
-        ranks = matrix[row, np.searchsorted(used_columns, cells)].tolist()
+        matrix = parts.aggregated(ranker(queries[list(row_of)], items[parts.parts])).numpy()
+    for session, text in zip(chunk, texts, strict=True):
+        ranks = matrix[row_of[text], [column_of[id_] for id_ in session.results]].tolist()
         session.ranks = dict(zip(session.results, ranks, strict=True))

@@ -6,18 +6,27 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from embft.errors import ConfigError
-from embft.finetuning.confidences import ConfidenceCalculator, click_confidences, dummy_confidences
+from embft.finetuning.augmentations import QueryAugmenter, TextAugmentation, change_case, misspell
+from embft.finetuning.confidences import (
+    ConfidenceCalculator,
+    click_confidences,
+    dummy_confidences,
+    propensity_confidences,
+)
 from embft.finetuning.losses import (
     CosineProbMarginRankingLoss,
+    InBatchSoftmaxLoss,
     ListwiseSoftmaxLoss,
     ProbMarginRankingLoss,
     RankingLossInterface,
 )
-from embft.finetuning.metrics import DistanceShift, MetricCalculator
+from embft.finetuning.metrics import DistanceShift, MetricCalculator, RankingMetrics
+from embft.finetuning.params import FineTuningSettings
 from embft.finetuning.rankers import Ranker, cosine_similarity, euclidean_distance
 
 _LOSSES: dict[str, type[RankingLossInterface]] = {
     "listwise_softmax": ListwiseSoftmaxLoss,
+    "in_batch_softmax": InBatchSoftmaxLoss,
     "prob_margin": ProbMarginRankingLoss,
     "cosine_prob_margin": CosineProbMarginRankingLoss,
 }
@@ -25,8 +34,10 @@ _RANKERS: dict[str, Ranker] = {"cosine_similarity": cosine_similarity, "euclidea
 _CONFIDENCES: dict[str, ConfidenceCalculator] = {
     "dummy_confidences": dummy_confidences,
     "click_confidences": click_confidences,
+    "propensity_confidences": propensity_confidences,
 }
-_METRICS: dict[str, type[MetricCalculator]] = {"distance_shift": DistanceShift}
+_AUGMENTATIONS: dict[str, TextAugmentation] = {"change_case": change_case, "misspell": misspell}
+_METRICS: dict[str, type[MetricCalculator]] = {"distance_shift": DistanceShift, "ranking": RankingMetrics}
 
 
 def make_loss(loss: str | Callable[..., Any]) -> RankingLossInterface:
@@ -73,6 +84,27 @@ def find_ranker(ranker: str | Callable[..., Any]) -> Ranker:
 def find_confidences(calculator: str | Callable[..., Any]) -> ConfidenceCalculator:
     """A confidence calculator by its name, or the callable itself; `ConfigError` for an unknown name."""
     return _lookup(_CONFIDENCES, calculator, "confidence_calculator") if isinstance(calculator, str) else calculator
+
+
+def make_augmenter(settings: FineTuningSettings) -> QueryAugmenter | None:
+    """The augmenter of queries that settings ask for; None where they ask for none.
+
+    Args:
+        settings: `query_augmentations`, `augmented_share` and `seed` are read.
+
+    Returns:
+        A new augmenter, or None.
+
+    Raises:
+        ConfigError: Unknown name.
+    """
+    if not settings.query_augmentations:
+        return None
+    augmentations = [
+        _lookup(_AUGMENTATIONS, it, "query_augmentations") if isinstance(it, str) else it
+        for it in settings.query_augmentations
+    ]
+    return QueryAugmenter(augmentations, settings.augmented_share, settings.seed)
 
 
 def _lookup(known: Mapping[str, Any], name: str, field: str) -> Any:

@@ -16,8 +16,8 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from embft.errors import ConfigError
-from embft.finetuning.inputs import PairedFineTuningInputsDataset
+from embft.errors import ConfigError, DataRejected
+from embft.finetuning.paired import PairedFineTuningInputsDataset
 from embft.finetuning.params import FineTuningSettings
 from embft.finetuning.threads import cpu_threads
 from embft.finetuning.tuner import EmbeddingsFineTuner
@@ -89,15 +89,19 @@ def fit(
 ) -> TrainingHistory:
     """Train until the validation loss stops falling or `num_epochs` are done; the model ends with its best weights.
 
-    On a CPU the same seed, data and settings give identical weights, and the caller's random state is left as it
-    was. On a GPU sums are taken in any order, and two runs differ in the last digits. Nothing is printed to stdout.
+    Those of the start are among them: a model never ends worse on the validation sessions than it began. Where the
+    loss stops being a number, the model gets its best weights so far back before the error is raised.
+
+    On a CPU the same seed, data and settings give identical weights, and the caller's random state is left as it was.
+    On a GPU sums are taken in any order, and two runs differ in the last digits. Nothing is printed to stdout.
 
     Args:
         tuner: Its model is trained in place.
         train: Training sessions.
         validation: The newest part of the training days, cut off by the caller; never the held-out test.
         settings: Epochs, batch size, validation interval, seed, precision, devices.
-        checkpoint_dir: The best weights so far lie here as `best.ckpt`, also when training fails.
+        checkpoint_dir: The best weights so far lie here, also when training fails: `best.ckpt`, or `start.ckpt` while
+            none was better than the start.
         patience: Validations without a lower loss after which training stops, >= 1.
 
     Returns:
@@ -117,11 +121,17 @@ def fit(
         trainer = _make_trainer(settings, len(train), checkpoint_dir, [recorder, best, stopping])
         validation_loader = _loader(validation, settings, shuffle=False)
         trainer.validate(tuner, validation_loader, verbose=False)
-        trainer.fit(tuner, _loader(train, settings, shuffle=True), validation_loader)
-    _restore(tuner, best.best_model_path)
+        start_path = Path(checkpoint_dir) / "start.ckpt"
+        trainer.save_checkpoint(start_path, weights_only=True)
+        try:
+            trainer.fit(tuner, _loader(train, settings, shuffle=True), validation_loader)
+        except DataRejected as error:
+            kept = _restore_best(tuner, recorder, best, start_path)
+            raise DataRejected(f"{error}; the model has its best weights so far again, which are in {kept}") from error
+    _restore_best(tuner, recorder, best, start_path)
 
     seconds = time.perf_counter() - began
-    best_record = min(recorder.records[1:], key=lambda record: record.val_loss)
+    best_record = recorder.best
     return TrainingHistory(
         records=tuple(recorder.records),
         best_val_loss=best_record.val_loss,
@@ -143,6 +153,11 @@ class _Recorder(Callback):  # type: ignore[misc]  # Lightning is untyped here
         self._train = train
         self._began = began
         tuner.train_measures.reset()
+
+    @property
+    def best(self) -> ValidationRecord:
+        """Record of the lowest validation loss, the earliest where some tie."""
+        return min(self.records, key=lambda record: record.val_loss)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._train.set_epoch(trainer.current_epoch)
@@ -228,9 +243,12 @@ def _loader(dataset: PairedFineTuningInputsDataset, settings: FineTuningSettings
     )
 
 
-def _restore(tuner: EmbeddingsFineTuner, checkpoint_path: str) -> None:
-    checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+def _restore_best(tuner: EmbeddingsFineTuner, recorder: _Recorder, best: ModelCheckpoint, start_path: Path) -> Path:
+    """Give the model the weights of its lowest validation loss, and say which file they are from."""
+    path = start_path if recorder.best is recorder.records[0] else Path(best.best_model_path)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     tuner.load_state_dict(checkpoint["state_dict"])
+    return path
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,16 +18,17 @@ from embft.experiments.manager import ExperimentsManager
 from embft.finetuning.batches import Pair, checked_batch
 from embft.finetuning.confidences import ConfidenceCalculator, dummy_confidences
 from embft.finetuning.features import FeaturesExtractor, FineTuningFeatures, RankedBatch
-from embft.finetuning.inputs import PairedFineTuningInputsDataset
+from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.items import ItemsSet, QueryRetriever
 from embft.finetuning.losses import RankingLossInterface
-from embft.finetuning.metrics import DistanceShift, MetricCalculator, MetricsAccumulator, MetricValue
+from embft.finetuning.metrics import DistanceShift, MetricCalculator, MetricsAccumulator, MetricValue, ValidationSet
 from embft.finetuning.models.interface import EmbeddingsModelInterface
 from embft.finetuning.optimizers import make_optimizers
+from embft.finetuning.paired import PairedFineTuningInputsDataset
 from embft.finetuning.params import FineTuningParams, FineTuningSettings
 from embft.finetuning.rankers import Ranker, cosine_similarity
 from embft.finetuning.ranks import fill_ranks
-from embft.finetuning.registry import find_confidences, find_ranker, make_loss, make_metrics
+from embft.finetuning.registry import find_confidences, find_ranker, make_augmenter, make_loss, make_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         step_size: Optimiser steps between two falls of the learning rate.
         gamma: Factor of each fall.
         seed: Of the downsampling of negatives.
+        query_augmenter: Query texts → query texts, in training only; see `QueryAugmenter`.
 
     Raises:
         ConfigError: An argument is of the wrong kind, `items_sets` lacks a split, or too many layers are frozen.
@@ -76,6 +78,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         step_size: int = 500,
         gamma: float = 0.9,
         seed: int = 0,
+        query_augmenter: Callable[[Sequence[str]], list[str]] | None = None,
     ) -> None:
         super().__init__()
         _check_kinds(model, items_sets, query_retriever, loss_func, fine_tuning_params)
@@ -91,10 +94,18 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         self.step_size = step_size
         self.gamma = gamma
         self.features_extractor = FeaturesExtractor(
-            model, fine_tuning_params, ranker, is_similarity, confidence_calculator, seed
+            model,
+            fine_tuning_params,
+            ranker,
+            is_similarity,
+            confidence_calculator,
+            negatives=loss_func.negatives,
+            query_augmenter=query_augmenter,
+            seed=seed,
         )
         self.train_measures = MetricsAccumulator()
         self.validation_measures = MetricsAccumulator()
+        self._validated: list[FineTuningInput] = []
         model.fix_layers(fine_tuning_params.num_fixed_layers)
 
     @staticmethod
@@ -136,6 +147,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             step_size=settings.step_size,
             gamma=settings.gamma,
             seed=settings.seed,
+            query_augmenter=make_augmenter(settings),
         )
 
     def preprocess_inputs(
@@ -243,6 +255,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             mean = per_session[has_pair].double().mean().item()
             self.validation_measures.add([MetricValue("loss", mean, float(has_pair.sum()))])
         self.validation_measures.add(self._measures(ranked))
+        self._validated.extend(clicked for clicked, _ in pairs)
         return self.loss_func(features)
 
     def on_validation_epoch_end(self) -> float:
@@ -256,8 +269,10 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         Raises:
             DataRejected: No session had both a click and a not-clicked result, or the loss is not a number.
         """
+        self.validation_measures.add(self._measures_of_validation())
         means = self.validation_measures.means()
         self.validation_measures.reset()
+        self._validated.clear()
         loss = means.get("loss")
         if loss is None:
             raise DataRejected(
@@ -283,6 +298,21 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
 
     def _measures(self, ranked: RankedBatch) -> list[MetricValue]:
         return [value for calculator in self.metric_calculators for value in calculator(ranked)]
+
+    @torch.no_grad()
+    def _measures_of_validation(self) -> list[MetricValue]:
+        if not self._validated:
+            return []
+        extractor = self.features_extractor
+        validation = ValidationSet(
+            self.model,
+            self._validated,
+            self.items_sets["test"],
+            self.query_retriever,
+            extractor.ranker,
+            extractor.is_similarity,
+        )
+        return [value for calculator in self.metric_calculators for value in calculator.of_validation(validation)]
 
     def _log(self, measures: Sequence[MetricValue], prefix: str, step: int) -> None:
         """To Lightning's callbacks, if a Trainer runs this, and to the tracker, if there is one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from embft.finetuning.models.interface import EmbeddingsModelInterface
 from embft.finetuning.params import FineTuningParams
 from embft.finetuning.rankers import Ranker, cosine_similarity
 from embft.finetuning.threads import cpu_threads
+from embft.finetuning.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,12 @@ def validation_loss(
     is_similarity: bool = True,
     confidence_calculator: ConfidenceCalculator = dummy_confidences,
 ) -> ValidationLoss:
-    """Loss of a model on sessions, the same for the same sessions whatever the batch size: no chance is in it.
+    """Loss of a model on sessions: the same for the same sessions, no chance is in it.
 
-    Every pair of a clicked session counts: no downsampling, no filter by difference, whatever `params` say. Sessions
-    without a click are left out, as is the irrelevant partner that training may give a session. Each distinct
-    query and item is encoded once over all batches; ranks are computed in float64.
+    It does not depend on the batch size either, unless the loss takes its negatives from the batch: then compare
+    models at one batch size. Every pair of a clicked session counts: no downsampling, no filter by difference,
+    whatever `params` say. Sessions without a click are left out, as is the irrelevant partner that training may give
+    a session. Each distinct query and item is encoded once over all batches; ranks are computed in float64.
 
     Args:
         model: Not changed.
@@ -64,10 +66,11 @@ def validation_loss(
         query_retriever: What of a query the model gets.
         loss_func: Not changed but for its margin, which becomes `params.margin`.
         params: The margin is read.
-        batch_size: Sessions ranked at a time: a matter of memory alone.
+        batch_size: Sessions ranked at a time; a matter of memory, and of what a loss with negatives from the batch
+            compares.
         ranker: Vectors of queries and items → ranks.
         is_similarity: Whether a bigger rank is closer.
-        confidence_calculator: Ranks at the start, clicks, lengths → confidences.
+        confidence_calculator: Shown items → confidences.
 
     Returns:
         Mean and per-session losses.
@@ -81,42 +84,33 @@ def validation_loss(
         raise ConfigError(f"batch_size is {batch_size}; it must be 1 session or more")
     loss_func.set_margin(params.margin)
     pairs: list[Pair] = [(session, None) for session in inputs if not session.is_irrelevant]
-    queries = _Vectors(model.encode_queries, {query_retriever(session.query) for session, _ in pairs})
-    items = _Vectors(
-        model.encode_items, set(items_set.items_by_ids({i for session, _ in pairs for i in session.results}))
+    shown = dict.fromkeys(id_ for session, _ in pairs for id_ in session.results)
+    queries = Vectors(model.encode_queries, (query_retriever(it.query) for it, _ in pairs), torch.float64)
+    items = Vectors(model.encode_items, items_set.parts(items_set.items_by_ids(shown)).parts, torch.float64)
+    extractor = FeaturesExtractor(
+        model, params, ranker, is_similarity, confidence_calculator, negatives=loss_func.negatives
     )
-    extractor = FeaturesExtractor(model, params, ranker, is_similarity, confidence_calculator)
     was_training = model.training
     extractor.eval()
 
     losses = [np.zeros(0)]
+    has_pair = [np.zeros(0, bool)]
     with torch.no_grad(), cpu_threads(model.n_cpu_threads):
         for start in range(0, len(pairs), batch_size):
             batch = pairs[start : start + batch_size]
             flat = flatten(batch, items_set, query_retriever, with_irrelevant=False)
-            features, _ = extractor.features_from_vectors(flat, queries[flat.query_texts], items[flat.item_texts])
+            features, _ = extractor.features_from_vectors(flat, queries[flat.query_texts], items[flat.item_parts.parts])
             losses.append(loss_func.per_session(features, len(batch)).numpy())
+            has_pair.append(np.bincount(features.session_index, minlength=len(batch)) > 0)
     model.train(was_training)
-    return _summary(np.concatenate(losses), pairs)
+    return _summary(np.concatenate(losses), np.concatenate(has_pair), pairs)
 
 
-class _Vectors:
-    """Text → vector of a set of texts, encoded once."""
-
-    def __init__(self, encode: Callable[[Sequence[str]], NDArray[np.float32]], texts: set[str]) -> None:
-        ordered = sorted(texts)
-        self._row_of = {text: row for row, text in enumerate(ordered)}
-        self._vectors = torch.from_numpy(encode(ordered)).double()
-
-    def __getitem__(self, texts: list[str]) -> torch.Tensor:
-        return self._vectors[[self._row_of[text] for text in texts]]
-
-
-def _summary(per_session: NDArray[np.float64], pairs: list[Pair]) -> ValidationLoss:
-    has_pair = np.array([0 < len(session.events) < len(session) for session, _ in pairs], dtype=bool)
+def _summary(per_session: NDArray[np.float64], has_pair: NDArray[np.bool_], pairs: list[Pair]) -> ValidationLoss:
     if not has_pair.any():
         raise DataRejected(
-            f"none of {len(pairs)} clicked sessions has a not-clicked result, so there is no pair to take a loss of"
+            f"none of {len(pairs)} clicked sessions has a not-clicked item beside it, so there is no pair to take a "
+            "loss of; give shown lists, or draw not-clicked items from the catalogue"
         )
     broken = np.flatnonzero(has_pair & ~np.isfinite(per_session))
     if broken.size:

@@ -6,20 +6,30 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from embft.promotion.evaluation_record import Evaluation, Measures
-from embft.stages.models import base_model, challenger_weights, champion_model, saved_model, tracker_of, vocabulary
+from embft.stages.models import (
+    base_model,
+    challenger_weights,
+    champion_model,
+    saved_model,
+    sessions_of,
+    tracker_of,
+    vocabulary,
+)
 from embft.stages.stage import Context, Outcome, Stage, run_stage
 
 
 def _work(context: Context) -> Outcome:
-    from embft.finetuning.inputs import inputs_from_table
-    from embft.finetuning.registry import find_ranker, make_loss
+    from embft.finetuning.catalogue import rank_catalogue
+    from embft.finetuning.paired import PairedFineTuningInputsDataset
+    from embft.finetuning.registry import find_confidences, find_ranker, make_loss
     from embft.finetuning.validation import validation_loss
-    from embft.promotion.evaluation import per_query_table, rank_catalogue
+    from embft.promotion.evaluation import per_query_table
 
     run, training = context.run, context.run.config.training
     items_set, retriever = vocabulary(pq.read_table(context.fetch("preprocess_ranks", "items/items.parquet")))
-    inputs = inputs_from_table(pq.read_table(context.fetch("preprocess_ranks", "inputs/test.parquet")))
-    sessions = [it for it in inputs if not it.is_irrelevant]
+    earlier = [*sessions_of(context, "train"), *sessions_of(context, "validation")]
+    test = PairedFineTuningInputsDataset(sessions_of(context, "test"), training.settings.seed, clicks_of=earlier)
+    sessions = test.not_irrelevant
     models = {
         "base": base_model(context),
         "champion": champion_model(context),
@@ -36,8 +46,10 @@ def _work(context: Context) -> Outcome:
             retriever,
             make_loss(training.settings.loss_func),
             training.params,
+            batch_size=training.settings.batch_size,
             ranker=find_ranker(training.settings.ranker),
             is_similarity=training.settings.is_similarity,
+            confidence_calculator=find_confidences(training.settings.confidence_calculator),
         )
         values[name] = {"val_loss": loss.per_session, **rank_catalogue(model, sessions, items_set, retriever)}
         means = {measure: float(figures.mean()) for measure, figures in values[name].items() if measure != "val_loss"}

@@ -7,24 +7,20 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from embft.results import RunSpec
-from embft.stages.models import base_model, champion_model, tracker_of, vocabulary
+from embft.stages.models import base_model, champion_model, sessions_of, tracker_of, vocabulary
 from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
 
 
 def _work(context: Context) -> Outcome:
-    from embft.finetuning.inputs import PairedFineTuningInputsDataset, inputs_from_table
+    from embft.finetuning.paired import PairedFineTuningInputsDataset
     from embft.finetuning.trainer import fit
     from embft.finetuning.tuner import EmbeddingsFineTuner
 
     run, training = context.run, context.run.config.training
     items_set, retriever = vocabulary(pq.read_table(context.fetch("preprocess_ranks", "items/items.parquet")))
-    train, validation = (
-        PairedFineTuningInputsDataset(
-            inputs_from_table(pq.read_table(context.fetch("preprocess_ranks", f"inputs/{part}.parquet"))),
-            training.settings.seed,
-        )
-        for part in ("train", "validation")
-    )
+    train_sessions, seed = sessions_of(context, "train"), training.settings.seed
+    train = PairedFineTuningInputsDataset(train_sessions, seed)
+    validation = PairedFineTuningInputsDataset(sessions_of(context, "validation"), seed, clicks_of=train_sessions)
     champion = champion_model(context) if training.start_from == "champion" else None
     model = champion or base_model(context)
 

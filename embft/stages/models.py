@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from embft.promotion.evaluation_record import Evaluation
 from embft.results import Artifact
@@ -12,6 +13,7 @@ from embft.stages.stage import Context
 
 if TYPE_CHECKING:
     from embft.experiments.manager import ExperimentsManager
+    from embft.finetuning.inputs import FineTuningInput
     from embft.finetuning.items import ItemsSet, TextQueryRetriever
     from embft.finetuning.models import EmbeddingsModelInterface
 
@@ -35,6 +37,21 @@ def vocabulary(items: pa.Table) -> Vocabulary:
     from embft.finetuning.items import ItemsSet, TextQueryRetriever
 
     return Vocabulary(ItemsSet.from_table(items), TextQueryRetriever())
+
+
+def sessions_of(context: Context, part: str) -> "list[FineTuningInput]":
+    """Read the sessions of a part, as `preprocess_ranks` wrote them.
+
+    Args:
+        context: Of the stage; it needs `preprocess_ranks`.
+        part: train, validation or test.
+
+    Returns:
+        The sessions, in order of time.
+    """
+    from embft.finetuning.tables import inputs_from_table
+
+    return inputs_from_table(pq.read_table(context.fetch("preprocess_ranks", f"inputs/{part}.parquet")))
 
 
 def base_model(context: Context) -> "EmbeddingsModelInterface":
@@ -109,5 +126,6 @@ def tracker_of(context: Context) -> "ExperimentsManager":
         config.tracking_uri,
         config.experiment or context.run.model,
         artifact_location=context.paths.mlflow,
+        s3_endpoint=context.run.config.storage.endpoint_url,
         ui_url=config.ui_url,
     )

@@ -32,9 +32,9 @@ def _settings(run: RunSpec) -> Any:
 
 
 def _work(context: Context) -> Outcome:
-    from embft.finetuning.inputs import inputs_from_table, inputs_to_table
     from embft.finetuning.ranks import fill_ranks
     from embft.finetuning.registry import find_ranker
+    from embft.finetuning.tables import inputs_from_table, inputs_to_table
 
     training = context.run.config.training
     items = pq.read_table(context.fetch("validate_sessions", "items.parquet"))

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from embft.errors import ConfigError, DataRejected
 from embft.finetuning.batches import checked_batch
+from embft.finetuning.confidences import ShownItems
 from embft.finetuning.features import FeaturesExtractor, FineTuningFeatures
 from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.items import ItemsSet, TextQueryRetriever
 from embft.finetuning.models import StaticEmbeddingsModel
+from embft.finetuning.paired import PairedFineTuningInputsDataset
+from embft.finetuning.pairs import Pairs, downsampled
 from embft.finetuning.params import ExamplesType, FineTuningParams
 from embft.finetuning.rankers import euclidean_distance
 
@@ -110,18 +113,15 @@ def test_the_query_retriever_is_applied(tiny_model: StaticEmbeddingsModel, items
 
 
 @given(share=st.floats(0, 1), n_negatives=st.integers(1, 12))
-def test_downsampling_keeps_a_share_of_the_negatives_and_at_least_one(share: float, n_negatives: int) -> None:
-    extractor = FeaturesExtractor.__new__(FeaturesExtractor)
-    torch.nn.Module.__init__(extractor)
-    extractor.params = FineTuningParams(negative_downsampling=share)
-    extractor._random = np.random.default_rng(0)
-    negatives = np.arange(2 * n_negatives) * 3
-    sessions = np.repeat([0, 2], n_negatives)
-    kept = extractor._downsampled(negatives, sessions)
-    per_session = max(1, int(np.rint(share * n_negatives)))
-    assert len(set(kept)) == len(kept) == 2 * per_session
-    assert sorted(kept) == list(kept)
-    assert sum(value in negatives[:n_negatives] for value in kept) == per_session
+def test_downsampling_keeps_a_share_of_each_clicks_negatives_and_at_least_one(share: float, n_negatives: int) -> None:
+    cells = np.arange(2 * n_negatives) * 3
+    pairs = Pairs(np.repeat([4, 9], n_negatives), cells, cells + 1)
+    kept = downsampled(pairs, share, np.random.default_rng(0))
+    per_click = max(1, int(np.rint(share * n_negatives)))
+    assert kept.positives.tolist() == [4] * per_click + [9] * per_click
+    assert len(set(kept.negative_cells)) == 2 * per_click  # without replacement
+    assert set(kept.negative_cells[:per_click]) <= set(cells[:n_negatives])
+    np.testing.assert_array_equal(kept.negatives, kept.negative_cells + 1)
 
 
 def test_downsampling_one_means_all_and_evaluation_never_downsamples(
@@ -166,9 +166,10 @@ def test_kinds_of_examples(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -
 
 
 def test_confidences_go_with_the_item_they_are_of(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
-    def by_position(ranks: torch.Tensor, clicked: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        assert lengths.tolist() == [3, 2]
-        return torch.arange(len(ranks)) / 10
+    def by_position(shown: ShownItems) -> torch.Tensor:
+        assert shown.lengths.tolist() == [3, 2]
+        assert shown.positions.tolist() == [1, 2, 3, 1, 2]
+        return torch.arange(len(shown.ranks)) / 10
 
     first = FineTuningInput("1", "red", ["b"], ["r", "b", "g"])
     second = FineTuningInput("2", "red", ["r"], ["g", "r"])
@@ -176,6 +177,101 @@ def test_confidences_go_with_the_item_they_are_of(tiny_model: StaticEmbeddingsMo
     features, _ = extractor([(first, None), (second, None)], items, RETRIEVER)
     assert features.positive_confidences.tolist() == pytest.approx([0.1, 0.1, 0.4])
     assert features.negative_confidences.tolist() == pytest.approx([0.0, 0.2, 0.3])
+
+
+def test_the_weight_of_an_event_multiplies_the_confidence_in_its_click(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet
+) -> None:
+    session = FineTuningInput("s", "red", ["b", "g"], ["r", "b", "g"], event_weights=[0.25, 1.0])
+    features = _extract(tiny_model, [(session, None)], items)
+    assert features.positive_confidences.tolist() == [0.25, 1.0]
+    assert features.negative_confidences.tolist() == [1.0, 1.0]
+
+
+def test_positions_and_propensities_reach_the_confidences(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
+    seen: list[ShownItems] = []
+
+    def note(shown: ShownItems) -> torch.Tensor:
+        seen.append(shown)
+        return torch.ones(len(shown.ranks))
+
+    told = FineTuningInput("1", "red", ["b"], ["r", "b"], positions=[4, 9], propensities=[0.5, 0.125])
+    untold = FineTuningInput("2", "red", ["r"], ["g", "r"])
+    extractor = FeaturesExtractor(tiny_model, FineTuningParams(), confidence_calculator=note).eval()
+    extractor([(told, None), (untold, None)], items, RETRIEVER)
+    assert seen[0].positions.tolist() == [4, 9, 1, 2]
+    np.testing.assert_array_equal(seen[0].propensities, [0.5, 0.125, np.nan, np.nan])
+
+
+def _in_batch(
+    model: StaticEmbeddingsModel, sessions: list[FineTuningInput], items: ItemsSet, **options: Any
+) -> FineTuningFeatures:
+    batch: list[Any] = [(session, None) for session in sessions]
+    extractor = FeaturesExtractor(model, FineTuningParams(), negatives="batch", **options).eval()
+    features, _ = extractor(batch, items, RETRIEVER)
+    return features
+
+
+def test_in_a_batch_the_clicks_of_other_queries_are_negatives(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet
+) -> None:
+    only_clicks = [
+        FineTuningInput(id_, query, [id_], []) for query, id_ in [("red", "r"), ("hat", "gh"), ("blue", "b")]
+    ]
+    features = _in_batch(tiny_model, only_clicks, items)
+    # red: 1 against green hat 0 and blue 0; hat: 0.71 against red 0 and blue 0; blue: 1 against 0 and 0.
+    assert features.positive_ranks.tolist() == pytest.approx([1, 1, HALF, HALF, 1, 1])
+    assert features.negative_ranks.tolist() == [0] * 6
+    assert features.session_index.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_what_was_clicked_for_a_query_anywhere_in_the_log_is_never_its_negative(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet
+) -> None:
+    # Two clicked items of one query must not push each other away, whichever sessions they come from: here one is of
+    # a session that is in the batch, one of a session that is not, and queries differ in case and spaces.
+    log = [
+        FineTuningInput("1", "red", ["r"], ["r", "g"]),
+        FineTuningInput("2", " RED ", ["rs"], []),
+        FineTuningInput("3", "hat", ["gh"], []),
+        FineTuningInput("4", "Red", ["gh"], []),
+    ]
+    PairedFineTuningInputsDataset(log)
+    features = _in_batch(tiny_model, log[:3], items)
+    # "red" was clicked for r, rs and gh: only the shown g is left. "hat": r, g and rs.
+    assert features.session_index.tolist() == [0, 1, 2, 2, 2]
+    assert features.negative_ranks.tolist()[0] == 0
+
+
+def test_a_shown_item_keeps_its_confidence_as_a_negative_of_the_batch(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet
+) -> None:
+    first = FineTuningInput("1", "red", ["r"], ["r", "g"])
+    second = FineTuningInput("2", "hat", ["gh"], ["gh"])
+    features = _in_batch(
+        tiny_model, [first, second], items, confidence_calculator=lambda shown: torch.tensor([0.9, 0.2, 0.8])
+    )
+    # red: click .9 against its own skip g (.2) and the other session's gh (taken at its word); hat: against r and g.
+    assert features.positive_confidences.tolist() == pytest.approx([0.9, 0.9, 0.8, 0.8])
+    assert features.negative_confidences.tolist() == pytest.approx([0.2, 1.0, 1.0, 1.0])
+
+
+def test_ranks_of_parts_become_one_rank_of_the_item(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
+    session = FineTuningInput("s", "red", ["rs"], ["rs", "g"])
+    expected = {"max": 1.0, "min": 0.0, "mean": 0.5}  # "red shoe" in its words: cosines 1 and 0
+    for aggregation, rank in expected.items():
+        split = items.split(str.split, aggregation)
+        features, ranked = FeaturesExtractor(tiny_model, FineTuningParams()).eval()([(session, None)], split, RETRIEVER)
+        assert features.positive_ranks.tolist() == pytest.approx([rank])
+        assert ranked.ranks.tolist() == pytest.approx([rank, 0])
+
+
+def test_queries_are_augmented_in_training_only(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
+    session = FineTuningInput("s", "red", ["r"], ["r", "b"])
+    extractor = FeaturesExtractor(tiny_model, FineTuningParams(), query_augmenter=lambda texts: ["blue" for _ in texts])
+    trained, _ = extractor.train()([(session, None)], items, RETRIEVER)
+    evaluated, _ = extractor.eval()([(session, None)], items, RETRIEVER)
+    assert (trained.positive_ranks.tolist(), evaluated.positive_ranks.tolist()) == ([0], [1])
 
 
 def test_gradients_reach_the_tokens_of_the_batch_and_no_others(

@@ -1,27 +1,18 @@
 from __future__ import annotations
 
 import math
+import pickle
 import tracemalloc
-from collections import Counter
-from datetime import UTC, datetime, timedelta, timezone
+from array import array
+from datetime import datetime
+from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embft.errors import DataRejected
-from embft.finetuning.inputs import (
-    FineTuningInput,
-    PairedFineTuningInputsDataset,
-    inputs_from_table,
-    inputs_schema,
-    inputs_to_table,
-)
-
-
-def _session(name: str, clicked: bool) -> FineTuningInput:
-    return FineTuningInput(name, "q", ["a"] if clicked else [], ["a", "b"])
+from embft.finetuning.inputs import FineTuningInput, query_identity
 
 
 def test_not_events_are_the_shown_items_without_a_click_in_order() -> None:
@@ -83,7 +74,7 @@ def test_removing_results_forgets_their_clicks_types_and_ranks() -> None:
     assert session.is_irrelevant
 
 
-def test_a_session_weighs_less_than_2_kb() -> None:
+def test_a_session_of_20_results_weighs_less_than_2_kb() -> None:
     ids = [f"item{i}" for i in range(20)]
     tracemalloc.start()
     kept = [FineTuningInput(f"s{i}", f"query {i}", [ids[0]], ids, ranks=dict.fromkeys(ids, 0.5)) for i in range(1000)]
@@ -92,91 +83,124 @@ def test_a_session_weighs_less_than_2_kb() -> None:
     assert size / len(kept) < 2000
 
 
-_ids = st.lists(st.sampled_from("abcdef"), unique=True)
-_ranks = st.floats(-1, 1, width=32)
+def test_what_is_known_of_shown_items_takes_no_memory_where_it_is_unknown() -> None:
+    session = FineTuningInput("s", "q", ["a"], ["a", "b"], ranks={"a": None})
+    assert (session.positions, session.propensities, session.event_weights) == (None, None, None)
+    assert not session.has_all_ranks
+    assert all(map(math.isnan, session.rank_values))
+    assert len(session.rank_values) == 2
+    assert FineTuningInput("s", "q", [], []).has_all_ranks
 
 
-@given(st.lists(st.tuples(st.text(), _ids, _ids, st.booleans(), _ranks), max_size=4))
-def test_a_table_gives_back_the_sessions_written_to_it(
-    rows: list[tuple[str, list[str], list[str], bool, float]],
-) -> None:
-    moment = datetime(2011, 10, 1, 12, 30, 1, 5, tzinfo=UTC)
-    written = [
-        FineTuningInput(
-            f"s{i}", query, events, results, dict.fromkeys(results, rank) if known else None, timestamp=moment
-        )
-        for i, (query, events, results, known, rank) in enumerate(rows)
-    ]
-    table = inputs_to_table(written)
-    assert table.schema == inputs_schema()
-    for before, after in zip(written, inputs_from_table(table), strict=True):
-        assert (before.session_id, before.query, before.events) == (after.session_id, after.query, after.events)
-        assert (before.results, dict(before.ranks), before.timestamp) == (
-            after.results,
-            dict(after.ranks),
-            after.timestamp,
-        )
-
-
-def test_times_are_written_in_utc() -> None:
-    summer = timezone(timedelta(hours=2))
-    table = inputs_to_table([FineTuningInput("s", "q", [], ["a"], timestamp=datetime(2011, 7, 1, 2, tzinfo=summer))])
-    assert table.column("time").to_pylist() == [datetime(2011, 7, 1, 0, tzinfo=UTC)]
-
-
-def test_a_table_without_ranks_and_time_is_read_as_unknown() -> None:
-    table = pa.table({"session_id": ["s"], "query": ["q"], "results": [["a"]], "clicked": [["a"]]})
-    (session,) = inputs_from_table(table)
-    assert dict(session.ranks) == {"a": None}
-    assert session.timestamp is None
-
-
-def test_a_table_with_a_missing_column_says_which() -> None:
-    with pytest.raises(DataRejected, match="clicked"):
-        inputs_from_table(pa.table({"session_id": ["s"], "query": ["q"], "results": [["a"]]}))
-
-
-def test_ranks_of_another_length_than_results_are_refused() -> None:
-    table = pa.table(
-        {"session_id": ["s"], "query": ["q"], "results": [["a", "b"]], "clicked": [["a"]], "ranks": [[0.5]]}
+def test_positions_and_propensities_belong_to_the_results_as_given() -> None:
+    session = FineTuningInput(
+        "s", "q", ["x", "b"], ["a", "b", "a"], positions=[4, 7, 9], propensities=[0.5, 0.25, 0.125]
     )
-    with pytest.raises(DataRejected, match="1 ranks for 2 results"):
-        inputs_from_table(table)
+    assert session.results == ("a", "b", "x")
+    assert session.positions == array("i", [4, 7, 10])  # a's first place; x, clicked elsewhere, after the last
+    assert session.propensities == array("f", [0.5, 0.25, 1.0])  # who clicked x has looked at it
 
 
-@given(n_clicked=st.integers(1, 12), n_irrelevant=st.integers(1, 12), epochs=st.integers(1, 4))
-def test_irrelevant_sessions_are_used_equally_often(n_clicked: int, n_irrelevant: int, epochs: int) -> None:
-    sessions = [_session(f"c{i}", True) for i in range(n_clicked)] + [
-        _session(f"i{i}", False) for i in range(n_irrelevant)
-    ]
-    pairs = PairedFineTuningInputsDataset(sessions, seed=3)
-    used: Counter[str] = Counter({f"i{i}": 0 for i in range(n_irrelevant)})
-    for epoch in range(epochs):
-        pairs.set_epoch(epoch)
-        clicked = [pair[0].session_id for pair in pairs]
-        assert sorted(clicked) == sorted(f"c{i}" for i in range(n_clicked))
-        used.update(pair[1].session_id for pair in pairs if pair[1] is not None)
-    assert sum(used.values()) == n_clicked * epochs
-    assert max(used.values()) - min(used.values()) <= 1
+def test_clicks_beside_the_results_take_the_places_after_the_last() -> None:
+    assert FineTuningInput("s", "q", ["x", "y"], ["a", "b"], positions=[3, 1]).positions == array("i", [3, 1, 4, 5])
+    assert FineTuningInput("s", "q", ["x"], [], positions=[]).positions == array("i", [1])
 
 
-def test_pairing_depends_on_the_seed_alone() -> None:
-    sessions = [_session(f"c{i}", True) for i in range(20)] + [_session(f"i{i}", False) for i in range(20)]
-
-    def partners(seed: int) -> list[str]:
-        return [pair[1].session_id for pair in PairedFineTuningInputsDataset(sessions, seed) if pair[1] is not None]
-
-    assert partners(1) == partners(1)
-    assert partners(1) != partners(2)
-
-
-def test_without_irrelevant_sessions_the_partner_is_none() -> None:
-    pairs = PairedFineTuningInputsDataset([_session("c", True)])
-    assert pairs[0] == (pairs.not_irrelevant[0], None)
-    assert pairs.irrelevant == []
+def test_removing_results_keeps_positions_and_propensities_with_their_items() -> None:
+    session = FineTuningInput(
+        "s", "q", ["b"], ["a", "b", "c"], positions=[1, 2, 3], propensities=[1.0, 0.5, 0.25], event_weights=[0.5]
+    )
+    session.remove_results(["a", "b"])
+    assert (session.results, session.positions, session.propensities) == (("c",), array("i", [3]), array("f", [0.25]))
+    assert session.event_weights == ()
 
 
-@pytest.mark.parametrize("sessions", [[], [_session("i", False)]])
-def test_a_log_without_a_click_is_rejected(sessions: list[FineTuningInput]) -> None:
-    with pytest.raises(DataRejected, match=f"none of {len(sessions)} sessions has a click"):
-        PairedFineTuningInputsDataset(sessions)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"positions": [1]}, "'s7': 1 positions for 2 results"),
+        ({"propensities": [1.0, 1.0, 1.0]}, "'s7': 3 propensities for 2 results"),
+        ({"positions": [1, 0]}, r"'s7': position 0;.*from 1"),
+        ({"positions": [1, 1.5]}, r"'s7': position 1\.5;.*whole number"),
+        ({"positions": [1, None]}, "position None"),
+        ({"positions": [1, math.nan]}, "position nan"),
+        ({"positions": [1, 2**31]}, "position 2147483648"),
+        ({"propensities": [0.5, 0.0]}, r"'s7': propensity 0\.0;.*\(0, 1\]"),
+        ({"propensities": [0.5, 1.5]}, r"propensity 1\.5"),
+        ({"propensities": [0.5, math.nan]}, "propensity nan"),
+        ({"propensities": [0.5, None]}, "propensity None"),
+        ({"propensities": [0.5, 1e-60]}, "propensity 1e-60"),  # 0 as float32, and an infinite weight later
+        ({"event_weights": [1.5]}, r"'s7': event weight 1\.5;.*\[0, 1\]"),
+        ({"event_weights": [-0.1]}, "event weight -0.1"),
+        ({"event_weights": [math.nan]}, "event weight nan"),
+        ({"event_weights": [None]}, "event weight None"),
+    ],
+)
+def test_values_outside_their_range_are_refused_by_session_and_value(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataRejected, match=message):
+        FineTuningInput("s7", "q", ["a"], ["a", "b"], **given)
+
+
+def test_ranks_may_be_given_as_an_array_where_nan_means_unknown() -> None:
+    session = FineTuningInput("s", "q", [], ["a", "b"])
+    session.rank_values = array("d", [0.5, math.nan])
+    assert dict(session.ranks) == {"a": 0.5, "b": None}
+    with pytest.raises(DataRejected, match="1 rank_values for 2 results"):
+        session.rank_values = array("d", [0.5])
+    with pytest.raises(DataRejected, match="infinite rank"):
+        session.rank_values = array("d", [0.5, -math.inf])
+
+
+def test_a_session_alone_knows_its_own_clicks_for_the_query() -> None:
+    session = FineTuningInput("s", "q", ["a", "b"], [])
+    assert session.clicked_for_query == {"a", "b"}
+    session.clicked_for_query = frozenset("abc")
+    assert session.clicked_for_query == {"a", "b", "c"}
+    with pytest.raises(DataRejected, match=r"'s'.*\['b'\]"):
+        session.clicked_for_query = frozenset("a")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ("Red Shoe", "  red\t shoe\n", True),
+        ("STRASSE", "straße", True),
+        ("redshoe", "red shoe", False),
+        ("cafe", "café", False),
+    ],
+)
+def test_queries_are_the_same_but_for_case_and_whitespace(left: str, right: str, same: bool) -> None:
+    assert (query_identity(left) == query_identity(right)) is same
+
+
+_shown = st.lists(st.sampled_from("abcdef"))
+
+
+@given(data=st.data(), results=_shown, events=st.lists(st.sampled_from("abcdefxyz")), gone=st.sets(_shown.map("".join)))
+def test_lists_stay_aligned_whatever_is_repeated_added_or_removed(
+    data: st.DataObject, results: list[str], events: list[str], gone: set[str]
+) -> None:
+    chances = st.floats(0.125, 1, width=32)
+    positions = data.draw(st.lists(st.integers(1, 50), min_size=len(results), max_size=len(results)))
+    propensities = data.draw(st.lists(chances, min_size=len(results), max_size=len(results)))
+    session = FineTuningInput("s", "q", events, results, positions=positions, propensities=propensities)
+    session.remove_results(gone)
+    assert session.positions is not None
+    assert session.propensities is not None
+    assert len(session.positions) == len(session.propensities) == len(session.results) == len(session.rank_values)
+    for id_, place, chance in zip(session.results, session.positions, session.propensities, strict=True):
+        assert id_ not in gone
+        if id_ in results:
+            assert (place, chance) == (positions[results.index(id_)], propensities[results.index(id_)])
+        else:
+            assert place > max(positions, default=0)
+            assert chance == 1.0
+
+
+def test_a_session_survives_the_way_to_a_worker_process() -> None:
+    session = FineTuningInput("s", "q", ["a"], ["a"], {"a": 0.5}, ["cart"], [0.5], positions=[2], propensities=[0.5])
+    again = pickle.loads(pickle.dumps(session))
+    assert all(
+        getattr(again, name) == getattr(session, name)
+        for name in ("results", "ranks", "event_types", "event_weights", "positions", "propensities")
+    )

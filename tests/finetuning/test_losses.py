@@ -11,17 +11,23 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from embft.errors import ConfigError
-from embft.finetuning.features import FineTuningFeatures
+from embft.finetuning.features import FeaturesExtractor, FineTuningFeatures
+from embft.finetuning.inputs import FineTuningInput
+from embft.finetuning.items import ItemsSet, TextQueryRetriever
 from embft.finetuning.losses import (
     CosineProbMarginRankingLoss,
+    InBatchSoftmaxLoss,
     ListwiseSoftmaxLoss,
     ProbMarginRankingLoss,
     RankingLossInterface,
 )
+from embft.finetuning.models import StaticEmbeddingsModel
+from embft.finetuning.paired import PairedFineTuningInputsDataset
+from embft.finetuning.params import FineTuningParams
 
 Row = tuple[float, float, float, float, int, int]  # positive, negative, confidences, session, click
 
-LOSSES = [ProbMarginRankingLoss, CosineProbMarginRankingLoss, ListwiseSoftmaxLoss]
+LOSSES = [ProbMarginRankingLoss, CosineProbMarginRankingLoss, ListwiseSoftmaxLoss, InBatchSoftmaxLoss]
 
 
 def _features(rows: list[Row], target: float = 1.0) -> FineTuningFeatures:
@@ -79,6 +85,28 @@ def test_prob_margin_losses_match_plain_arithmetic(rows: list[Row], target: floa
         assert loss(_features(rows, target)).item() == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
+@given(rows=_rows(), target=st.sampled_from([1.0, -1.0]), weight=st.floats(0, 2), reach=st.floats(0.01, 1))
+def test_the_small_differences_term_matches_plain_arithmetic(
+    rows: list[Row], target: float, weight: float, reach: float
+) -> None:
+    loss = CosineProbMarginRankingLoss(0.1, 7.0, small_difference_weight=weight, small_difference=reach)
+    closeness = [min(1.0, max(0.0, 1 - target * (p - n) / reach)) * min(cp, cn) for p, n, cp, cn, _, _ in rows]
+    expected = _sigmoid_terms(rows, target, 0.1, 7.0).mean() + weight * np.mean(closeness)
+    assert loss(_features(rows, target)).item() == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize(("positive", "pulls"), [(0.32, True), (0.28, False), (0.40, False)])
+def test_the_small_differences_term_pulls_only_pairs_that_are_in_order_but_close(positive: float, pulls: bool) -> None:
+    # Against 0.30, with a reach of 0.05: 0.02 above is close; 0.02 below is the sigmoid's business; 0.10 is far.
+    def gradient(weight: float) -> float:
+        features = _features([(positive, 0.3, 1.0, 1.0, 0, 0)])
+        features.positive_ranks.requires_grad_()
+        ProbMarginRankingLoss(small_difference_weight=weight)(features).backward()
+        return float(features.positive_ranks.grad)
+
+    assert (gradient(1.0) < gradient(0.0)) == pulls
+
+
 @given(rows=_rows(), target=st.sampled_from([1.0, -1.0]), margin=st.floats(0, 1), scale=st.floats(0.5, 30))
 def test_listwise_softmax_matches_plain_arithmetic(rows: list[Row], target: float, margin: float, scale: float) -> None:
     terms = _softmax_terms(rows, target, margin, scale)
@@ -126,6 +154,25 @@ def test_listwise_softmax_is_cross_entropy_of_the_click_in_its_list() -> None:
     assert ListwiseSoftmaxLoss(scale=20.0)(_features(rows)).item() == pytest.approx(expected.item())
 
 
+def test_in_batch_softmax_is_info_nce_without_the_clicks_of_the_same_query(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet
+) -> None:
+    clicks = [("red", "r"), ("hat", "gh"), ("red", "rs"), ("blue", "b")]
+    log = [FineTuningInput(f"{n}", query, [id_], []) for n, (query, id_) in enumerate(clicks)]
+    batch = list(PairedFineTuningInputsDataset(log))
+    extractor = FeaturesExtractor(tiny_model, FineTuningParams(), negatives=InBatchSoftmaxLoss.negatives).eval()
+    features, _ = extractor(batch, items, TextQueryRetriever())
+    # NumPy, from the vectors: row i against all columns, those clicked for the same query left out but for its own.
+    queries = tiny_model.encode_queries([query for query, _ in clicks]).astype(float)
+    vectors = tiny_model.encode_items(items.items_by_ids(id_ for _, id_ in clicks)).astype(float)
+    logits = 3.0 * queries @ vectors.T
+    terms = []
+    for i, (query, _) in enumerate(clicks):
+        kept = [j for j in range(len(clicks)) if j == i or clicks[j][0] != query]
+        terms.append(np.log(np.exp(logits[i, kept]).sum()) - logits[i, i])
+    assert InBatchSoftmaxLoss(scale=3.0)(features).item() == pytest.approx(np.mean(terms), rel=1e-5)
+
+
 def test_listwise_softmax_survives_differences_that_would_overflow() -> None:
     rows: list[Row] = [(-1.0, 1.0, 1.0, 1.0, 0, 0), (1.0, -1.0, 1.0, 1.0, 1, 1)]
     # exp(2000) is infinite; ln(1 + exp(2000)) = 2000, and ln(1 + exp(-2000)) = 0: mean 1000.
@@ -161,3 +208,7 @@ def test_a_margin_below_zero_is_refused(wrong: float) -> None:
         ProbMarginRankingLoss(wrong)
     with pytest.raises(ConfigError, match="scale is 0"):
         ListwiseSoftmaxLoss(scale=0)
+    with pytest.raises(ConfigError, match="small_difference is 0"):
+        ProbMarginRankingLoss(small_difference=0)
+    with pytest.raises(ConfigError, match="small_difference_weight is -1"):
+        ProbMarginRankingLoss(small_difference_weight=-1)

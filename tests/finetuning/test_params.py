@@ -37,6 +37,8 @@ def test_settings_have_the_documented_fields() -> None:
         "ranker",
         "is_similarity",
         "confidence_calculator",
+        "query_augmentations",
+        "augmented_share",
         "step_size",
         "gamma",
         "num_epochs",

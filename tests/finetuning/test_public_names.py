@@ -21,7 +21,7 @@ def test_importing_embft_loads_nothing_heavy() -> None:
     ("module", "forbidden"),
     [
         ("embft.finetuning.params", "{'torch', 'numpy', 'mlflow'}"),
-        ("embft.finetuning.inputs", "{'torch', 'mlflow', 'datasets', 'pandas'}"),
+        ("embft.finetuning.paired, embft.finetuning.tables", "{'torch', 'mlflow', 'datasets', 'pandas'}"),
         ("embft.experiments.manager", "{'torch', 'mlflow'}"),
         (
             "embft.finetuning.validation, embft.finetuning.registry, embft.finetuning.ranks",

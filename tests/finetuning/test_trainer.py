@@ -23,6 +23,7 @@ from embft import (
     validation_loss,
 )
 from embft.errors import ConfigError, DataRejected
+from embft.finetuning.catalogue import rank_catalogue
 
 Sessions = list[FineTuningInput]
 
@@ -116,19 +117,42 @@ def test_training_that_stops_within_its_first_epoch_stopped_early(
     assert history.stopped_early
 
 
-def test_the_best_weights_are_restored_and_training_stops_when_the_loss_no_longer_falls(
+@pytest.mark.parametrize("lr", [0.01, 0.3, 3.0])
+def test_the_model_ends_with_the_weights_of_its_lowest_validation_loss(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path, lr: float
+) -> None:
+    params = FineTuningParams(items_lr=lr)
+    history = _fit(tiny_model, items, sessions, tmp_path, params, num_epochs=6, patience=9)
+    best = min(history.records, key=lambda record: record.val_loss)
+    assert (history.best_val_loss, history.best_step) == (best.val_loss, best.step)
+    loss = validation_loss(tiny_model, sessions, items, TextQueryRetriever(), ListwiseSoftmaxLoss(), params)
+    assert loss.mean == pytest.approx(best.val_loss, rel=1e-5)
+
+
+def test_a_model_that_only_gets_worse_stops_and_keeps_the_weights_of_the_start(
     tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
 ) -> None:
     # In the validation sessions the clicks are the other way round: each step of training makes them worse.
     contrary = [FineTuningInput(s.session_id, s.query, s.not_events, s.results) for s in sessions[:3]]
+    before = tiny_model.embedding.weight.detach().clone()
     params = FineTuningParams(items_lr=0.1)
     history = _fit(tiny_model, items, sessions, tmp_path, params, validation=contrary, num_epochs=30)
     assert history.stopped_early
     assert [record.epoch for record in history.records] == [-1, 0, 1, 2]
-    assert history.best_step == 2
-    assert history.best_val_loss == history.records[1].val_loss < history.records[2].val_loss
-    loss = validation_loss(tiny_model, contrary, items, TextQueryRetriever(), ListwiseSoftmaxLoss(), params)
-    assert loss.mean == pytest.approx(history.best_val_loss, rel=1e-5)
+    assert (history.best_step, history.best_val_loss) == (0, history.start_val_loss)
+    assert torch.equal(tiny_model.embedding.weight.detach(), before)
+
+
+def test_ranking_measures_of_the_whole_catalogue_are_followed_where_wanted(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    history = _fit(tiny_model, items, sessions, tmp_path, metric_calculators=("ranking",))
+    at_start = rank_catalogue(
+        StaticEmbeddingsModel(tiny_model.tokenizer, torch.eye(7)), sessions[:3], items, TextQueryRetriever()
+    )
+    for name, values in at_start.items():
+        assert history.records[0].metrics[f"val_{name}"] == pytest.approx(values.mean())
+    assert history.records[-1].metrics["val_mrr_at_10"] > history.records[0].metrics["val_mrr_at_10"]
 
 
 def test_validation_between_epochs(
@@ -149,12 +173,15 @@ def test_nothing_is_printed_to_stdout(
     assert capfd.readouterr().out == ""
 
 
-def test_a_loss_turned_nan_stops_training_and_the_last_good_checkpoint_is_kept(
+@pytest.mark.parametrize(("broken_after", "kept_in"), [(1, "start.ckpt"), (3, "best.ckpt")])
+def test_a_loss_turned_nan_stops_training_and_the_last_good_weights_are_kept(
     tiny_model: StaticEmbeddingsModel,
     items: ItemsSet,
     sessions: Sessions,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    broken_after: int,
+    kept_in: str,
 ) -> None:
     step = EmbeddingsFineTuner._optimize
     done: list[int] = []
@@ -162,16 +189,17 @@ def test_a_loss_turned_nan_stops_training_and_the_last_good_checkpoint_is_kept(
     def break_the_weights_late(tuner: EmbeddingsFineTuner, loss: torch.Tensor) -> None:
         step(tuner, loss)
         done.append(1)
-        if len(done) == 3:
+        if len(done) == broken_after:
             with torch.no_grad():
                 for weights in tuner.model.item_parameters():
                     weights.fill_(math.nan)
 
     monkeypatch.setattr(EmbeddingsFineTuner, "_optimize", break_the_weights_late)
-    with pytest.raises(DataRejected, match="training loss became nan at step 3, in the batch of 1 session"):
+    with pytest.raises(DataRejected, match=f"training loss became nan at step {broken_after}.*'s.*{kept_in}"):
         _fit(tiny_model, items, sessions, tmp_path)
-    kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
+    kept = torch.load(tmp_path / kept_in, weights_only=True)["state_dict"]
     assert all(torch.isfinite(tensor).all() for tensor in kept.values())
+    assert torch.equal(tiny_model.embedding.weight, kept["model.embedding.weight"])
 
 
 def test_a_machine_that_cannot_run_the_settings_says_so(

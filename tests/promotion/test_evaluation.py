@@ -11,9 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from embft.finetuning.catalogue import MEASURES, measure_ranking, rank_catalogue
 from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.items import ItemsSet, TextQueryRetriever
-from embft.promotion.evaluation import MEASURES, measure_ranking, per_query_table, rank_catalogue
+from embft.promotion.evaluation import per_query_table
 from embft.promotion.vectors import write_shards
 
 N_ITEMS, DIM = 40, 8
@@ -74,7 +75,7 @@ def test_measures_agree_with_their_definitions(items: ItemsSet) -> None:
     model = RandomModel()
     ours = rank_catalogue(model, sessions, items, TextQueryRetriever(), queries_per_chunk=7)  # type: ignore[arg-type]
 
-    scores = model.encode_queries([it.query for it in sessions]) @ model.encode_items(list(items.texts)).T
+    scores = model.encode_queries([it.query for it in sessions]) @ model.encode_items(list(items.items)).T
     for n, it in enumerate(clicks):
         expected = by_definition(scores[n], set(it.tolist()))
         assert {name: figures[n] for name, figures in ours.items()} == pytest.approx(expected, abs=1e-6)
@@ -96,10 +97,10 @@ def test_table_has_a_row_per_session_and_a_column_per_model_and_measure() -> Non
 
 def test_shards_hold_every_item_once_with_its_vector(items: ItemsSet, tmp_path: object) -> None:
     model = RandomModel()
-    table = pa.table({"id": list(items.ids), "text": list(items.texts)})
+    table = pa.table({"id": list(items.ids), "text": list(items.items)})
     paths = list(write_shards(model, table, tmp_path, items_per_shard=15))  # type: ignore[arg-type]
     assert [path.name for path in paths] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     shards = pa.concat_tables([pq.read_table(path) for path in paths])
     assert shards["id"].to_pylist() == list(items.ids)
     vectors = np.array(shards["vector"].to_pylist(), dtype=np.float32)
-    np.testing.assert_allclose(vectors, model.encode_items(list(items.texts)))
+    np.testing.assert_allclose(vectors, model.encode_items(list(items.items)))

@@ -1,0 +1,97 @@
+"""Which clicked item is compared with which other item of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embft.finetuning.batches import FlatBatch
+
+_NOT_SHOWN = -1
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of a clicked item and a negative; entry k of each array is pair k, a click's pairs side by side.
+
+    Args:
+        positives: The clicked item, index into the batch's shown items, int64 [pairs].
+        negative_cells: Where the negative's rank lies in the matrix of ranks, row by row, int64 [pairs].
+        negatives: The negative as an index into the shown items, int64 [pairs]; -1 where it was not shown there.
+    """
+
+    positives: NDArray[np.int64]
+    negative_cells: NDArray[np.int64]
+    negatives: NDArray[np.int64]
+
+    def select(self, kept: NDArray[np.bool_]) -> Pairs:
+        """The pairs chosen by a mask, bool [pairs]."""
+        return Pairs(self.positives[kept], self.negative_cells[kept], self.negatives[kept])
+
+
+def shown_pairs(flat: FlatBatch) -> Pairs:
+    """Every click of an entry with every not-clicked item of that entry.
+
+    Args:
+        flat: The batch.
+
+    Returns:
+        The pairs. A negative from the irrelevant session beside an entry is ranked for that session's own query.
+    """
+    positives = np.flatnonzero(flat.clicked)
+    negatives = np.flatnonzero(~flat.clicked)
+    n_negatives = np.bincount(flat.session_index[negatives], minlength=flat.n_sessions)
+    first_negative = np.cumsum(n_negatives) - n_negatives
+
+    # Click c of entry s takes the n_negatives[s] negatives from first_negative[s] on.
+    sessions = flat.session_index[positives]
+    repeats = n_negatives[sessions]
+    first_pair = np.cumsum(repeats) - repeats
+    offsets = np.arange(repeats.sum()) - np.repeat(first_pair, repeats)
+    of_pair = negatives[np.repeat(first_negative[sessions], repeats) + offsets]
+    return Pairs(np.repeat(positives, repeats), _cells(flat, flat.query_rows, flat.item_columns)[of_pair], of_pair)
+
+
+def batch_pairs(flat: FlatBatch) -> Pairs:
+    """Every click with every item of the batch that nobody clicked for its query, anywhere in the log.
+
+    Args:
+        flat: The batch.
+
+    Returns:
+        The pairs. Not-clicked results of the click's own session are among them.
+    """
+    positives = np.flatnonzero(flat.clicked)
+    rows = flat.query_rows[positives]
+    click, column = np.nonzero(~flat.clicked_for_query[rows])
+
+    shown_as = np.full((len(positives), flat.item_parts.n_items), _NOT_SHOWN)
+    own = shown_pairs(flat)
+    shown_as[np.searchsorted(positives, own.positives), flat.item_columns[own.negatives]] = own.negatives
+    return Pairs(positives[click], _cells(flat, rows[click], column), shown_as[click, column])
+
+
+def downsampled(pairs: Pairs, share: float, random: np.random.Generator) -> Pairs:
+    """Keep a share of each click's pairs, at least one, drawn without replacement.
+
+    Args:
+        pairs: Pairs, a click's side by side.
+        share: In [0, 1].
+        random: Of the draw.
+
+    Returns:
+        The pairs kept, in their order.
+    """
+    _, click, counts = np.unique(pairs.positives, return_inverse=True, return_counts=True)
+    n_kept = np.maximum(1, np.rint(share * counts))
+    shuffled = np.lexsort((random.random(len(click)), click))
+    place = np.arange(len(click)) - (np.cumsum(counts) - counts)[click]
+    kept = np.zeros(len(click), np.bool_)
+    kept[shuffled[place < n_kept[click]]] = True
+    return pairs.select(kept)
+
+
+def _cells(flat: FlatBatch, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows * flat.item_parts.n_items + columns
