@@ -20,7 +20,7 @@ def make_optimizers(
 
     Args:
         model: Its gradients become sparse where no tower has a weight decay and the model can.
-        params: Learning rates and weight decays.
+        params: Learning rates and weight decays; a rate that is None is the model's `suggested_lr`.
         step_size: Optimiser steps between two falls of the learning rate; a positive integer.
         gamma: Factor of each fall; a float in (0, 1).
 
@@ -34,9 +34,10 @@ def make_optimizers(
         raise ConfigError(f"step_size is {step_size!r}; it must be a positive integer: change it in the settings")
     if type(gamma) is not float or not 0.0 < gamma < 1.0:
         raise ConfigError(f"gamma is {gamma!r}; it must be a float above 0 and below 1: change it in the settings")
-    towers = [(model.item_parameters(), params.items_lr, params.items_weight_decay)]
+    items_lr, query_lr = (params.items_lr or model.suggested_lr, params.query_lr or model.suggested_lr)
+    towers = [(model.item_parameters(), items_lr, params.items_weight_decay)]
     if not model.is_same_query_and_items:
-        towers.append((model.query_parameters(), params.query_lr, params.query_weight_decay))
+        towers.append((model.query_parameters(), query_lr, params.query_weight_decay))
 
     is_sparse = model.set_sparse_gradients(all(decay == 0 for _, _, decay in towers))
     optimizers = [_make_optimizer(parameters, lr, decay, is_sparse) for parameters, lr, decay in towers]

@@ -49,13 +49,18 @@ class _Frozen(BaseModel):
 
 
 class FineTuningParams(_Frozen):
-    """Hyper-parameters of one training run. The defaults suit a static model and 5,000 to 20,000 sessions."""
+    """Hyper-parameters of one training run. The defaults suit 5,000 to 20,000 sessions."""
 
     num_fixed_layers: int = Field(0, ge=0, description="The first N layers of each tower are frozen; a count.")
-    query_lr: float = Field(
-        0.01, gt=0, description="Learning rate of the query tower; unused where the towers share weights."
+    query_lr: float | None = Field(
+        None,
+        gt=0,
+        description="Learning rate of the query tower, unused where the towers share weights; None takes what suits "
+        "the kind of model: 0.01 for a static one, 0.00005 for a transformer.",
     )
-    items_lr: float = Field(0.01, gt=0, description="Learning rate of the item tower, or of the one shared model.")
+    items_lr: float | None = Field(
+        None, gt=0, description="Learning rate of the item tower, or of the one shared model; None as for query_lr."
+    )
     query_weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of the query tower, per step.")
     items_weight_decay: float = Field(
         0.0, ge=0, description="Decoupled weight decay of the item tower; above 0 the gradients become dense: slower."

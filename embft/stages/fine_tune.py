@@ -2,13 +2,16 @@
 
 import json
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from embft.results import RunSpec
 from embft.stages.models import base_model, champion_model, sessions_of, tracker_of, vocabulary
 from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
+
+if TYPE_CHECKING:
+    from embft.finetuning.models import EmbeddingsModelInterface
 
 
 def _work(context: Context) -> Outcome:
@@ -31,7 +34,7 @@ def _work(context: Context) -> Outcome:
         "embft.attempt": context.attempt_uri,
         "embft.synthetic": str(run.config.synthetic).lower(),
     }
-    with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context)):
+    with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context, model)):
         tuner = EmbeddingsFineTuner.create(
             model, training.settings, {"train": items_set, "test": items_set}, retriever, training.params, tracker
         )
@@ -57,12 +60,17 @@ def _work(context: Context) -> Outcome:
     )
 
 
-def _params(context: Context) -> dict[str, object]:
+def _params(context: Context, model: "EmbeddingsModelInterface") -> dict[str, object]:
     training = context.run.config.training
+    rates = {
+        "query_lr": training.params.query_lr or model.suggested_lr,
+        "items_lr": training.params.items_lr or model.suggested_lr,
+    }
     return {
         "base_model": training.base_model,
         "start_from": training.start_from,
         **training.params.model_dump(mode="json"),
+        **rates,
         **training.settings.model_dump(mode="json"),
         "params_id": training.params.id,
     }

@@ -110,6 +110,11 @@ def test_shared_towers_have_one_optimiser_and_separate_ones_two(
     assert [scheduler.optimizer for scheduler in schedulers] == optimizers
 
 
+def test_a_learning_rate_that_is_not_given_suits_the_kind_of_model(make_tuner: Any) -> None:
+    optimizers, _ = make_tuner(params=FineTuningParams()).configure_optimizers()
+    assert optimizers[0].param_groups[0]["lr"] == 0.01
+
+
 @pytest.mark.parametrize("step_size", [0, -1, 1.5, True, None, math.nan])
 def test_a_wrong_step_size_is_refused(make_tuner: Any, step_size: Any) -> None:
     with pytest.raises(embft.errors.ConfigError, match=f"step_size is {step_size!r}"):

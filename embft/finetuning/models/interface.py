@@ -28,6 +28,8 @@ class EmbeddingsModelInterface(nn.Module, ABC):
 
     query_prompt: str
     item_prompt: str
+    suggested_lr: float
+    """Learning rate that suits this kind of model; taken where `FineTuningParams` give none."""
     n_cpu_threads: int | None = None
     """Threads that suit this model on a CPU; None leaves the choice to torch. See `embft.finetuning.threads`."""
 

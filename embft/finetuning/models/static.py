@@ -40,6 +40,7 @@ class StaticEmbeddingsModel(EmbeddingsModelInterface):
     """
 
     n_cpu_threads = 1
+    suggested_lr = 0.01
 
     def __init__(self, tokenizer: Tokenizer, weights: Tensor, query_prompt: str = "", item_prompt: str = "") -> None:
         super().__init__()

@@ -53,6 +53,8 @@ class SentenceTransformerModel(EmbeddingsModelInterface):
         ConfigError: The towers' vectors differ in length, or the router has other routes.
     """
 
+    suggested_lr = 5e-5
+
     def __init__(self, model: SentenceTransformer) -> None:
         super().__init__()
         from sentence_transformers.base.modules import Normalize
