@@ -185,7 +185,11 @@ class Validation(Strict):
 class Training(Strict):
     """How a challenger is trained."""
 
-    base_model: str = Field("wordllama", description="`wordllama`, or a folder with a saved model.")
+    base_model: str = Field(
+        "wordllama",
+        description="`wordllama`, `minilm`, or a model in the layout of SentenceTransformer: a folder, or "
+        "s3://bucket/prefix.",
+    )
     start_from: Literal["base", "champion"] = Field("base", description="Model whose weights training starts from.")
     validation_days: int = Field(
         1, ge=1, description="Newest train days, held out of training to pick the best epoch; never the test days."

@@ -112,6 +112,7 @@ class RunSpec(Record):
     promote: Literal["auto", "never"]
     window: tuple[LogDay, ...]
     champion: Champion | None = Field(description="The newest promotion of an earlier day; None before the first.")
+    base_model_sha256: str | None = Field(None, description="Of the listing of a base model in S3; None elsewhere.")
 
     @property
     def subject(self) -> str:

@@ -69,7 +69,7 @@ class Registry:
         from mlflow.models import infer_signature
         from sentence_transformers import SentenceTransformer
 
-        model = SentenceTransformer(str(folder), device="cpu")
+        model = _taking_queries(SentenceTransformer(str(folder), device="cpu"))
         example = ["an example query"]
         with reaching_mlflow(self._tracking_uri, "register the model"), self._reaching_files(run_id):
             mlflow.set_tracking_uri(self._tracking_uri)
@@ -123,6 +123,21 @@ class Registry:
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
+
+
+def _taking_queries(model: Any) -> Any:
+    """Let a plain `encode`, which is all that MLflow's predict calls, take a text for a query.
+
+    A prompt that was trained with and is left out in serving spoils the ranking, and nobody is told.
+    """
+    from sentence_transformers.base.modules import Router
+
+    if model.prompts.get("query"):
+        model.default_prompt_name = "query"
+    first = next(model.children())
+    if isinstance(first, Router):
+        first.default_route = "query"
+    return model
 
 
 def _public(version: str) -> str:

@@ -86,7 +86,7 @@ def _track(context: Context, models: dict[str, Any]) -> None:
 STAGE = Stage(
     "evaluate",
     needs=("preprocess_ranks", "fine_tune"),
-    settings=lambda run: [run.config.training, run.champion],
+    settings=lambda run: [run.config.training, run.base_model_sha256, run.champion],
     work=_work,
 )
 run = partial(run_stage, STAGE)

@@ -79,7 +79,12 @@ def _params(context: Context, model: "EmbeddingsModelInterface") -> dict[str, ob
 def _settings(run: RunSpec) -> Any:
     training = run.config.training
     # After a move to another MLflow the run that the model would be registered under is not there: train again.
-    return [training, run.champion if training.start_from == "champion" else None, run.config.mlflow.tracking_uri]
+    return [
+        training,
+        run.base_model_sha256,
+        run.champion if training.start_from == "champion" else None,
+        run.config.mlflow.tracking_uri,
+    ]
 
 
 STAGE = Stage(

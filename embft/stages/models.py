@@ -58,7 +58,7 @@ def base_model(context: Context) -> "EmbeddingsModelInterface":
     """Load the model that everything starts from."""
     from embft.finetuning.models import load_model
 
-    return load_model(context.run.config.training.base_model)
+    return load_model(context.run.config.training.base_model, context.storage)
 
 
 def champion_model(context: Context) -> "EmbeddingsModelInterface | None":

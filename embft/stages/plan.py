@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from embft.config import ModelConfig, Window
 from embft.errors import ConfigError
 from embft.paths import Paths
-from embft.results import Champion, RunSpec, StageResult
+from embft.results import Champion, RunSpec, StageResult, digest_of
 from embft.stages.pull import day_prefix, log_day_of, needs_pull
 from embft.stages.stage import Draft, Outcome, commit, open_model
 from embft.storage import Storage
@@ -54,6 +54,7 @@ def run(
         promote=promote,
         window=window,
         champion=champion_before(storage, paths, day),
+        base_model_sha256=_base_model_digest(storage, config.training.base_model),
     )
     missing = [it.day.isoformat() for it in window if it.objects and needs_pull(storage, paths, config, it)]
     # The frozen run is itself all that the plan depends on, so it is reused exactly when it would come out the same.
@@ -79,6 +80,13 @@ def champion_before(storage: Storage, paths: Paths, day: date) -> Champion | Non
     records = sorted(item.uri for item in storage.objects(paths.champions) if item.uri < paths.champion(day))
     raw = storage.read(records[-1]) if records else None
     return None if raw is None else Champion.from_json(raw, records[-1])
+
+
+def _base_model_digest(storage: Storage, source: str) -> str | None:
+    """Name what a base model in S3 is made of now: where other weights are put there, a night trains anew."""
+    if not source.startswith("s3://"):
+        return None
+    return digest_of([[it.uri, it.size_bytes, it.etag] for it in storage.objects(source)])
 
 
 def _with_window(config: ModelConfig, days: int) -> ModelConfig:

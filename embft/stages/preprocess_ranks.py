@@ -23,6 +23,7 @@ def _settings(run: RunSpec) -> Any:
     return [
         run.test_from,
         training.base_model,
+        run.base_model_sha256,
         training.validation_days,
         training.sampled_negatives,
         training.settings.seed,

