@@ -3,8 +3,12 @@
 import re
 import subprocess
 import sys
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
+
+import pytest
+
+from tests.shop import FIRST, ITEMS, day_sessions
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fine_tune_from_clicks.py"
 
@@ -26,3 +30,21 @@ def test_a_notebook_user_fine_tunes_from_a_folder_and_sees_five_queries_before_a
 
 def test_the_example_is_short_enough_to_read_in_a_minute() -> None:
     assert len(EXAMPLE.read_text().splitlines()) < 60
+
+
+def test_the_notebook_of_the_readme_runs_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (EXAMPLE.parents[1] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    days = [FIRST + timedelta(days=number) for number in range(3)]
+    log = [
+        (it["session_id"], it["query"], it["clicked"], it["shown"], datetime.fromisoformat(it["time"]))
+        for day in days
+        for it in day_sessions(day, 80)
+    ]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {"ids": list(ITEMS), "texts": list(ITEMS.values()), "log": log})
+    before, after = map(float, re.findall(r"([\d.]+) (?:before|after)", capsys.readouterr().out))
+    assert after < before
+    assert (tmp_path / "model" / "model.safetensors").is_file()
