@@ -37,7 +37,8 @@ class FlatBatch:
         session_index: Entry of the batch, int64 [shown], ascending.
         lengths: Items shown in each session, int64 [sessions], irrelevant ones counted on their own.
         n_sessions: Entries of the batch.
-        clicked_for_query: Whether an item was clicked for a query anywhere in the log, bool [queries, items].
+        clicked_for_query: Whether an item was clicked for a query anywhere in the log, bool [queries, items]; None
+            where it was not asked for.
     """
 
     query_texts: list[str]
@@ -52,7 +53,7 @@ class FlatBatch:
     session_index: NDArray[np.int64]
     lengths: NDArray[np.int64]
     n_sessions: int
-    clicked_for_query: NDArray[np.bool_]
+    clicked_for_query: NDArray[np.bool_] | None
 
 
 def checked_batch(batch: object) -> list[Pair]:
@@ -85,7 +86,12 @@ def checked_batch(batch: object) -> list[Pair]:
 
 
 def flatten(
-    batch: Sequence[Pair], items_set: ItemsSet, query_retriever: QueryRetriever, *, with_irrelevant: bool
+    batch: Sequence[Pair],
+    items_set: ItemsSet,
+    query_retriever: QueryRetriever,
+    *,
+    with_irrelevant: bool,
+    with_clicks_of_log: bool = False,
 ) -> FlatBatch:
     """Lay a batch flat.
 
@@ -94,6 +100,7 @@ def flatten(
         items_set: The items.
         query_retriever: What of a query the model gets.
         with_irrelevant: Whether to take the irrelevant sessions too.
+        with_clicks_of_log: Whether to mark what was clicked for each query anywhere in the log.
 
     Returns:
         The flat batch. Two ids with one item (a text that occurs twice) share one column.
@@ -108,7 +115,12 @@ def flatten(
 
     ids = list(chain.from_iterable(session.results for session in sessions))
     item_code: dict[Item, int] = {}
-    column_of = {id_: item_code.setdefault(items_set[id_], len(item_code)) for id_ in dict.fromkeys(ids)}
+    distinct = dict.fromkeys(ids)
+    try:
+        column_of = {id_: item_code.setdefault(items_set[id_], len(item_code)) for id_ in distinct}
+    except DataRejected as error:
+        stranger = next(it for it in sessions if not all(id_ in items_set for id_ in it.results))
+        raise DataRejected(f"session {stranger.session_id!r}: {error}") from None
     clicked = chain.from_iterable(map(set(session.events).__contains__, session.results) for session in sessions)
     return FlatBatch(
         query_texts=list(query_code),
@@ -123,7 +135,7 @@ def flatten(
         session_index=np.repeat(np.array(entries, np.int64), lengths),
         lengths=lengths,
         n_sessions=len(batch),
-        clicked_for_query=_clicked_for_query(sessions, rows, column_of, (len(query_code), len(item_code))),
+        clicked_for_query=_clicked_for_query(sessions, rows, items_set, item_code) if with_clicks_of_log else None,
     )
 
 
@@ -154,15 +166,17 @@ def _positions(sessions: Sequence[FineTuningInput], lengths: NDArray[np.int64]) 
 
 
 def _clicked_for_query(
-    sessions: Sequence[FineTuningInput], rows: Sequence[int], column_of: Mapping[str, int], shape: tuple[int, int]
+    sessions: Sequence[FineTuningInput], rows: Sequence[int], items_set: ItemsSet, column_of: Mapping[Item, int]
 ) -> NDArray[np.bool_]:
     """Mark the items of the batch that were clicked for each query, in the batch or elsewhere in the log."""
     known: dict[int, frozenset[str]] = {}
     for row, session in zip(rows, sessions, strict=True):
         known[row] = known.get(row, frozenset()) | session.clicked_for_query
-    marked = np.zeros(shape, np.bool_)
+    marked = np.zeros((len(known), len(column_of)), np.bool_)
     for row, ids in known.items():
-        marked[row, [column_of[id_] for id_ in ids & column_of.keys()]] = True
+        # By the item, not its id: what was clicked may be in the batch under another id with the same text.
+        columns = (column_of.get(items_set.get(id_)) for id_ in ids)
+        marked[row, [column for column in columns if column is not None]] = True
     return marked
 
 

@@ -83,8 +83,11 @@ def measure_ranking(scores: torch.Tensor, clicked: Sequence[int]) -> dict[str, f
         retrieval.retrieval_reciprocal_rank,
         retrieval.retrieval_recall,
     )
-    # The measures look at the first ten alone; the clicked items must be there for recall's denominator.
-    kept = torch.tensor(sorted({*scores.topk(min(CUTOFF, len(scores))).indices.tolist(), *clicked}))
+    # The measures look at the first ten alone; all that tie with the tenth must be there, for nDCG is the mean over
+    # their orders, and the clicked items, for recall's denominator.
+    is_kept = scores >= scores.topk(min(CUTOFF, len(scores))).values[-1]
+    is_kept[list(clicked)] = True
+    kept = is_kept.nonzero().flatten()
     relevant = torch.isin(kept, torch.tensor(clicked))
     figures = [float(measure(scores[kept], relevant, top_k=CUTOFF)) for measure in functions]
     return dict(zip(MEASURES, figures, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 class ItemsSet:
     """Item id → item, looked up in O(1), in the order given.
 
-    An item is what the model's item tower takes: a text, or an image for a text-image model.
+    An item is a text, or the path of an image for a text-image model.
 
     Args:
         ids: Unique ids.
         items: The item of each id, aligned to `ids`.
 
     Raises:
-        DataRejected: The lists differ in length, an id occurs twice, or there is no item.
+        DataRejected: The lists differ in length, an id occurs twice, there is no item, or one is of another kind.
     """
 
     def __init__(self, ids: Sequence[str], items: Sequence[Item]) -> None:
@@ -35,6 +35,11 @@ class ItemsSet:
             raise DataRejected(f"{len(ids)} item ids for {len(items)} items; there must be one item for each id")
         if not ids:
             raise DataRejected("the catalogue has no item; check its location in the model's config")
+        for id_, item in zip(ids, items, strict=True):
+            if item is None or not isinstance(item, Hashable):
+                raise DataRejected(
+                    f"item {id_!r} is a {type(item).__name__}; an item is a text, or the path of an image"
+                )
         self.ids: tuple[str, ...] = tuple(ids)
         self.items: tuple[Item, ...] = tuple(items)
         self._item_of = dict(zip(self.ids, self.items, strict=True))
@@ -82,7 +87,9 @@ class ItemsSet:
         """
         if id_column not in dataset.column_names:
             raise DataRejected(f"a dataset of items lacks the column {id_column!r}; it has {dataset.column_names}")
-        return cls([str(row[id_column]) for row in dataset], [preprocess(row) for row in dataset])
+        rows = ((str(row[id_column]), preprocess(row)) for row in dataset)
+        ids, items = zip(*rows, strict=True) if len(dataset) else ((), ())
+        return cls(ids, items)
 
     @property
     def dataset(self) -> Dataset:
@@ -159,6 +166,10 @@ class ItemsSet:
                 f"item {id_!r} is not among the {len(self)} items of the catalogue; "
                 "remove it from the sessions (`remove_results`) or give a catalogue of the same days"
             ) from None
+
+    def get(self, id_: str) -> Item | None:
+        """One item, or None where the catalogue lacks it."""
+        return self._item_of.get(id_)
 
     def __contains__(self, id_: object) -> bool:
         """Whether the catalogue has this id."""

@@ -26,8 +26,8 @@ class RankingLossInterface(ABC):
     """
 
     negatives: ClassVar[Negatives] = "shown"
-    """What a click is compared with: "shown", the not-clicked results of its session, or "batch", all items of the
-    batch but those that were clicked for the same query anywhere in the log."""
+    """What a click is compared with: "shown", the not-clicked results of its session, or "batch", the clicked items of
+    the batch as well, but for those that were clicked for the same query anywhere in the log."""
 
     def __init__(self, margin: float = 0.0) -> None:
         self.set_margin(margin)
@@ -188,7 +188,8 @@ class ListwiseSoftmaxLoss(RankingLossInterface):
     def terms(self, features: FineTuningFeatures) -> tuple[Tensor, Tensor]:
         """One term per click that has a negative."""
         weights = torch.minimum(features.positive_confidences, features.negative_confidences)
-        logits = self.scale * self.adjusted_differences(features)
+        # A pair that is not believed at all must not set the peak either, beside which the others would vanish.
+        logits = (self.scale * self.adjusted_differences(features)).masked_fill(weights == 0, -math.inf)
         clicks, group = torch.unique(features.click_index, return_inverse=True)
         zeros = logits.new_zeros(len(clicks))
         # exp overflows in float32 above 88: take out each click's largest logit, and never less than the click's own 0.
@@ -201,11 +202,12 @@ class ListwiseSoftmaxLoss(RankingLossInterface):
 class InBatchSoftmaxLoss(ListwiseSoftmaxLoss):
     """Cross-entropy of each click against the other items of its batch (InfoNCE, multiple negatives ranking).
 
-    `ListwiseSoftmaxLoss`, with negatives from the batch: every distinct item that its sessions clicked or showed,
-    but for those that were clicked for the same query anywhere in the log. So two clicked items of one query never
-    push each other away, whichever sessions they come from. It needs no shown lists, and encodes few items a step: for
-    transformers. An item stands once in the list however often it was clicked, so popular ones are not pushed down
-    by their popularity.
+    `ListwiseSoftmaxLoss`, with negatives from the batch: every distinct item that its sessions clicked, and what the
+    click's own session showed without a click; but nothing that was clicked for the same query anywhere in the log. So
+    two clicked items of one query never push each other away, whichever sessions they come from.
+
+    It needs no shown lists, and encodes few items a step where there are none: for transformers. An item stands once
+    in the list however often it was clicked, so popular ones are not pushed down by their popularity.
 
     Its value moves with the batch: compare models at one batch size, in one order of sessions. A model that finds
     all items alike gets ln(1 + negatives).

@@ -51,26 +51,39 @@ def shown_pairs(flat: FlatBatch) -> Pairs:
     first_pair = np.cumsum(repeats) - repeats
     offsets = np.arange(repeats.sum()) - np.repeat(first_pair, repeats)
     of_pair = negatives[np.repeat(first_negative[sessions], repeats) + offsets]
-    return Pairs(np.repeat(positives, repeats), _cells(flat, flat.query_rows, flat.item_columns)[of_pair], of_pair)
+    cells = _cells(flat, flat.query_rows, flat.item_columns)
+    pairs = Pairs(np.repeat(positives, repeats), cells[of_pair], of_pair)
+    # Under another id, or in the session beside it, the clicked item may be shown once more: it is no negative.
+    return pairs.select(cells[pairs.positives] != pairs.negative_cells)
 
 
 def batch_pairs(flat: FlatBatch) -> Pairs:
-    """Every click with every item of the batch that nobody clicked for its query, anywhere in the log.
+    """Every click with every clicked item of the batch, and with the not-clicked results of its own session.
+
+    Left out is what was clicked for the click's query anywhere in the log. Not-clicked results of other sessions are
+    left out too: with shown lists of 20 they would make a million pairs of a batch of 256.
 
     Args:
-        flat: The batch.
+        flat: The batch, flattened with the clicks of the log.
 
     Returns:
-        The pairs. Not-clicked results of the click's own session are among them.
+        The pairs.
     """
+    assert flat.clicked_for_query is not None
     positives = np.flatnonzero(flat.clicked)
     rows = flat.query_rows[positives]
-    click, column = np.nonzero(~flat.clicked_for_query[rows])
-
-    shown_as = np.full((len(positives), flat.item_parts.n_items), _NOT_SHOWN)
     own = shown_pairs(flat)
-    shown_as[np.searchsorted(positives, own.positives), flat.item_columns[own.negatives]] = own.negatives
-    return Pairs(positives[click], _cells(flat, rows[click], column), shown_as[click, column])
+    session = np.repeat(np.arange(len(flat.lengths)), flat.lengths)
+    own = own.select(session[own.positives] == session[own.negatives])
+    own_cells = np.searchsorted(positives, own.positives), flat.item_columns[own.negatives]
+
+    is_candidate = np.zeros((len(positives), flat.item_parts.n_items), np.bool_)
+    is_candidate[:, flat.item_columns[positives]] = True
+    is_candidate[own_cells] = True
+    click, column = np.nonzero(is_candidate & ~flat.clicked_for_query[rows])
+    shown_as = np.full(is_candidate.shape, _NOT_SHOWN, np.int32)
+    shown_as[own_cells] = own.negatives
+    return Pairs(positives[click], _cells(flat, rows[click], column), shown_as[click, column].astype(np.int64))
 
 
 def downsampled(pairs: Pairs, share: float, random: np.random.Generator) -> Pairs:

@@ -42,10 +42,17 @@ class _Frozen(BaseModel):
     def id(self) -> str:
         """Sha256 of the content, 64 hex digits: equal content has equal ids, in any process and key order.
 
-        An object given in place of a name (a loss of one's own) counts by its `repr`.
+        An object given in place of a name (a loss of one's own) counts by its `repr`, a function by its name and
+        module: two lambdas of one place are not told apart.
         """
-        content = json.dumps(self.model_dump(mode="python"), sort_keys=True, default=repr)
+        content = json.dumps(self.model_dump(mode="python"), sort_keys=True, default=_name_of)
         return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _name_of(value: Any) -> str:
+    """What stays the same in another process: the repr of a function holds its address."""
+    name = getattr(value, "__qualname__", None)
+    return repr(value) if name is None else f"{value.__module__}.{name}"
 
 
 class FineTuningParams(_Frozen):
@@ -81,7 +88,9 @@ class FineTuningParams(_Frozen):
         2.0, gt=0, description="Train only on pairs whose ranks differ by at most this; 2 is the range of a cosine."
     )
     examples_order: tuple[ExamplesType, ...] = Field(
-        (ExamplesType.all_examples,), min_length=1, description="Kinds of pairs, each for an equal share of the epochs."
+        (ExamplesType.all_examples,),
+        min_length=1,
+        description="Kinds of pairs, each for an equal share of `num_epochs`; early stopping may end before the last.",
     )
 
     @model_validator(mode="after")

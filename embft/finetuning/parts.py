@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Item = Any
-"""What an item tower takes: a text, or an image (a `PIL.Image` or the path of one). Hashable."""
+"""What an item tower takes: a text, or an image: the path of one or, where it is not of a catalogue, a `PIL.Image`."""
 
 Aggregation = Literal["mean", "max", "min"]
 
@@ -33,10 +34,17 @@ def check_aggregation(aggregation: str) -> None:
         raise ConfigError(f"aggregation is {aggregation!r}; it must be one of {list(get_args(Aggregation))}")
 
 
+# Chinese, Japanese and Korean are written without spaces: there, each sign is a word.
+_WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]+"
+)
+
+
 def split_words(text: str, max_words: int = 150, overlap: int = 20) -> list[str]:
     """Cut a text into parts of at most `max_words` words; each part repeats the last words of the one before.
 
-    150 words are about 200 tokens, within the 256 that small sentence encoders read.
+    150 words are about 200 tokens, within the 256 that small sentence encoders read. In Chinese, Japanese and Korean
+    each sign counts as a word.
 
     Args:
         text: A text; one without more words than `max_words` stays as it is.
@@ -44,7 +52,7 @@ def split_words(text: str, max_words: int = 150, overlap: int = 20) -> list[str]
         overlap: Words that two neighbours share, 0 to `max_words` - 1, so that a sentence on the cut is whole in one.
 
     Returns:
-        The parts, at least one.
+        The parts, at least one; each is a piece of the text as it was.
 
     Raises:
         ConfigError: `max_words` or `overlap` is out of range.
@@ -53,11 +61,12 @@ def split_words(text: str, max_words: int = 150, overlap: int = 20) -> list[str]
         raise ConfigError(
             f"max_words is {max_words} and overlap {overlap}; a part has 1 word or more, and shares fewer than it has"
         )
-    words = text.split()
+    words = list(_WORD.finditer(text))
     if len(words) <= max_words:
         return [text]
-    step = max_words - overlap
-    return [" ".join(words[start : start + max_words]) for start in range(0, len(words) - overlap, step)]
+    starts = range(0, len(words) - overlap, max_words - overlap)
+    ends = (min(start + max_words, len(words)) - 1 for start in starts)
+    return [text[words[start].start() : words[end].end()] for start, end in zip(starts, ends, strict=True)]
 
 
 @dataclass(frozen=True)

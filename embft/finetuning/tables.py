@@ -174,4 +174,4 @@ def _give_ranks(session: FineTuningInput, shown: list[str], ranks: list[float | 
         if tuple(shown) == session.results and all(map(math.isfinite, values)):
             session.rank_values = values
             return
-    session.ranks = dict(zip(shown, ranks, strict=True))
+    session.ranks = dict(zip(reversed(shown), reversed(ranks), strict=True))  # of an id given twice the first counts

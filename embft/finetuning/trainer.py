@@ -13,7 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch.utils.data import DataLoader
 
 from embft.errors import ConfigError, DataRejected
@@ -33,7 +33,8 @@ class ValidationRecord:
         epoch: From 0; -1 is the validation before training.
         step: Optimiser steps done.
         val_loss: Mean loss over the validation sessions.
-        train_loss: Mean loss over the training sessions since the record before; None before training.
+        train_loss: Mean loss of the training batches since the record before, each weighing by its sessions; within
+            a batch it weighs clicks alike, where `val_loss` weighs sessions alike. None before training.
         metrics: Further validation measures, by name.
         seconds: Since `fit` began.
     """
@@ -100,8 +101,8 @@ def fit(
         train: Training sessions.
         validation: The newest part of the training days, cut off by the caller; never the held-out test.
         settings: Epochs, batch size, validation interval, seed, precision, devices.
-        checkpoint_dir: The best weights so far lie here, also when training fails: `best.ckpt`, or `start.ckpt` while
-            none was better than the start.
+        checkpoint_dir: The best weights so far, those of the start among them, lie here as `best.ckpt`, also when
+            training fails.
         patience: Validations without a lower loss after which training stops, >= 1.
 
     Returns:
@@ -109,26 +110,26 @@ def fit(
 
     Raises:
         ConfigError: Settings that this machine cannot run, or a `step_size` or `gamma` out of range.
-        DataRejected: The loss is no longer a number, or no validation session has a pair.
+        DataRejected: The loss is no longer a number, or no training or no validation session has a pair.
     """
     began = time.perf_counter()
-    recorder = _Recorder(tuner, train, began)
-    best = ModelCheckpoint(
-        checkpoint_dir, "best", monitor="val_loss", save_weights_only=True, enable_version_counter=False
-    )
+    _check_pairs(tuner, train)
+    best_path = Path(checkpoint_dir) / "best.ckpt"
+    recorder = _Recorder(tuner, train, best_path, began)
     stopping = EarlyStopping("val_loss", patience=patience, check_finite=True)
     with _seeded(settings.seed), _quiet(), cpu_threads(tuner.model.n_cpu_threads):
-        trainer = _make_trainer(settings, len(train), checkpoint_dir, [recorder, best, stopping])
+        trainer = _make_trainer(settings, len(train), checkpoint_dir, [recorder, stopping])
         validation_loader = _loader(validation, settings, shuffle=False)
         trainer.validate(tuner, validation_loader, verbose=False)
-        start_path = Path(checkpoint_dir) / "start.ckpt"
-        trainer.save_checkpoint(start_path, weights_only=True)
         try:
             trainer.fit(tuner, _loader(train, settings, shuffle=True), validation_loader)
         except DataRejected as error:
-            kept = _restore_best(tuner, recorder, best, start_path)
-            raise DataRejected(f"{error}; the model has its best weights so far again, which are in {kept}") from error
-    _restore_best(tuner, recorder, best, start_path)
+            _restore(tuner, best_path)
+            raise DataRejected(
+                f"{error}; the model has the weights of step {recorder.best.step} again, its best so far, which lie in "
+                f"{best_path}"
+            ) from error
+    _restore(tuner, best_path)
 
     seconds = time.perf_counter() - began
     best_record = recorder.best
@@ -136,23 +137,41 @@ def fit(
         records=tuple(recorder.records),
         best_val_loss=best_record.val_loss,
         best_step=best_record.step,
-        steps=recorder.steps,
+        steps=tuner.steps_done,
         stopped_early=bool(trainer.should_stop),
         seconds=seconds,
         sessions_per_s=recorder.sessions / seconds,
     )
 
 
-class _Recorder(Callback):  # type: ignore[misc]  # Lightning is untyped here
-    """Notes every validation and hands the epoch on to the pairing of sessions."""
+def _check_pairs(tuner: EmbeddingsFineTuner, train: PairedFineTuningInputsDataset) -> None:
+    """Refuse sessions in which a click has nothing beside it to learn from, before hours of no step.
 
-    def __init__(self, tuner: EmbeddingsFineTuner, train: PairedFineTuningInputsDataset, began: float) -> None:
+    Raises:
+        DataRejected: No session has a not-clicked result, and the loss needs one.
+    """
+    if tuner.loss_func.negatives == "batch" or any(len(it.events) < len(it) for it in train.not_irrelevant):
+        return
+    if tuner.fine_tuning_params.not_irrelevant_only or not train.irrelevant:
+        raise DataRejected(
+            f"none of {len(train)} training sessions has a not-clicked result beside its clicks; give shown lists, or "
+            "take the loss in_batch_softmax, which compares the clicks of a batch with each other"
+        )
+
+
+class _Recorder(Callback):  # type: ignore[misc]  # Lightning is untyped here
+    """Notes every validation, keeps the best weights, and hands the epoch on to the pairing of sessions."""
+
+    def __init__(
+        self, tuner: EmbeddingsFineTuner, train: PairedFineTuningInputsDataset, best_path: Path, began: float
+    ) -> None:
         self.records: list[ValidationRecord] = []
-        self.steps = 0
         self.sessions = 0
         self._train = train
+        self._best_path = best_path
         self._began = began
         tuner.train_measures.reset()
+        tuner.steps_done = 0
 
     @property
     def best(self) -> ValidationRecord:
@@ -165,15 +184,14 @@ class _Recorder(Callback):  # type: ignore[misc]  # Lightning is untyped here
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.steps += 1
         self.sessions += len(batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, EmbeddingsFineTuner)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
         record = ValidationRecord(
-            epoch=trainer.current_epoch if self.steps else -1,
-            step=self.steps,
+            epoch=trainer.current_epoch if self.records else -1,
+            step=pl_module.steps_done,
             val_loss=metrics.pop("val_loss"),
             train_loss=pl_module.train_measures.means().get("loss"),
             metrics=metrics,
@@ -181,6 +199,8 @@ class _Recorder(Callback):  # type: ignore[misc]  # Lightning is untyped here
         )
         pl_module.train_measures.reset()
         self.records.append(record)
+        if record is self.best:
+            trainer.save_checkpoint(self._best_path, weights_only=True)
         logger.info("step %d: val_loss %.4f, train_loss %s", record.step, record.val_loss, record.train_loss)
 
 
@@ -243,20 +263,21 @@ def _loader(dataset: PairedFineTuningInputsDataset, settings: FineTuningSettings
     )
 
 
-def _restore_best(tuner: EmbeddingsFineTuner, recorder: _Recorder, best: ModelCheckpoint, start_path: Path) -> Path:
-    """Give the model the weights of its lowest validation loss, and say which file they are from."""
-    path = start_path if recorder.best is recorder.records[0] else Path(best.best_model_path)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    tuner.load_state_dict(checkpoint["state_dict"])
-    return path
+def _restore(tuner: EmbeddingsFineTuner, path: Path) -> None:
+    tuner.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch, for dropout; and put its random state back."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+    """Seed torch, for dropout; and put back its random state and its choice of algorithms, which a Trainer changes."""
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.use_deterministic_algorithms(was_deterministic, warn_only=warn_only)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import pytorch_lightning as pl
@@ -47,7 +48,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         model: Trained in place; its first `num_fixed_layers` layers are frozen.
         items_sets: "train" and "test" → items; a `DatasetDict` or any mapping.
         query_retriever: What of a session's query is given to the model.
-        loss_func: Its margin becomes the one of `fine_tuning_params`.
+        loss_func: Copied; the margin is the one of `fine_tuning_params`.
         fine_tuning_params: Hyper-parameters.
         tracker: Where measures go; None keeps them to Lightning, as in a notebook.
         metric_calculators: Measures besides the loss; None takes `[DistanceShift()]`.
@@ -86,7 +87,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         self.model = model
         self.items_sets = items_sets
         self.query_retriever = query_retriever
-        self.loss_func = loss_func
+        self.loss_func = copy(loss_func)
         self.loss_func.set_margin(fine_tuning_params.margin)
         self.fine_tuning_params = fine_tuning_params
         self.tracker = tracker
@@ -105,6 +106,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         )
         self.train_measures = MetricsAccumulator()
         self.validation_measures = MetricsAccumulator()
+        self.steps_done = 0
         self._validated: list[FineTuningInput] = []
         model.fix_layers(fine_tuning_params.num_fixed_layers)
 
@@ -199,7 +201,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
 
         Raises:
             ConfigError: The batch is not made of pairs of sessions.
-            DataRejected: The loss is not a number; the weights are those of the step before.
+            DataRejected: The loss is not a number; no step was made with it.
         """
         pairs = checked_batch(batch)
         features, ranked = self.features_extractor(pairs, self.items_sets["train"], self.query_retriever)
@@ -207,15 +209,17 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         if not torch.isfinite(loss):
             names = ", ".join(repr(clicked.session_id) for clicked, _ in pairs[:10])
             raise DataRejected(
-                f"the training loss became {loss.item()} at step {self.global_step}, in the batch of {len(pairs)} "
+                f"the training loss became {loss.item()} at step {self.steps_done}, in the batch of {len(pairs)} "
                 f"sessions that begins with {names}; lower the learning rates, or look at these sessions"
             )
+        measures = self._measures(ranked)
         if len(features):  # a step with zero gradients would still move the weights by Adam's momentum
             self._optimize(loss)
-
-        measures = [MetricValue("loss", loss.item(), len(pairs)), *self._measures(ranked)]
+            self.steps_done += 1
+            n_sessions = torch.count_nonzero(torch.bincount(features.session_index))
+            measures.insert(0, MetricValue("loss", loss.item(), float(n_sessions)))
         self.train_measures.add(measures)
-        self._log(measures, "train_", step=self.global_step)
+        self._log(measures, "train_")
         return loss
 
     def _optimize(self, loss: Tensor) -> None:
@@ -246,9 +250,11 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         pairs = checked_batch(batch)
         was_training = self.training
         self.eval()  # a Trainer has done so; a notebook may not have
-        features: FineTuningFeatures
-        features, ranked = self.features_extractor(pairs, self.items_sets["test"], self.query_retriever)
-        self.train(was_training)
+        try:
+            features: FineTuningFeatures
+            features, ranked = self.features_extractor(pairs, self.items_sets["test"], self.query_retriever)
+        finally:
+            self.train(was_training)
         per_session = self.loss_func.per_session(features, len(pairs))
         has_pair = torch.bincount(features.session_index, minlength=len(pairs)) > 0
         if has_pair.any():
@@ -257,6 +263,11 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         self.validation_measures.add(self._measures(ranked))
         self._validated.extend(clicked for clicked, _ in pairs)
         return self.loss_func(features)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what a validation that broke off has left."""
+        self.validation_measures.reset()
+        self._validated.clear()
 
     def on_validation_epoch_end(self) -> float:
         """Log the means over the validation sessions as `val_<name>`, and begin anew.
@@ -270,19 +281,17 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             DataRejected: No session had both a click and a not-clicked result, or the loss is not a number.
         """
         self.validation_measures.add(self._measures_of_validation())
-        means = self.validation_measures.means()
-        self.validation_measures.reset()
-        self._validated.clear()
+        means, n_sessions = self.validation_measures.means(), len(self._validated)
+        self.on_validation_epoch_start()
         loss = means.get("loss")
         if loss is None:
             raise DataRejected(
-                "no validation session has a click and a not-clicked result, so there is no loss to watch"
+                f"none of {n_sessions} validation sessions has a click with a not-clicked item beside it, so there is "
+                "no loss to watch; give shown lists, or take the loss in_batch_softmax"
             )
         if not math.isfinite(loss):
-            raise DataRejected(
-                f"the validation loss became {loss} at step {self.global_step}; lower the learning rates"
-            )
-        self._log([MetricValue(name, value) for name, value in means.items()], "val_", step=self.global_step)
+            raise DataRejected(f"the validation loss became {loss} at step {self.steps_done}; lower the learning rates")
+        self._log([MetricValue(name, value) for name, value in means.items()], "val_")
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -314,16 +323,16 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         )
         return [value for calculator in self.metric_calculators for value in calculator.of_validation(validation)]
 
-    def _log(self, measures: Sequence[MetricValue], prefix: str, step: int) -> None:
-        """To Lightning's callbacks, if a Trainer runs this, and to the tracker, if there is one."""
-        if self._trainer is not None:
+    def _log(self, measures: Sequence[MetricValue], prefix: str) -> None:
+        """To Lightning's callbacks, if a Trainer runs this now, and to the tracker, if there is one."""
+        if self._trainer is not None and self._trainer._results is not None:
             values = {prefix + measure.name: measure.value for measure in measures}
             self.log_dict(values, batch_size=1, on_step=prefix == "train_", on_epoch=prefix == "val_", logger=False)
             if self._trainer.sanity_checking:
                 return
         if self.tracker is not None:
             for measure in measures:
-                self.tracker.log_metric(prefix + measure.name, measure.value, step)
+                self.tracker.log_metric(prefix + measure.name, measure.value, self.steps_done)
 
 
 def _as_list(one_or_more: Any) -> list[Any]:

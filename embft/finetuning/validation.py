@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +65,7 @@ def validation_loss(
         inputs: Sessions; those without a click are skipped.
         items_set: Texts of all their items.
         query_retriever: What of a query the model gets.
-        loss_func: Not changed but for its margin, which becomes `params.margin`.
+        loss_func: Not changed; the margin is the one of `params`.
         params: The margin is read.
         batch_size: Sessions ranked at a time; a matter of memory, and of what a loss with negatives from the batch
             compares.
@@ -82,6 +83,7 @@ def validation_loss(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; it must be 1 session or more")
+    loss_func = copy(loss_func)
     loss_func.set_margin(params.margin)
     pairs: list[Pair] = [(session, None) for session in inputs if not session.is_irrelevant]
     shown = dict.fromkeys(id_ for session, _ in pairs for id_ in session.results)
@@ -98,7 +100,13 @@ def validation_loss(
     with torch.no_grad(), cpu_threads(model.n_cpu_threads):
         for start in range(0, len(pairs), batch_size):
             batch = pairs[start : start + batch_size]
-            flat = flatten(batch, items_set, query_retriever, with_irrelevant=False)
+            flat = flatten(
+                batch,
+                items_set,
+                query_retriever,
+                with_irrelevant=False,
+                with_clicks_of_log=extractor.negatives == "batch",
+            )
             features, _ = extractor.features_from_vectors(flat, queries[flat.query_texts], items[flat.item_parts.parts])
             losses.append(loss_func.per_session(features, len(batch)).numpy())
             has_pair.append(np.bincount(features.session_index, minlength=len(batch)) > 0)

@@ -35,6 +35,10 @@ def _work(context: Context) -> Outcome:
         "champion": champion_model(context),
         "challenger": saved_model(context, challenger_weights(context)),
     }
+    ranking: Any = {
+        "ranker": find_ranker(training.settings.ranker),
+        "is_similarity": training.settings.is_similarity,
+    }
     values, measures = {}, {}
     for name, model in models.items():
         if model is None:
@@ -47,11 +51,13 @@ def _work(context: Context) -> Outcome:
             make_loss(training.settings.loss_func),
             training.params,
             batch_size=training.settings.batch_size,
-            ranker=find_ranker(training.settings.ranker),
-            is_similarity=training.settings.is_similarity,
+            **ranking,
             confidence_calculator=find_confidences(training.settings.confidence_calculator),
         )
-        values[name] = {"val_loss": loss.per_session, **rank_catalogue(model, sessions, items_set, retriever)}
+        values[name] = {
+            "val_loss": loss.per_session,
+            **rank_catalogue(model, sessions, items_set, retriever, **ranking),
+        }
         means = {measure: float(figures.mean()) for measure, figures in values[name].items() if measure != "val_loss"}
         measures[name] = Measures(val_loss=loss.mean, **means)
     evaluation = Evaluation(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embft.errors import ConfigError, DataRejected
-from embft.finetuning.batches import checked_batch
+from embft.finetuning.batches import checked_batch, flatten
 from embft.finetuning.confidences import ShownItems
 from embft.finetuning.features import FeaturesExtractor, FineTuningFeatures
 from embft.finetuning.inputs import FineTuningInput
@@ -238,9 +238,61 @@ def test_what_was_clicked_for_a_query_anywhere_in_the_log_is_never_its_negative(
     ]
     PairedFineTuningInputsDataset(log)
     features = _in_batch(tiny_model, log[:3], items)
-    # "red" was clicked for r, rs and gh: only the shown g is left. "hat": r, g and rs.
-    assert features.session_index.tolist() == [0, 1, 2, 2, 2]
-    assert features.negative_ranks.tolist()[0] == 0
+    # "red" was clicked for r, rs and gh: only g, which its first session showed, is left. "hat": r and rs.
+    assert features.session_index.tolist() == [0, 2, 2]
+    assert features.negative_ranks.tolist() == pytest.approx([0, 0, 0])
+
+
+def test_what_was_clicked_for_a_query_is_known_by_its_text_under_any_id(tiny_model: StaticEmbeddingsModel) -> None:
+    twins = ItemsSet(["a", "twin of a", "c"], ["red shoe", "red shoe", "blue"])
+    log = [
+        FineTuningInput("1", "red", ["a"], []),
+        FineTuningInput("2", "red", ["c"], []),
+        FineTuningInput("3", "hat", ["twin of a"], []),
+    ]
+    PairedFineTuningInputsDataset(log)
+    features = _in_batch(tiny_model, log[1:], twins)
+    # "red" may not push its clicked red shoe away because "hat" brings it into the batch; "hat" has c for a negative.
+    assert features.session_index.tolist() == [1]
+
+
+def test_a_clicked_item_that_is_shown_once_more_is_no_negative_of_itself(tiny_model: StaticEmbeddingsModel) -> None:
+    twins = ItemsSet(["a", "twin of a", "b"], ["red", "red", "blue"])
+    session = FineTuningInput("1", "red", ["a"], ["a", "twin of a", "b"])
+    assert _extract(tiny_model, [(session, None)], twins).negative_ranks.tolist() == [0]
+    partner = FineTuningInput("2", "red", [], ["a", "b"])
+    alone = FineTuningInput("1", "red", ["a"], ["a"])
+    both = _extract(tiny_model, [(alone, partner)], twins, not_irrelevant_only=False)
+    assert both.negative_ranks.tolist() == [0]
+
+
+def test_the_session_beside_an_entry_lends_it_no_confidence_in_a_batch(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet
+) -> None:
+    own, partner = FineTuningInput("1", "red", ["r"], ["r", "b"]), FineTuningInput("2", "hat", [], ["b", "g"])
+    extractor = FeaturesExtractor(
+        tiny_model,
+        FineTuningParams(not_irrelevant_only=False),
+        negatives="batch",
+        confidence_calculator=lambda shown: torch.tensor([1.0, 0.2, 0.3, 0.4]),
+    ).eval()
+    features, _ = extractor([(own, partner)], items, RETRIEVER)
+    assert features.negative_confidences.tolist() == pytest.approx([0.2])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_ranks_keep_their_digits_under_mixed_precision(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, dtype: torch.dtype
+) -> None:
+    session = FineTuningInput("s", "red", ["rs"], ["rs", "b"])
+    flat = flatten([(session, None)], items, RETRIEVER, with_irrelevant=False)
+    extractor = FeaturesExtractor(tiny_model, FineTuningParams())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features, _ = extractor.features_from_vectors(
+            flat, tiny_model.forward_query(["red"]).to(dtype), tiny_model.forward_items(["red shoe", "blue"]).to(dtype)
+        )
+    assert features.positive_ranks.dtype == torch.float32
+    assert features.positive_ranks.tolist() == pytest.approx([HALF], abs=1e-6)  # of equal parts: no digit is lost
 
 
 def test_a_shown_item_keeps_its_confidence_as_a_negative_of_the_batch(
@@ -251,9 +303,9 @@ def test_a_shown_item_keeps_its_confidence_as_a_negative_of_the_batch(
     features = _in_batch(
         tiny_model, [first, second], items, confidence_calculator=lambda shown: torch.tensor([0.9, 0.2, 0.8])
     )
-    # red: click .9 against its own skip g (.2) and the other session's gh (taken at its word); hat: against r and g.
-    assert features.positive_confidences.tolist() == pytest.approx([0.9, 0.9, 0.8, 0.8])
-    assert features.negative_confidences.tolist() == pytest.approx([0.2, 1.0, 1.0, 1.0])
+    # red: click .9 against its own skip g (.2) and the other session's gh (taken at its word); hat: against r.
+    assert features.positive_confidences.tolist() == pytest.approx([0.9, 0.9, 0.8])
+    assert features.negative_confidences.tolist() == pytest.approx([0.2, 1.0, 1.0])
 
 
 def test_ranks_of_parts_become_one_rank_of_the_item(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
@@ -301,7 +353,7 @@ def test_towers_of_different_length_are_refused(
 
 
 def test_a_click_on_an_unknown_item_is_named(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
-    with pytest.raises(DataRejected, match="'zebra'"):
+    with pytest.raises(DataRejected, match="session 's': item 'zebra'"):
         _extract(tiny_model, [(FineTuningInput("s", "red", ["zebra"], ["r"]), None)], items)
 
 

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from embft.errors import ConfigError, DataRejected
 from embft.finetuning.items import ItemsSet, TextQueryRetriever
@@ -35,6 +36,13 @@ def test_a_hugging_face_dataset_is_behind_it(items: ItemsSet) -> None:
 def test_an_unknown_id_is_named(items: ItemsSet) -> None:
     with pytest.raises(DataRejected, match="'zebra' is not among the 5 items"):
         items.items_by_ids(["r", "zebra"])
+
+
+def test_an_item_that_is_neither_text_nor_path_is_named() -> None:
+    with pytest.raises(DataRejected, match=r"item 'b' is a NoneType; an item is a text, or the path of an image"):
+        ItemsSet(["a", "b"], ["red", None])
+    with pytest.raises(DataRejected, match="item 'a' is a Image"):
+        ItemsSet(["a"], [Image.new("RGB", (4, 4))])
 
 
 @pytest.mark.parametrize(
@@ -93,6 +101,14 @@ def test_parts_hold_every_word_in_order_and_share_the_overlap(words: list[str], 
     assert all(len(part) <= size for part in parts)
     assert parts[0] + [word for part in parts[1:] for word in part[overlap:]] == words
     assert all(before[-overlap:] == after[:overlap] for before, after in pairwise(parts) if overlap)
+
+
+def test_a_text_without_spaces_is_cut_between_its_signs() -> None:
+    text = "中文商品描述" * 100
+    parts = split_words(text, max_words=150, overlap=0)
+    assert [len(part) for part in parts] == [150] * 4
+    assert "".join(parts) == text
+    assert split_words("Halo 3  für Xbox", 2, 0) == ["Halo 3", "für Xbox"]  # each a piece of the text as it was
 
 
 def test_the_text_of_a_query_is_left_as_it_is() -> None:

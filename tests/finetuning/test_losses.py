@@ -179,6 +179,12 @@ def test_listwise_softmax_survives_differences_that_would_overflow() -> None:
     assert ListwiseSoftmaxLoss(scale=1000.0)(_features(rows)).item() == pytest.approx(1000.0)
 
 
+def test_a_pair_that_is_not_believed_does_not_drown_the_others() -> None:
+    # Alone, the second pair gives ln(1 + e^-2); a first one of weight 0 and a logit of 120 must not change that.
+    rows: list[Row] = [(0.0, 6.0, 0.0, 1.0, 0, 0), (0.6, 0.5, 1.0, 1.0, 0, 0)]
+    assert ListwiseSoftmaxLoss(scale=20.0)(_features(rows)).item() == pytest.approx(math.log(1 + math.exp(-2)))
+
+
 def test_the_cosine_adjustment_takes_effect() -> None:
     # The fault was name mangling: the subclass's adjustment was never called and both losses were equal.
     rows: list[Row] = [(0.4, 0.5, 1.0, 1.0, 0, 0)]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+import embft
 from embft.errors import ConfigError
 from embft.finetuning.losses import ListwiseSoftmaxLoss
 from embft.finetuning.params import FineTuningParams, FineTuningSettings
@@ -28,6 +29,12 @@ def test_params_have_the_documented_fields() -> None:
         "max_abs_difference_threshold",
         "examples_order",
     }
+
+
+def test_equal_settings_have_equal_ids_in_every_process() -> None:
+    code = "import embft; print(embft.FineTuningSettings(confidence_calculator=embft.click_confidences).id)"
+    ids = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout for _ in range(2)}
+    assert ids == {FineTuningSettings(confidence_calculator=embft.click_confidences).id + "\n"}
 
 
 def test_settings_have_the_documented_fields() -> None:

@@ -96,6 +96,12 @@ def test_ranks_of_another_length_than_results_are_refused() -> None:
         inputs_from_table(table)
 
 
+def test_of_an_id_shown_twice_the_first_rank_counts() -> None:
+    columns = {"session_id": ["s"], "query": ["red"], "results": [["a", "b", "a"]], "clicked": [["a"]]}
+    (session,) = inputs_from_table(pa.table({**columns, "ranks": [[0.5, 0.25, 0.125]]}))
+    assert dict(session.ranks) == {"a": 0.5, "b": 0.25}
+
+
 def test_a_null_in_an_optional_column_is_an_unknown() -> None:
     table = pa.table(
         {

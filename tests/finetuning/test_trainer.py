@@ -102,9 +102,10 @@ def test_a_static_model_trains_on_one_thread_and_the_callers_choice_comes_back(
 def test_the_callers_random_state_is_left_alone(
     tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
 ) -> None:
-    state = torch.get_rng_state()
+    state, was_deterministic = torch.get_rng_state(), torch.are_deterministic_algorithms_enabled()
     _fit(tiny_model, items, sessions, tmp_path, num_epochs=1)
     assert torch.equal(torch.get_rng_state(), state)
+    assert torch.are_deterministic_algorithms_enabled() == was_deterministic
 
 
 def test_training_that_stops_within_its_first_epoch_stopped_early(
@@ -140,6 +141,8 @@ def test_a_model_that_only_gets_worse_stops_and_keeps_the_weights_of_the_start(
     assert history.stopped_early
     assert [record.epoch for record in history.records] == [-1, 0, 1, 2]
     assert (history.best_step, history.best_val_loss) == (0, history.start_val_loss)
+    kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(kept["model.embedding.weight"], before)
     assert torch.equal(tiny_model.embedding.weight.detach(), before)
 
 
@@ -173,7 +176,7 @@ def test_nothing_is_printed_to_stdout(
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("broken_after", "kept_in"), [(1, "start.ckpt"), (3, "best.ckpt")])
+@pytest.mark.parametrize(("broken_after", "kept_step"), [(1, 0), (3, 2)])
 def test_a_loss_turned_nan_stops_training_and_the_last_good_weights_are_kept(
     tiny_model: StaticEmbeddingsModel,
     items: ItemsSet,
@@ -181,7 +184,7 @@ def test_a_loss_turned_nan_stops_training_and_the_last_good_weights_are_kept(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     broken_after: int,
-    kept_in: str,
+    kept_step: int,
 ) -> None:
     step = EmbeddingsFineTuner._optimize
     done: list[int] = []
@@ -195,11 +198,24 @@ def test_a_loss_turned_nan_stops_training_and_the_last_good_weights_are_kept(
                     weights.fill_(math.nan)
 
     monkeypatch.setattr(EmbeddingsFineTuner, "_optimize", break_the_weights_late)
-    with pytest.raises(DataRejected, match=f"training loss became nan at step {broken_after}.*'s.*{kept_in}"):
+    with pytest.raises(
+        DataRejected, match=f"loss became nan at step {broken_after}.*'s.*step {kept_step} again.*best.ckpt"
+    ):
         _fit(tiny_model, items, sessions, tmp_path)
-    kept = torch.load(tmp_path / kept_in, weights_only=True)["state_dict"]
+    kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
     assert all(torch.isfinite(tensor).all() for tensor in kept.values())
     assert torch.equal(tiny_model.embedding.weight, kept["model.embedding.weight"])
+
+
+def test_clicks_alone_train_with_negatives_from_the_batch_and_are_refused_by_a_loss_that_needs_shown_items(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, tmp_path: Path
+) -> None:
+    clicks = [FineTuningInput("1", "shoe", ["gh"], []), FineTuningInput("2", "hat", ["r"], [])]
+    with pytest.raises(DataRejected, match=r"none of 2 training sessions has a not-clicked.*in_batch_softmax"):
+        _fit(tiny_model, items, clicks, tmp_path, FineTuningParams(items_lr=0.1))
+    params = FineTuningParams(items_lr=0.1)
+    history = _fit(tiny_model, items, clicks, tmp_path, params, loss_func="in_batch_softmax")
+    assert history.best_val_loss < history.start_val_loss
 
 
 def test_a_machine_that_cannot_run_the_settings_says_so(

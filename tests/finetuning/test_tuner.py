@@ -87,7 +87,8 @@ def test_the_documented_example_runs_as_written(tiny_model: StaticEmbeddingsMode
     tuner = EmbeddingsFineTuner(model, items_sets, query_retriever, loss_func, params, tracker)
 
     assert [type(calculator).__name__ for calculator in tuner.metric_calculators] == ["DistanceShift"]
-    assert loss_func.margin == params.margin
+    assert tuner.loss_func.margin == params.margin
+    assert loss_func.margin == 0.0  # the caller's object may serve another tuner
 
 
 def test_preprocessing_fills_in_every_rank(make_tuner: Any, sessions: list[FineTuningInput]) -> None:
@@ -209,8 +210,32 @@ def test_the_accumulator_is_reset_and_an_empty_validation_is_rejected(make_tuner
     tuner = make_tuner().eval()
     tuner.validation_step(pairs, 0)
     tuner.on_validation_epoch_end()
-    with pytest.raises(embft.errors.DataRejected, match="no validation session"):
+    with pytest.raises(embft.errors.DataRejected, match="none of 0 validation sessions has a click"):
         tuner.on_validation_epoch_end()
+
+
+def test_what_a_broken_validation_left_is_not_in_the_next_one(make_tuner: Any, pairs: Any, items: ItemsSet) -> None:
+    tuner = make_tuner().train()
+    tuner.validation_step(pairs[:1], 0)
+    with pytest.raises(embft.errors.DataRejected, match="session 'odd': item 'zebra'"):
+        tuner.validation_step([(FineTuningInput("odd", "red", ["zebra"], []), None)], 1)
+    assert tuner.training
+    tuner.on_validation_epoch_start()
+    tuner.validation_step(pairs[1:], 0)
+    got = tuner.on_validation_epoch_end()
+    tuner.validation_step(pairs[1:], 0)
+    assert tuner.on_validation_epoch_end() == got
+
+
+def test_a_batch_without_a_pair_is_not_in_the_training_loss(
+    make_tuner: Any, pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuner = make_tuner()
+    _attach(tuner, monkeypatch)
+    loss = tuner.training_step(pairs, 0)
+    tuner.training_step([(FineTuningInput("all", "red", ["r"], ["r"]), None)], 1)
+    assert tuner.train_measures.mean("loss") == pytest.approx(loss.item())
+    assert tuner.steps_done == 1
 
 
 def test_validation_has_no_gradient_and_no_downsampling_in_whatever_mode(make_tuner: Any, pairs: Any) -> None:
@@ -222,15 +247,19 @@ def test_validation_has_no_gradient_and_no_downsampling_in_whatever_mode(make_tu
     assert tuner.training
 
 
-def test_measures_reach_the_tracker(make_tuner: Any, pairs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measures_reach_the_tracker_at_their_step(
+    make_tuner: Any, tiny_model: StaticEmbeddingsModel, pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tracker = Notes()
-    tuner = make_tuner(tracker=tracker)
+    tuner = make_tuner(TwoTowers(tiny_model), tracker=tracker)
     tuner.preprocess_inputs({"train": PairedFineTuningInputsDataset([clicked for clicked, _ in pairs])})
     _attach(tuner, monkeypatch)
     tuner.train().training_step(pairs, 0)
     tuner.eval().validation_step(pairs, 0)
     tuner.on_validation_epoch_end()
     names = [name for name, _, _ in tracker.noted]
+    # One step, though two towers have two optimisers.
+    assert {step for _, _, step in tracker.noted} == {1}
     measures = ["loss", "not_irrelevant_dist_shift", "irrelevant_dist_shift"]
     assert names == [f"train_{name}" for name in measures] + [f"val_{name}" for name in measures]
 

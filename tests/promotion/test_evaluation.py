@@ -44,6 +44,13 @@ def session(number: int, query: str, *clicked: str) -> FineTuningInput:
     return FineTuningInput(session_id=f"s{number}", query=query, events=clicked, results=clicked)
 
 
+def test_a_query_that_finds_all_items_alike_gets_what_a_random_order_would() -> None:
+    # nDCG is the mean over the orders of what ties; the first ten alone would have made 0.4 of a ten-thousandth.
+    scores, clicked = torch.zeros(5000), [3]
+    expected = sum(1 / np.log2(place + 1) for place in range(1, 11)) / 5000
+    assert measure_ranking(scores, clicked)["ndcg_at_10"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_click_on_the_third_of_the_ranking() -> None:
     measured = measure_ranking(torch.tensor([0.9, 0.8, 0.7, 0.1]), [2])
     assert measured["ndcg_at_10"] == pytest.approx(1 / math.log2(4))
