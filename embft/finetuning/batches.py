@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -121,17 +121,17 @@ def flatten(
     except DataRejected as error:
         stranger = next(it for it in sessions if not all(id_ in items_set for id_ in it.results))
         raise DataRejected(f"session {stranger.session_id!r}: {error}") from None
-    clicked = chain.from_iterable(map(set(session.events).__contains__, session.results) for session in sessions)
+    clicked = [id_ in session.events for session in sessions for id_ in session.results]
     return FlatBatch(
         query_texts=list(query_code),
         item_parts=items_set.parts(list(item_code)),
         query_rows=np.repeat(np.array(rows, np.int64), lengths),
         item_columns=np.fromiter(map(column_of.__getitem__, ids), np.int64, len(ids)),
-        clicked=np.fromiter(clicked, np.bool_, len(ids)),
+        clicked=np.array(clicked, np.bool_),
         event_weights=_joined([_weights(session) for session in sessions], lengths, 1.0),
-        start_ranks=_joined([_as_array(session.rank_values) for session in sessions], lengths, np.nan),
+        start_ranks=_joined([session.rank_values for session in sessions], lengths, np.nan),
         positions=_positions(sessions, lengths),
-        propensities=_joined([_as_array(session.propensities) for session in sessions], lengths, np.nan),
+        propensities=_joined([session.propensities for session in sessions], lengths, np.nan),
         session_index=np.repeat(np.array(entries, np.int64), lengths),
         lengths=lengths,
         n_sessions=len(batch),
@@ -139,16 +139,14 @@ def flatten(
     )
 
 
-def _joined(values: Sequence[NDArray[Any] | None], lengths: NDArray[np.int64], default: float) -> NDArray[np.float64]:
+def _joined(
+    values: Sequence[array[Any] | NDArray[Any] | None], lengths: NDArray[np.int64], default: float
+) -> NDArray[np.float64]:
     """Values of all sessions in one array, float64 [shown]; the default where a session has none."""
     if all(it is None for it in values):
         return np.full(lengths.sum(), default)
-    filled = [np.full(n, default) if it is None else it for it, n in zip(values, lengths.tolist(), strict=True)]
-    return np.concatenate(filled, dtype=np.float64)
-
-
-def _as_array(values: array[Any] | None) -> NDArray[Any] | None:
-    return np.asarray(values) if values else None
+    of_session = zip(values, lengths.tolist(), strict=True)
+    return np.concatenate([np.full(n, default) if it is None else np.asarray(it, np.float64) for it, n in of_session])
 
 
 def _weights(session: FineTuningInput) -> NDArray[np.float64] | None:
@@ -161,7 +159,7 @@ def _weights(session: FineTuningInput) -> NDArray[np.float64] | None:
 def _positions(sessions: Sequence[FineTuningInput], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
     """Positions of all sessions; the order of the results where a session does not tell them."""
     in_order = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1.0
-    told = _joined([_as_array(session.positions) for session in sessions], lengths, np.nan)
+    told = _joined([session.positions for session in sessions], lengths, np.nan)
     return np.where(np.isnan(told), in_order, told)
 
 
@@ -171,11 +169,14 @@ def _clicked_for_query(
     """Mark the items of the batch that were clicked for each query, in the batch or elsewhere in the log."""
     known: dict[int, frozenset[str]] = {}
     for row, session in zip(rows, sessions, strict=True):
-        known[row] = known.get(row, frozenset()) | session.clicked_for_query
+        clicked = session.clicked_for_query
+        before = known.setdefault(row, clicked)
+        if before is not clicked:  # sessions of one query mostly share one set
+            known[row] = before | clicked
     marked = np.zeros((len(known), len(column_of)), np.bool_)
     for row, ids in known.items():
         # By the item, not its id: what was clicked may be in the batch under another id with the same text.
-        columns = (column_of.get(items_set.get(id_)) for id_ in ids)
+        columns = map(column_of.get, map(items_set.get, ids))
         marked[row, [column for column in columns if column is not None]] = True
     return marked
 
@@ -186,14 +187,10 @@ def _sessions(batch: Sequence[Pair], with_irrelevant: bool) -> tuple[list[int], 
     Raises:
         DataRejected: The first of a pair has no click.
     """
-    entries: list[int] = []
-    sessions: list[FineTuningInput] = []
-    for entry, (clicked, irrelevant) in enumerate(batch):
-        if clicked.is_irrelevant:
-            raise DataRejected(
-                f"{clicked!r} has no click, but stands first in a pair; see PairedFineTuningInputsDataset"
-            )
-        both = [clicked, irrelevant] if with_irrelevant and irrelevant is not None else [clicked]
-        entries.extend(repeat(entry, len(both)))
-        sessions.extend(session for session in both if session is not None)
-    return entries, sessions
+    wrong = next((clicked for clicked, _ in batch if not clicked.events), None)
+    if wrong is not None:
+        raise DataRejected(f"{wrong!r} has no click, but stands first in a pair; see PairedFineTuningInputsDataset")
+    if not with_irrelevant:
+        return list(range(len(batch))), [clicked for clicked, _ in batch]
+    sessions = [(entry, session) for entry, pair in enumerate(batch) for session in pair if session is not None]
+    return [entry for entry, _ in sessions], [session for _, session in sessions]

@@ -64,7 +64,12 @@ class FineTuningFeatures:
 
     def select(self, pairs: Tensor) -> FineTuningFeatures:
         """The pairs chosen by a mask, bool [pairs]."""
-        return FineTuningFeatures(**{field.name: getattr(self, field.name)[pairs] for field in fields(self)})
+        if pairs.all():
+            return self
+        chosen = pairs.nonzero().flatten()
+        return FineTuningFeatures(
+            **{field.name: getattr(self, field.name).index_select(0, chosen) for field in fields(self)}
+        )
 
     def clamp_diff_in(self, minimum: float, maximum: float) -> FineTuningFeatures:
         """The pairs whose ranks differ by `minimum` to `maximum`, both included, in either direction.

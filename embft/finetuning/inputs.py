@@ -148,7 +148,8 @@ class FineTuningInput:
     @property
     def ranks(self) -> Mapping[str, float | None]:
         """Item id → rank in the order of `results`, None where unknown. Read-only: assign a whole mapping."""
-        known = (None if math.isnan(rank) else rank for rank in self.rank_values)
+        values = [_UNKNOWN] * len(self.results) if self._ranks is None else self._ranks
+        known = (None if math.isnan(rank) else rank for rank in values)
         return MappingProxyType(dict(zip(self.results, known, strict=True)))
 
     @ranks.setter
@@ -166,12 +167,9 @@ class FineTuningInput:
         self.rank_values = array("d", [_UNKNOWN if rank is None else rank for rank in given])
 
     @property
-    def rank_values(self) -> array[float]:
-        """Ranks aligned to `results`, float64 [shown], NaN where unknown: the cheap form, for arithmetic.
-
-        Assign a whole array; changing a place of it may change a copy.
-        """
-        return array("d", [_UNKNOWN]) * len(self.results) if self._ranks is None else self._ranks
+    def rank_values(self) -> array[float] | None:
+        """Ranks aligned to `results`, float64 [shown], NaN where unknown; None where all are: for arithmetic."""
+        return self._ranks
 
     @rank_values.setter
     def rank_values(self, values: array[float]) -> None:

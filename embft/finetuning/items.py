@@ -26,6 +26,8 @@ class ItemsSet:
         ids: Unique ids.
         items: The item of each id, aligned to `ids`.
 
+    `get(id)` gives an item, or None where the catalogue lacks it; `items_set[id]` raises there.
+
     Raises:
         DataRejected: The lists differ in length, an id occurs twice, there is no item, or one is of another kind.
     """
@@ -43,6 +45,7 @@ class ItemsSet:
         self.ids: tuple[str, ...] = tuple(ids)
         self.items: tuple[Item, ...] = tuple(items)
         self._item_of = dict(zip(self.ids, self.items, strict=True))
+        self.get: Callable[[str], Item | None] = self._item_of.get
         if len(self._item_of) != len(self.ids):
             raise DataRejected(
                 f"item id {_first_repeated(self.ids)!r} occurs twice in the catalogue; ids must be unique"
@@ -166,10 +169,6 @@ class ItemsSet:
                 f"item {id_!r} is not among the {len(self)} items of the catalogue; "
                 "remove it from the sessions (`remove_results`) or give a catalogue of the same days"
             ) from None
-
-    def get(self, id_: str) -> Item | None:
-        """One item, or None where the catalogue lacks it."""
-        return self._item_of.get(id_)
 
     def __contains__(self, id_: object) -> bool:
         """Whether the catalogue has this id."""

@@ -190,13 +190,16 @@ class ListwiseSoftmaxLoss(RankingLossInterface):
         weights = torch.minimum(features.positive_confidences, features.negative_confidences)
         # A pair that is not believed at all must not set the peak either, beside which the others would vanish.
         logits = (self.scale * self.adjusted_differences(features)).masked_fill(weights == 0, -math.inf)
-        clicks, group = torch.unique(features.click_index, return_inverse=True)
-        zeros = logits.new_zeros(len(clicks))
+        click = features.click_index
+        n_pairs = torch.bincount(click)
+        zeros = logits.new_zeros(len(n_pairs))  # some numbers are of no click: cheaper than to sort them out first
         # exp overflows in float32 above 88: take out each click's largest logit, and never less than the click's own 0.
-        peak = zeros.scatter_reduce(0, group, logits.detach(), "amax", include_self=True)
-        sums = zeros.index_add(0, group, weights * torch.exp(logits - peak[group]))
-        sessions = torch.zeros_like(clicks).scatter_(0, group, features.session_index)
-        return peak + torch.log(torch.exp(-peak) + sums), sessions
+        peak = zeros.scatter_reduce(0, click, logits.detach(), "amax", include_self=True)
+        sums = zeros.index_add(0, click, weights * torch.exp(logits - peak[click]))
+        sessions = torch.zeros_like(n_pairs).scatter_(0, click, features.session_index)
+        values = peak + torch.log(torch.exp(-peak) + sums)
+        is_click = n_pairs > 0
+        return values[is_click], sessions[is_click]
 
 
 class InBatchSoftmaxLoss(ListwiseSoftmaxLoss):

@@ -222,6 +222,7 @@ def _make_trainer(
         callbacks=callbacks,
         default_root_dir=checkpoint_dir,
         logger=False,
+        enable_checkpointing=False,  # else Lightning keeps one of its own beside ours
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

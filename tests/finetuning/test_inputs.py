@@ -87,8 +87,7 @@ def test_what_is_known_of_shown_items_takes_no_memory_where_it_is_unknown() -> N
     session = FineTuningInput("s", "q", ["a"], ["a", "b"], ranks={"a": None})
     assert (session.positions, session.propensities, session.event_weights) == (None, None, None)
     assert not session.has_all_ranks
-    assert all(map(math.isnan, session.rank_values))
-    assert len(session.rank_values) == 2
+    assert session.rank_values is None
     assert FineTuningInput("s", "q", [], []).has_all_ranks
 
 
@@ -187,7 +186,7 @@ def test_lists_stay_aligned_whatever_is_repeated_added_or_removed(
     session.remove_results(gone)
     assert session.positions is not None
     assert session.propensities is not None
-    assert len(session.positions) == len(session.propensities) == len(session.results) == len(session.rank_values)
+    assert len(session.positions) == len(session.propensities) == len(session.results) == len(session.ranks)
     for id_, place, chance in zip(session.results, session.positions, session.propensities, strict=True):
         assert id_ not in gone
         if id_ in results:
