@@ -57,7 +57,8 @@ class Connection:
 
         Args:
             doing: What is done, for the message: "begin a run".
-            work: Does it; must stand being done twice.
+            work: Does it. Where MLflow did it and its answer was lost, it is done twice: a run that was begun so
+                leaves an empty one beside it, as RUNNING, which counts nowhere.
 
         Returns:
             What `work` gives.

@@ -35,7 +35,7 @@ class ExperimentsManager(RunTracker):
     and only its best model is kept. Iterations of an experiment are ordered by their names, digits as numbers.
 
     Args:
-        tracking_uri: MLflow's: `http(s)://…`, `sqlite:///…` or a folder.
+        tracking_uri: MLflow's: `http(s)://…`, or `sqlite:///…` or another database.
         experiment: Name of the experiment; made where it does not exist.
         artifact_location: Where a new experiment keeps its files, such as s3://bucket/prefix; MLflow's own choice
             when left out, which without a server is a folder below the working folder.
@@ -66,7 +66,6 @@ class ExperimentsManager(RunTracker):
         super().__init__(mlflow, ui_url or tracking_uri, patience_s, judged_by=f"best_{quality}")
         self._iterations = Iterations(mlflow, self.judged_by, lower_is_better)
         self._weights = Weights(mlflow, s3_endpoint)
-        self._iteration: str | None = None
 
     @contextmanager
     def iteration(self, name: str) -> Iterator[ExperimentsManager]:
@@ -82,12 +81,11 @@ class ExperimentsManager(RunTracker):
             ConfigError: The name is empty, too long, or has characters that MLflow cannot search for.
         """
         check_name(name)
-        outer, self._iteration = self._iteration, name
-        outer_tags, self._run_tags = self._run_tags, {ITERATION_TAG: name}
+        outer, self._run_tags = self._run_tags, {ITERATION_TAG: name}
         try:
             yield self
         finally:
-            self._iteration, self._run_tags = outer, outer_tags
+            self._run_tags = outer
 
     def run_once(
         self,
@@ -253,6 +251,6 @@ class ExperimentsManager(RunTracker):
         return self._mlflow.search(f"tags.`{_INITIAL_TAG}` {digest} AND attributes.status = 'FINISHED'")
 
     def _open_iteration(self) -> str:
-        if self._iteration is None:
+        if ITERATION_TAG not in self._run_tags:
             raise ConfigError('no iteration is open; call this within `with manager.iteration("2026-11-24"):`')
-        return self._iteration
+        return self._run_tags[ITERATION_TAG]

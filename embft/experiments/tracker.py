@@ -107,11 +107,15 @@ class RunTracker:
             step: Optimiser steps done.
 
         Raises:
-            ConfigError: No run has begun, or the name is that of the quality.
+            ConfigError: No run is under way, or the name is that of the quality.
             TemporaryError: MLflow stays away.
         """
-        if self._run_id is None:
-            raise ConfigError(f"measure {name!r} has no run to go to; train within `with manager.run(name):`")
+        if not self._running:
+            ended = f", for run {self._run_id} has ended" if self._run_id else ""
+            raise ConfigError(
+                f"measure {name!r} has no run to go to{ended}; train within `with manager.run(name):`, and give what "
+                "is found out later to `log_to`"
+            )
         self._waiting.append(self._measure(name, value, step))
         if len(self._waiting) >= _FLUSH_AT_METRICS or time.monotonic() - self._sent_at > _FLUSH_AFTER_S:
             self.flush()

@@ -66,24 +66,13 @@ class Registry:
             TemporaryError: MLflow is away; no version was made.
         """
         import mlflow
-        from mlflow.models import infer_signature
-        from sentence_transformers import SentenceTransformer
 
-        model = _taking_queries(SentenceTransformer(str(folder), device="cpu"))
-        example = ["an example query"]
+        model = _read(folder)
         with reaching_mlflow(self._tracking_uri, "register the model"), self._reaching_files(run_id):
             mlflow.set_tracking_uri(self._tracking_uri)
-            with mlflow.start_run(run_id=run_id):
-                logged = mlflow.sentence_transformers.log_model(
-                    model,
-                    name="model",
-                    signature=infer_signature(example, model.encode(example, show_progress_bar=False)),
-                    input_example=example,
-                    pip_requirements=[f"{name}=={_public(installed(name))}" for name in _SERVED_WITH],
-                )
+            model_id = _log(model, run_id, self._client())
             # The version is made last: killed before this line, nothing is registered.
-            made = mlflow.register_model(logged.model_uri, self._model, tags=dict(tags))
-            return str(made.version)
+            return self._make_version(model_id, run_id, tags)
 
     def drop(self, version: str) -> None:
         """Delete a version: one that a rival process was quicker to make.
@@ -110,6 +99,21 @@ class Registry:
         with reaching_mlflow(self._tracking_uri, f"set the alias {alias}"):
             self._client().set_registered_model_alias(self._model, alias, version)
 
+    def _make_version(self, model_id: str, run_id: str, tags: Mapping[str, str]) -> str:
+        from mlflow.exceptions import MlflowException
+
+        # Not by `register_model`, which would ask the registry that $MLFLOW_REGISTRY_URI names.
+        client = self._client()
+        try:
+            client.create_registered_model(self._model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = client.create_model_version(
+            self._model, f"models:/{model_id}", run_id, tags=dict(tags), model_id=model_id
+        )
+        return str(made.version)
+
     @contextmanager
     def _reaching_files(self, run_id: str) -> Iterator[None]:
         """MLflow's client writes a model's files itself, with an S3 client of its own that knows no config of ours."""
@@ -125,15 +129,48 @@ class Registry:
         return MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
 
 
+def _read(folder: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    kwargs = {"use_safetensors": True}
+    return _taking_queries(SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=kwargs))
+
+
+def _log(model: Any, run_id: str, client: Any) -> str:
+    """Log a model under a run; gives MLflow's id of it.
+
+    Not by `log_model` within `start_run(run_id=…)`: that opens the finished run again, and an error on the way ends
+    it as FAILED, so that the training counts no more and its weights are removed.
+    """
+    import mlflow
+    from mlflow.models import Model, infer_signature
+
+    run = client.get_run(run_id)
+    # Made by `Model.log`, it would lie in the experiment that happens to be the active one, with that one's files.
+    made = client.create_logged_model(run.info.experiment_id, "model", run_id, params=run.data.params)
+    example = ["an example query"]
+    Model.log(
+        artifact_path=None,
+        model_id=made.model_id,
+        flavor=mlflow.sentence_transformers,
+        model=model,
+        run_id=run_id,
+        signature=infer_signature(example, model.encode(example, show_progress_bar=False)),
+        input_example=example,
+        pip_requirements=[f"{name}=={_public(installed(name))}" for name in _SERVED_WITH],
+    )
+    return str(made.model_id)
+
+
 def _taking_queries(model: Any) -> Any:
     """Let a plain `encode`, which is all that MLflow's predict calls, take a text for a query.
 
-    A prompt that was trained with and is left out in serving spoils the ranking, and nobody is told.
+    A prompt that was trained with and is left out in serving spoils the ranking, and nobody is told; so does one of
+    items, which the model may name as its own default.
     """
     from sentence_transformers.base.modules import Router
 
-    if model.prompts.get("query"):
-        model.default_prompt_name = "query"
+    model.default_prompt_name = "query" if model.prompts.get("query") else None
     first = next(model.children())
     if isinstance(first, Router):
         first.default_route = "query"

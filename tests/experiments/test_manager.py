@@ -121,6 +121,19 @@ def test_a_measure_without_a_run_is_refused() -> None:
         _ = manager.run_id
 
 
+def test_a_measure_after_the_end_of_its_run_is_refused(tracking_uri: str) -> None:
+    manager = ExperimentsManager(tracking_uri, "nights")
+    with manager.run("night 1"):
+        manager.log_metric("val_loss", 1.0, 0)
+    with pytest.raises(ConfigError, match=rf"'late' has no run to go to, for run {manager.run_id} has ended"):
+        manager.log_metric("late", 1.0, 1)
+    manager.log_to(manager.run_id, {"late": 1.0})
+    assert MlflowClient(tracking_uri=tracking_uri).get_run(manager.run_id).data.metrics == {
+        "val_loss": 1.0,
+        "late": 1.0,
+    }
+
+
 def test_mlflow_away_is_temporary_within_seconds_and_names_no_secret() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

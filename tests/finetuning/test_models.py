@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,49 @@ def test_a_folder_saved_by_sentence_transformers_loads(tmp_path: Path, wordllama
     theirs.save(str(tmp_path))
     expected = theirs.encode(TEXTS, normalize_embeddings=True)
     np.testing.assert_allclose(load_model(tmp_path).encode_items(TEXTS), expected, atol=1e-5)
+
+
+def test_modules_of_a_static_model_may_have_folders_of_their_own(
+    tmp_path: Path, tiny_model: StaticEmbeddingsModel
+) -> None:
+    tiny_model.save(tmp_path)
+    (tmp_path / "0_StaticEmbedding").mkdir()
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).rename(tmp_path / "0_StaticEmbedding" / name)
+    first, normalize = json.loads((tmp_path / "modules.json").read_text())
+    (tmp_path / "modules.json").write_text(json.dumps([first | {"path": "0_StaticEmbedding"}, normalize]))
+    np.testing.assert_array_equal(load_model(tmp_path).encode_items(["red"]), tiny_model.encode_items(["red"]))
+
+
+def _configure(folder: Path, **values: object) -> None:
+    path = folder / "config_sentence_transformers.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_the_prompt_of_items_has_many_names_and_may_be_null(tmp_path: Path, tiny_model: StaticEmbeddingsModel) -> None:
+    tiny_model.save(tmp_path)
+    for prompts, expected in (
+        ({"query": "q: ", "document": "", "passage": "passage: "}, ("q: ", "passage: ")),
+        ({"query": None, "document": None}, ("", "")),
+        ({"document": "d: ", "passage": "p: "}, ("", "d: ")),
+    ):
+        _configure(tmp_path, prompts=prompts)
+        loaded = load_model(tmp_path)
+        assert (loaded.query_prompt, loaded.item_prompt) == expected
+
+
+def test_settings_that_are_a_list_or_cut_vectors_off_are_refused(
+    tmp_path: Path, tiny_model: StaticEmbeddingsModel
+) -> None:
+    tiny_model.save(tmp_path)
+    _configure(tmp_path, truncate_dim=7)
+    assert load_model(tmp_path).dim == 7
+    _configure(tmp_path, truncate_dim=4)
+    with pytest.raises(ConfigError, match="truncate_dim is 4, and its vectors have 7 numbers"):
+        load_model(tmp_path)
+    (tmp_path / "config_sentence_transformers.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"holds \[\]; it must be an object"):
+        load_model(tmp_path)
 
 
 def test_a_model_on_disk_is_safetensors_and_json_only(tmp_path: Path, tiny_model: StaticEmbeddingsModel) -> None:

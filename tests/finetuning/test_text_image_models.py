@@ -100,3 +100,10 @@ def test_a_model_without_a_vision_part_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\['text'\].*needs a text part and a vision part"):
         TextImageModel(theirs)
     assert SentenceTransformerModel(theirs).num_layers == 2
+
+
+def test_a_model_that_cuts_its_vectors_off_is_refused(tmp_path: Path) -> None:
+    theirs = tiny_clip(tmp_path)
+    theirs.truncate_dim = 8
+    with pytest.raises(ConfigError, match="truncate_dim is 8, and its vectors have 16 numbers"):
+        TextImageModel(theirs)

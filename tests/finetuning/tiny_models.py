@@ -17,6 +17,7 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPModel,
     CLIPProcessor,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -56,10 +57,17 @@ def tiny_bert(
         pad_token_id=0,
         initializer_range=0.3,  # at 0.02 all texts would lie within 1e-3 of each other
     )
-    BertModel(config).save_pretrained(folder)
+    return around(BertModel(config), folder, pooling=pooling, words=words, **options)
+
+
+def around(
+    transformer: PreTrainedModel, folder: Path, *, pooling: Any = "mean", words: Sequence[str] = WORDS, **options: Any
+) -> SentenceTransformer:
+    """Any transformer with a pooling; what lies in `folder` is the transformer alone."""
+    transformer.save_pretrained(folder)
     make_tokenizer(words).save_pretrained(folder)
-    modules = [Transformer(str(folder)), Pooling(dim, pooling, include_prompt=options.pop("include_prompt", True))]
-    return SentenceTransformer(modules=modules, device="cpu", **options)
+    pool = Pooling(transformer.config.hidden_size, pooling, include_prompt=options.pop("include_prompt", True))
+    return SentenceTransformer(modules=[Transformer(str(folder)), pool], device="cpu", **options)
 
 
 def tiny_clip(folder: Path) -> SentenceTransformer:

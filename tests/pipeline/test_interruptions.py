@@ -157,7 +157,7 @@ def test_forced_stage_killed_before_its_result_keeps_the_old_one(shop: Project, 
 @pytest.mark.parametrize(
     "step",
     [
-        pytest.param({"name": "register_model", "before": True}, id="model logged"),
+        pytest.param({"owner": Registry, "name": "_make_version", "before": True}, id="model logged"),
         pytest.param({"owner": Registry, "name": "add"}, id="version made"),
         pytest.param({"owner": Registry, "name": "set_alias"}, id="alias set"),
         pytest.param({"owner": Storage, "name": "write", "uri_ends_with": f"champions/{NIGHT}.json"}, id="record"),

@@ -14,8 +14,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from embft.errors import ConfigError
-from embft.finetuning.models.folder import check_files, read_json, read_modules
+from embft.finetuning.models.folder import Module, check_files, read_config, read_modules
 from embft.finetuning.models.interface import EmbeddingsModelInterface
+from embft.finetuning.models.settings import check_truncation, item_prompt_of
 from embft.finetuning.models.static import StaticEmbeddingsModel
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def load_model(source: str | Path, storage: Storage | None = None) -> Embeddings
         `TextImageModel` for one with a text and a vision part, a `SentenceTransformerModel` for any other.
 
     Raises:
-        ConfigError: There is no such folder, prefix or package, a file is missing or broken, or it would run code.
+        ConfigError: There is no such folder, prefix or package, a file or weights are missing or broken, it would run
+            code, or the model cuts its vectors off.
         StorageUnavailable: S3 did not answer.
     """
     if source == "wordllama":
@@ -70,27 +72,30 @@ def _package_folder(source: str, package: str) -> Path:
 def _load_folder(folder: Path) -> EmbeddingsModelInterface:
     modules = read_modules(folder)
     if [module.name for module in modules] in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
-        return _load_static(folder)
+        return _load_static(folder, modules[0])
     check_files(folder, modules)
+    read_config(folder)
     return _load_sentence_transformer(folder)
 
 
-def _load_static(folder: Path) -> StaticEmbeddingsModel:
-    config_path = folder / "config_sentence_transformers.json"
-    prompts = (read_json(config_path).get("prompts") or {}) if config_path.is_file() else {}
-    weights = _read_weights(folder / "model.safetensors")
+def _load_static(folder: Path, module: Module) -> StaticEmbeddingsModel:
+    config = read_config(folder)
+    prompts = config.get("prompts") or {}
+    weights = _read_weights(folder / module.path / "model.safetensors")
     table = weights.get("embedding.weight", weights.get("embeddings"))
     if table is None or weights.keys() & {"mapping", "weights"}:
         raise ConfigError(
-            f"model.safetensors in {str(folder)!r} holds {sorted(weights)}; a static model holds `embedding.weight` "
-            "alone: save it once with sentence-transformers"
+            f"model.safetensors in {str(folder / module.path)!r} holds {sorted(weights)}; a static model holds "
+            "`embedding.weight` alone: save it once with sentence-transformers"
         )
-    return StaticEmbeddingsModel(
-        _read_tokenizer(folder / "tokenizer.json"),
+    model = StaticEmbeddingsModel(
+        _read_tokenizer(folder / module.path / "tokenizer.json"),
         table,
-        query_prompt=prompts.get("query", ""),
-        item_prompt=prompts.get("document", prompts.get("passage", "")),
+        query_prompt=prompts.get("query") or "",
+        item_prompt=item_prompt_of(prompts),
     )
+    check_truncation(config.get("truncate_dim"), model.dim)
+    return model
 
 
 def _load_sentence_transformer(folder: Path) -> EmbeddingsModelInterface:
@@ -116,7 +121,33 @@ def _load_sentence_transformer(folder: Path) -> EmbeddingsModelInterface:
             f"cannot load the model in {str(folder)!r}: {type(error).__name__}: {problem}; the folder is broken, or "
             "its model needs another version of sentence-transformers or transformers"
         ) from error
-    return (TextImageModel if is_text_image(model) else SentenceTransformerModel)(model)
+    adapter = (TextImageModel if is_text_image(model) else SentenceTransformerModel)(model)
+    _check_weights(folder, adapter)
+    return adapter
+
+
+def _check_weights(folder: Path, adapter: EmbeddingsModelInterface) -> None:
+    """Refuse a transformer whose files lack weights: transformers makes them up, at random, and says so in a log only.
+
+    It marks the parameters that it read. Those of a pooler that no vector is made of are frozen, and may be missing.
+
+    Raises:
+        ConfigError: Some are missing.
+    """
+    from sentence_transformers.base.modules import Transformer
+
+    missing = [
+        name
+        for module in adapter.modules()
+        if isinstance(module, Transformer)
+        for name, parameter in module.model.named_parameters()
+        if parameter.requires_grad and not getattr(parameter, "_is_hf_initialized", False)
+    ]
+    if missing:
+        raise ConfigError(
+            f"the weights in {str(folder)!r} lack {len(missing)} parameter(s) of the model, such as {missing[0]!r}, "
+            "which would be random numbers; copy the whole folder, or save the model again"
+        )
 
 
 def _load_s3(uri: str, storage: Storage | None) -> EmbeddingsModelInterface:

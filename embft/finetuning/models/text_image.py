@@ -9,7 +9,7 @@ from torch import nn
 
 from embft.errors import ConfigError, DataRejected
 from embft.finetuning.models.interface import Item
-from embft.finetuning.models.towers import Towers
+from embft.finetuning.models.towers import Towers, dim_of
 from embft.finetuning.models.transformer import SentenceTransformerModel
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class TextImageModel(SentenceTransformerModel):
             place as by `SentenceTransformerModel`.
 
     Raises:
-        ConfigError: It has no such parts.
+        ConfigError: It has no such parts, or cuts its vectors off.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
@@ -49,7 +49,7 @@ class TextImageModel(SentenceTransformerModel):
         )
 
     def _common_dim(self, towers: Towers) -> int:
-        return int(self.model.get_embedding_dimension())  # both end in one space
+        return dim_of(tuple(self.model.children()), self.model.truncate_dim)  # both end in one space
 
     def _query_input(self, text: str) -> Any:
         # Marked as a text: a bare one that looks like an address or a file's name would be opened as an image.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import takewhile
+from collections.abc import Iterable, Sequence
+from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
 from embft.errors import ConfigError
+from embft.finetuning.models.settings import check_truncation
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -62,8 +63,9 @@ def layers_of(tower: Tower) -> list[list[nn.Parameter]]:
     """Parameters of each layer of a tower, from the input on.
 
     The layers are the stack of blocks of the module that reads the input, which is its longest `nn.ModuleList`; what
-    the module registers before the stack (embeddings, their norm) belongs to the first layer. What comes after it
-    (a last norm, a pooler, a projection, further modules) belongs to none. A module without a stack is one layer.
+    the module registers before the stack (embeddings, their norm) belongs to the first layer, and so does what stands
+    beside the stack (relative positions of MPNet and DeBERTa, which every block adds). What comes after it (a last
+    norm, a pooler, a projection, further modules) belongs to none. A module without a stack is one layer.
 
     Args:
         tower: Its first module reads the input.
@@ -72,26 +74,44 @@ def layers_of(tower: Tower) -> list[list[nn.Parameter]]:
         At least one list; empty where the module has no parameter.
     """
     reader = tower[0]
-    layers = [list(block.parameters()) for block in _stack(reader)]
+    stack = _stack(reader)
+    layers = [list(block.parameters()) for block in _blocks(stack)]
     if not layers:
         return [list(reader.parameters())]
     first = layers[0][0]
-    layers[0] = [*takewhile(lambda parameter: parameter is not first, reader.parameters()), *layers[0]]
+    before = takewhile(lambda parameter: parameter is not first, reader.parameters())
+    layers[0] = list(dict.fromkeys([*before, *layers[0], *_beside(stack, reader)]))
     return layers
 
 
-def _stack(reader: nn.Module) -> list[nn.Module]:
+def _stack(reader: nn.Module) -> nn.ModuleList:
     """The longest list of blocks; one inside another, as of the experts of a block, is no stack."""
     inside: set[nn.Module] = set()
-    longest: list[nn.Module] = []
+    longest = nn.ModuleList()
     for module in reader.modules():  # an outer one comes before those inside it
         if not isinstance(module, nn.ModuleList):
             continue
         if module not in inside:
-            blocks = [block for block in module if any(True for _ in block.parameters())]
-            longest = max(longest, blocks, key=len)
+            longest = max(longest, module, key=lambda stack: len(_blocks(stack)))
         inside.update(module.modules())
     return longest
+
+
+def _blocks(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    return [module for module in modules if any(True for _ in module.parameters())]
+
+
+def _beside(stack: nn.Module, reader: nn.Module) -> list[nn.Parameter]:
+    """Parameters registered after the stack in the module that holds it, but for a norm that follows it at once.
+
+    Such a norm is the last one of Qwen, ModernBERT, T5 …, applied to what the stack gives.
+    """
+    parent = next(module for module in reader.modules() if any(child is stack for child in module.children()))
+    _, *after = dropwhile(lambda child: child is not stack, parent.children())
+    after = _blocks(after)
+    if after and "norm" in type(after[0]).__name__.lower():
+        del after[0]
+    return [parameter for module in after for parameter in module.parameters()]
 
 
 def dim_of(tower: Tower, truncate_dim: int | None) -> int:
@@ -99,13 +119,13 @@ def dim_of(tower: Tower, truncate_dim: int | None) -> int:
 
     Args:
         tower: The last module that tells a dimension decides.
-        truncate_dim: Where the model cuts its vectors off; None leaves them whole.
+        truncate_dim: Of the model.
 
     Returns:
         The length.
 
     Raises:
-        ConfigError: No module tells one.
+        ConfigError: No module tells one, or the model cuts its vectors off.
     """
     tells = (getattr(module, "get_embedding_dimension", None) for module in reversed(tower))
     told = (tell() for tell in tells if callable(tell))
@@ -113,7 +133,8 @@ def dim_of(tower: Tower, truncate_dim: int | None) -> int:
     if dim is None:
         names = [type(module).__name__ for module in tower]
         raise ConfigError(f"no module of {names} tells how long its vectors are; the last but Normalize must pool")
-    return dim if truncate_dim is None else min(dim, truncate_dim)
+    check_truncation(truncate_dim, dim)
+    return dim
 
 
 def freeze_unused_poolers(modules: Sequence[nn.Module]) -> None:

@@ -12,27 +12,19 @@ from torch import Tensor, nn
 
 from embft.errors import ConfigError
 from embft.finetuning.models.interface import EmbeddingsModelInterface, Item
+from embft.finetuning.models.settings import ITEM_PROMPT_NAMES, item_prompt_of
 from embft.finetuning.models.towers import Towers, dim_of, find_towers, freeze_unused_poolers, layers_of, parameters_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# Most inputs of a pass, and most characters, padding counted. Forward and backward of MiniLM on one thread, in seconds
-# of CPU, for 256 short texts of 4 to 12 tokens and for 112 such beside 16 of 42 to 170 tokens:
-#     inputs, characters      short   mixed
-#     16, any                  1.95    3.53
-#     32, any                  1.90    6.14    the first long text makes 31 short ones as long
-#     256, any                 2.93   25.2
-#     64, 4096                 1.96    2.80
-#     64, 8192                 1.88    2.96
-# Threads, at 64 and 4096: two took 1.1 s (short) and 1.7 s (mixed) where both cores were free, but 14 to 18 s where
-# another process had one of them: they wait for each other. A training has its pod for itself and more cores than
-# one, so `n_cpu_threads` leaves torch its choice; where cores are shared, set OMP_NUM_THREADS=1.
+# Most inputs of a pass, and most characters, padding counted. Forward and backward of MiniLM over 112 short texts and
+# 16 of 42 to 170 tokens took 2.8 s of CPU so, and 25 s in one pass, where each text is padded to the longest.
+# `n_cpu_threads` leaves torch its choice. Where another process has some of the cores, set OMP_NUM_THREADS=1: threads
+# that wait for each other took 14 s for what two free cores did in 1.7 s.
 _PASS_ON_CPU = (64, 4096)
 # A GPU is not filled by so few; not measured.
 _PASS_ELSEWHERE = (256, 65536)
-
-_ITEM_PROMPT_NAMES = ("document", "passage", "corpus")
 
 
 class SentenceTransformerModel(EmbeddingsModelInterface):
@@ -50,7 +42,7 @@ class SentenceTransformerModel(EmbeddingsModelInterface):
             too, and dropout is on outside `encode_queries`, `encode_items` and `eval()`.
 
     Raises:
-        ConfigError: The towers' vectors differ in length, or the router has other routes.
+        ConfigError: The towers' vectors differ in length, the model cuts them off, or the router has other routes.
     """
 
     suggested_lr = 5e-5
@@ -65,9 +57,7 @@ class SentenceTransformerModel(EmbeddingsModelInterface):
         towers = self._towers()
         self._dim = self._common_dim(towers)
         freeze_unused_poolers([*towers.query, *towers.items])
-        # `encode_document` of 6.2 never comes to "passage": every model has a "document" prompt, empty if need be.
-        prompts = [model.prompts.get(name) for name in _ITEM_PROMPT_NAMES]
-        self.item_prompt = next((prompt for prompt in prompts if prompt), "")
+        self.item_prompt = item_prompt_of(model.prompts)
         self.query_prompt = model.prompts.get("query") or ""
         # transformers loads in evaluation mode, the modules around it come in training mode: Lightning would keep both.
         self.train()
@@ -84,7 +74,7 @@ class SentenceTransformerModel(EmbeddingsModelInterface):
             The model, which shares the modules of both.
 
         Raises:
-            ConfigError: Both are one object, or their vectors differ in length.
+            ConfigError: Both are one object, one cuts its vectors off, or their vectors differ in length.
         """
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.base.modules import Router
@@ -93,13 +83,13 @@ class SentenceTransformerModel(EmbeddingsModelInterface):
             raise ConfigError(
                 "query and items are one model; load it twice for two, or share it by SentenceTransformerModel(model)"
             )
-        dims = {dim for dim in (query.truncate_dim, items.truncate_dim) if dim is not None}
+        for model in (query, items):
+            dim_of(tuple(model.children()), model.truncate_dim)
         item_prompts = {name: prompt for name, prompt in items.prompts.items() if name != "query"}
         joined = SentenceTransformer(
             modules=[Router.for_query_document(list(query.children()), list(items.children()))],
             device=str(items.device),
             prompts={**item_prompts, "query": query.prompts.get("query") or ""},
-            truncate_dim=min(dims, default=None),
             local_files_only=True,
         )
         return cls(joined)
@@ -120,7 +110,7 @@ class SentenceTransformerModel(EmbeddingsModelInterface):
 
     @item_prompt.setter
     def item_prompt(self, prompt: str) -> None:
-        others = self.model.prompts.keys() & set(_ITEM_PROMPT_NAMES)
+        others = self.model.prompts.keys() & set(ITEM_PROMPT_NAMES)
         self.model.prompts.update(dict.fromkeys(sorted({"document", *others}), prompt))
 
     @property
@@ -219,7 +209,7 @@ class SentenceTransformerModel(EmbeddingsModelInterface):
             chunk = [as_input(inputs[row]) for row in rows]
             features = batch_to_device(self.model.preprocess(chunk, prompt=prompt, task=task), device)
             parts.append(self.model(features, task=task)["sentence_embedding"])
-        vectors = torch.cat(parts).float()[:, : self.dim]
+        vectors = torch.cat(parts).float()  # where weights are bfloat16, their length is 1 to two digits only
         back = torch.tensor([row for rows in passes for row in rows], device=device).argsort()
         return nn.functional.normalize(vectors.index_select(0, back), dim=1)
 
