@@ -39,7 +39,7 @@ window:
 training:
   settings: {{devices: cpu}}
 gate:
-  max_val_loss: 1.3
+  max_val_loss: 2.2
   min_relative_gain: 0.01
 mlflow:
   tracking_uri: {mlflow}

@@ -159,7 +159,7 @@ class CosineProbMarginRankingLoss(ProbMarginRankingLoss):
 
 
 class ListwiseSoftmaxLoss(RankingLossInterface):
-    """Cross-entropy of each click against the not-clicked results of its own session. The default.
+    """Cross-entropy of each click against the not-clicked results of its own session.
 
     For click c with not-clicked results j and w_j = min(confidence of c, confidence of j):
 
@@ -203,7 +203,7 @@ class ListwiseSoftmaxLoss(RankingLossInterface):
 
 
 class InBatchSoftmaxLoss(ListwiseSoftmaxLoss):
-    """Cross-entropy of each click against the other items of its batch (InfoNCE, multiple negatives ranking).
+    """Cross-entropy of each click against the other items of its batch (InfoNCE). The default.
 
     `ListwiseSoftmaxLoss`, with negatives from the batch: every distinct item that its sessions clicked, and what the
     click's own session showed without a click; but nothing that was clicked for the same query anywhere in the log. So

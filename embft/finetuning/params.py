@@ -73,7 +73,7 @@ class FineTuningParams(_Frozen):
         0.0, ge=0, description="Decoupled weight decay of the item tower; above 0 the gradients become dense: slower."
     )
     margin: float = Field(
-        0.1, ge=0, description="By how much a clicked item should beat a not-clicked one, in units of the ranker."
+        0.2, ge=0, description="By how much a clicked item should beat a not-clicked one, in units of the ranker."
     )
     not_irrelevant_only: bool = Field(
         True, description="Leave out sessions without a click; False takes their results as further negatives."
@@ -110,7 +110,7 @@ class FineTuningSettings(_Frozen):
     metric); a config file can only give names.
     """
 
-    loss_func: LossName | Callable[..., Any] = Field("listwise_softmax", description="Loss, by name or as an object.")
+    loss_func: LossName | Callable[..., Any] = Field("in_batch_softmax", description="Loss, by name or as an object.")
     metric_calculators: tuple[MetricName | Callable[..., Any], ...] = Field(
         ("distance_shift",), description="Measures followed in training, by name or as objects."
     )
