@@ -46,7 +46,7 @@ lint: $(READY)  ## Check style, types, and the direction of dependencies
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## Run every benchmark and rewrite benchmarks/RESULTS.md
+bench: $(READY)  ## Run every benchmark and rewrite benchmarks/RESULTS.md (about 45 minutes)
 	@echo "bench: every benchmark of benchmarks/, into benchmarks/RESULTS.md"
 	$(BIN)/python -m benchmarks.run
 

@@ -68,7 +68,7 @@ def main() -> int:
         run_nights(AirflowApi(running.airflow))
         nights = [read_night(day) for day in NIGHTS]
         print_table(nights)
-        serves = champion_serves()
+        serves = champion_serves() if any(night.promoted for night in nights) else no_champion()
     print_where_to_look(nights)
     n_promoted = sum(night.promoted for night in nights)
     accounted = broken_file_is_accounted(nights[NIGHTS.index(BROKEN_DAY)].pulled)
@@ -168,6 +168,11 @@ def champion_serves() -> bool:
     vectors = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion").predict(["comfy couch"])
     console.print(f'models:/{MODEL}@champion serves: predict(["comfy couch"]) gives {len(vectors[0])} dimensions')
     return len(vectors[0]) > 0
+
+
+def no_champion() -> bool:
+    console.print(f"no night was promoted, so models:/{MODEL} has no champion; the reasons stand above")
+    return False
 
 
 def broken_file_is_accounted(pulled: StageResult | None) -> bool:

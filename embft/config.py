@@ -204,7 +204,11 @@ class Training(Strict):
 class Gate(Strict):
     """What a challenger must show before it may serve. Loss limits are on the held-out validation loss."""
 
-    max_val_loss: float = Field(gt=0, description="Absolute limit: the challenger's loss must not be above it.")
+    max_val_loss: float = Field(
+        gt=0,
+        description="Absolute limit: the challenger's loss must not be above it. Set it anew when loss, margin or batch "
+        "size change.",
+    )
     min_relative_gain: float = Field(
         0.01, ge=0, lt=1, description="Relative limit: share by which the loss must fall below the champion's."
     )
