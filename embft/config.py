@@ -206,8 +206,8 @@ class Gate(Strict):
 
     max_val_loss: float = Field(
         gt=0,
-        description="Absolute limit: the challenger's loss must not be above it. Set it anew when loss, margin or batch "
-        "size change.",
+        description="Absolute limit: the challenger's loss must not be above it. Set it anew when loss, margin or "
+        "batch size change.",
     )
     min_relative_gain: float = Field(
         0.01, ge=0, lt=1, description="Relative limit: share by which the loss must fall below the champion's."
