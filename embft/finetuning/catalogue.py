@@ -89,5 +89,7 @@ def measure_ranking(scores: torch.Tensor, clicked: Sequence[int]) -> dict[str, f
     is_kept[list(clicked)] = True
     kept = is_kept.nonzero().flatten()
     relevant = torch.isin(kept, torch.tensor(clicked))
-    figures = [float(measure(scores[kept], relevant, top_k=CUTOFF)) for measure in functions]
+    # Torchmetrics takes its scores for probabilities: to some measures nothing at or below 0 is relevant.
+    positive = scores[kept].double() - scores[kept].min() + 1.0
+    figures = [float(measure(positive, relevant, top_k=CUTOFF)) for measure in functions]
     return dict(zip(MEASURES, figures, strict=True))

@@ -44,6 +44,12 @@ def session(number: int, query: str, *clicked: str) -> FineTuningInput:
     return FineTuningInput(session_id=f"s{number}", query=query, events=clicked, results=clicked)
 
 
+def test_a_clicked_item_on_top_is_found_whatever_the_sign_of_its_score() -> None:
+    # Torchmetrics' recall and reciprocal rank take a score at or below 0 for "not relevant".
+    for scores in ([-0.1, -0.2, -0.3], [0.0, -0.2, -0.3], [-1.0, -2.0, -1e6]):
+        assert set(measure_ranking(torch.tensor(scores), [0]).values()) == {1.0}
+
+
 def test_a_query_that_finds_all_items_alike_gets_what_a_random_order_would() -> None:
     # nDCG is the mean over the orders of what ties; the first ten alone would have made 0.4 of a ten-thousandth.
     scores, clicked = torch.zeros(5000), [3]
