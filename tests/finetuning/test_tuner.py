@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from datasets import DatasetDict
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import embft
 from embft import (
@@ -262,6 +266,18 @@ def test_measures_reach_the_tracker_at_their_step(
     assert {step for _, _, step in tracker.noted} == {1}
     measures = ["loss", "not_irrelevant_dist_shift", "irrelevant_dist_shift"]
     assert names == [f"train_{name}" for name in measures] + [f"val_{name}" for name in measures]
+
+
+def test_val_loss_is_seen_by_lightnings_own_callbacks(make_tuner: Any, pairs: Any, tmp_path: Path) -> None:
+    # The fault: it was never logged, so early stopping never stopped and no checkpoint was the best.
+    kept = ModelCheckpoint(tmp_path, monitor="val_loss", save_top_k=1)
+    stopping = EarlyStopping("val_loss", patience=1, min_delta=1e9)  # no fall of the loss is ever enough
+    trainer = pl.Trainer(max_epochs=9, accelerator="cpu", callbacks=[kept, stopping], logger=False)
+    loader = DataLoader(pairs, batch_size=2, collate_fn=list)
+    trainer.fit(make_tuner(), loader, loader)
+    assert trainer.current_epoch == 2
+    assert kept.best_model_score is not None
+    assert 0 < kept.best_model_score.item() <= trainer.callback_metrics["val_loss"].item()
 
 
 @pytest.mark.parametrize("position", range(5))
