@@ -16,7 +16,7 @@ Equal scores keep the catalogue's order. Methods:
 - `st_mnrl_default`: sentence-transformers' Trainer with MultipleNegativesRankingLoss, one epoch in batches of 64 and
   all else at its defaults, the learning rate (5e-5) among them.
 - `st_mnrl_tuned`: the same with the best learning rate and batch sampler of those tried (`_TRIED`), **picked on the dev
-  split itself, which favours it**. It trains on all train clicks.
+  split itself**, in earlier runs, which favours it. It trains on all train clicks.
 - `embft_<loss>`: `EmbeddingsFineTuner.create` and `fit` at the library's defaults, but for what `plan_of` says. The
   newest train day (one in twenty train queries at Home Depot) is not trained on, but picks the best epoch. Loss, margin
   and MiniLM's rate (of 5e-5 and 1e-4) were chosen while looking at these dev splits, as the baselines' rates were.
@@ -150,7 +150,7 @@ def _report_model(collection: clicks.Collection, model: str, seeds: Sequence[int
         start.save(folder)
         for method, tuned in (("st_mnrl_default", {"lr": None}), ("st_mnrl_tuned", _TUNED[model, collection.name])):
             note = (
-                f"; best of {_TRIED[model, collection.name]}, picked on dev itself: {tuned}"
+                f"; best of {_TRIED[model, collection.name]}, picked on dev in an earlier run: {tuned}"
                 if method == "st_mnrl_tuned"
                 else ""
             )
