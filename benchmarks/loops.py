@@ -74,21 +74,14 @@ def torch_loop(model_name: str, clicks: Sequence[Click], collection: Collection,
     Returns:
         Clicks per second, tokenising included as in ours.
     """
-    weights, make_encoders, optimizer = _start(model_name, how["lr"])
-    began = perf_counter()
-    texts = PairedTexts(clicks, collection)
-    encode_queries, encode_items = make_encoders(texts.queries), make_encoders(texts.items)
-    for _ in range(how["epochs"]):
-        for batch in torch.randperm(len(clicks)).split(how["batch_size"]):
-            queries, rows = texts.query_of[batch].unique(return_inverse=True)
-            items, columns = texts.item_of[batch].unique(return_inverse=True)
-            cosines = encode_queries(queries) @ encode_items(items).T
-            loss = in_batch_loss(cosines, rows, columns, texts.clicked[queries][:, items])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    assert all(weight.isfinite().all() for weight in weights)
-    return len(clicks) * how["epochs"] / (perf_counter() - began)
+
+    def loss_of(batch: Tensor, texts: PairedTexts, encode_queries: Encode, encode_items: Encode) -> Tensor:
+        queries, rows = texts.query_of[batch].unique(return_inverse=True)
+        items, columns = texts.item_of[batch].unique(return_inverse=True)
+        cosines = encode_queries(queries) @ encode_items(items).T
+        return in_batch_loss(cosines, rows, columns, texts.clicked[queries][:, items])
+
+    return _train(model_name, clicks, collection, loss_of, **how)
 
 
 def per_session_loop(model_name: str, clicks: Sequence[Click], collection: Collection, **how: Any) -> float:
@@ -103,20 +96,38 @@ def per_session_loop(model_name: str, clicks: Sequence[Click], collection: Colle
     Returns:
         Clicks per second.
     """
-    _, make_encoders, optimizer = _start(model_name, how["lr"], pad_to=512)
+
+    def loss_of(batch: Tensor, texts: PairedTexts, encode_queries: Encode, encode_items: Encode) -> Tensor:
+        queries, items = texts.query_of[batch], texts.item_of[batch]
+        query_vectors = torch.cat([encode_queries(query) for query in queries.split(1)])
+        item_vectors = torch.cat([encode_items(item) for item in items.split(1)])
+        each = torch.arange(len(batch))
+        return in_batch_loss(query_vectors @ item_vectors.T, each, each, texts.clicked[queries][:, items])
+
+    return _train(model_name, clicks, collection, loss_of, pad_to=512, **how)
+
+
+def _train(
+    model_name: str,
+    clicks: Sequence[Click],
+    collection: Collection,
+    loss_of: Callable[[Tensor, PairedTexts, Encode, Encode], Tensor],
+    *,
+    pad_to: int | None = None,
+    **how: Any,
+) -> float:
+    """Train by hand on the losses of batches of click numbers; give clicks per second."""
+    weights, make_encoders, optimizer = _start(model_name, how["lr"], pad_to)
     began = perf_counter()
     texts = PairedTexts(clicks, collection)
     encode_queries, encode_items = make_encoders(texts.queries), make_encoders(texts.items)
     for _ in range(how["epochs"]):
         for batch in torch.randperm(len(clicks)).split(how["batch_size"]):
-            queries, items = texts.query_of[batch], texts.item_of[batch]
-            query_vectors = torch.cat([encode_queries(query) for query in queries.split(1)])
-            item_vectors = torch.cat([encode_items(item) for item in items.split(1)])
-            each = torch.arange(len(batch))
-            loss = in_batch_loss(query_vectors @ item_vectors.T, each, each, texts.clicked[queries][:, items])
+            loss = loss_of(batch, texts, encode_queries, encode_items)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+    assert all(weight.isfinite().all() for weight in weights)
     return len(clicks) * how["epochs"] / (perf_counter() - began)
 
 

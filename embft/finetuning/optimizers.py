@@ -34,15 +34,31 @@ def make_optimizers(
         raise ConfigError(f"step_size is {step_size!r}; it must be a positive integer: change it in the settings")
     if type(gamma) is not float or not 0.0 < gamma < 1.0:
         raise ConfigError(f"gamma is {gamma!r}; it must be a float above 0 and below 1: change it in the settings")
-    items_lr, query_lr = (params.items_lr or model.suggested_lr, params.query_lr or model.suggested_lr)
-    towers = [(model.item_parameters(), items_lr, params.items_weight_decay)]
+    rates = learning_rates(model, params)
+    towers = [(model.item_parameters(), rates["items_lr"], params.items_weight_decay)]
     if not model.is_same_query_and_items:
-        towers.append((model.query_parameters(), query_lr, params.query_weight_decay))
+        towers.append((model.query_parameters(), rates["query_lr"], params.query_weight_decay))
 
     is_sparse = model.set_sparse_gradients(all(decay == 0 for _, _, decay in towers))
     optimizers = [_make_optimizer(parameters, lr, decay, is_sparse) for parameters, lr, decay in towers]
     schedulers: list[LRScheduler] = [StepLR(optimizer, step_size=step_size, gamma=gamma) for optimizer in optimizers]
     return optimizers, schedulers
+
+
+def learning_rates(model: EmbeddingsModelInterface, params: FineTuningParams) -> dict[str, float]:
+    """Rates that a training starts at: those of the parameters, and what suits the model where they give none.
+
+    Args:
+        model: Its `suggested_lr` is read.
+        params: Its rates are read.
+
+    Returns:
+        `query_lr` and `items_lr`.
+    """
+    return {
+        "query_lr": params.query_lr or model.suggested_lr,
+        "items_lr": params.items_lr or model.suggested_lr,
+    }
 
 
 def _make_optimizer(parameters: Sequence[nn.Parameter], lr: float, weight_decay: float, is_sparse: bool) -> Optimizer:

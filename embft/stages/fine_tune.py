@@ -61,16 +61,14 @@ def _work(context: Context) -> Outcome:
 
 
 def _params(context: Context, model: "EmbeddingsModelInterface") -> dict[str, object]:
+    from embft.finetuning.optimizers import learning_rates
+
     training = context.run.config.training
-    rates = {
-        "query_lr": training.params.query_lr or model.suggested_lr,
-        "items_lr": training.params.items_lr or model.suggested_lr,
-    }
     return {
         "base_model": training.base_model,
         "start_from": training.start_from,
         **training.params.model_dump(mode="json"),
-        **rates,
+        **learning_rates(model, training.params),
         **training.settings.model_dump(mode="json"),
         "params_id": training.params.id,
     }

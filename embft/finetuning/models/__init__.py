@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embft.finetuning.models.interface import EmbeddingsModelInterface, Item
+from embft.finetuning.models.interface import EmbeddingsModelInterface
 from embft.finetuning.models.loading import load_model
 from embft.finetuning.models.static import StaticEmbeddingsModel
 from embft.finetuning.models.text_image import TextImageModel
@@ -10,7 +10,6 @@ from embft.finetuning.models.transformer import SentenceTransformerModel
 
 __all__ = [
     "EmbeddingsModelInterface",
-    "Item",
     "SentenceTransformerModel",
     "StaticEmbeddingsModel",
     "TextImageModel",

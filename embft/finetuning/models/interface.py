@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embft.errors import ConfigError
+from embft.finetuning.parts import Item
 from embft.finetuning.threads import cpu_threads
-
-Item: TypeAlias = Any
-"""What the item tower reads: a text for most models, an image or its path for a text-and-image model."""
 
 
 class EmbeddingsModelInterface(nn.Module, ABC):

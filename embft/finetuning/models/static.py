@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from embft.errors import ConfigError
-from embft.finetuning.models.interface import EmbeddingsModelInterface, Item
+from embft.finetuning.models.interface import EmbeddingsModelInterface
+from embft.finetuning.parts import Item
 
 # The names by which every sentence-transformers since 3.2 finds the modules of a folder.
 _MODULES = [

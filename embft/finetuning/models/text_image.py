@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from embft.errors import ConfigError, DataRejected
-from embft.finetuning.models.interface import Item
 from embft.finetuning.models.towers import Towers, dim_of
 from embft.finetuning.models.transformer import SentenceTransformerModel
+from embft.finetuning.parts import Item
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

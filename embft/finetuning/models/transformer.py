@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from embft.errors import ConfigError
-from embft.finetuning.models.interface import EmbeddingsModelInterface, Item
+from embft.finetuning.models.interface import EmbeddingsModelInterface
 from embft.finetuning.models.settings import ITEM_PROMPT_NAMES, item_prompt_of
 from embft.finetuning.models.towers import Towers, dim_of, find_towers, freeze_unused_poolers, layers_of, parameters_of
+from embft.finetuning.parts import Item
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
