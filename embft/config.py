@@ -9,16 +9,16 @@ or Kubernetes secrets.
 import os
 import re
 from datetime import date
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import Field, RootModel, model_validator
 
+from embft.config_base import S3Object, S3Uri, SafeUrl, Strict, TimeZone, WebUrl
 from embft.errors import ConfigError
 from embft.finetuning.params import FineTuningParams, FineTuningSettings
+from embft.log_config import Logs
 from embft.yaml_files import YamlFile
 
 STAGES = (
@@ -35,58 +35,6 @@ STAGES = (
 )
 SUITES = ("catalogue", "sessions", "ranks")
 _WEEK_S = 7 * 24 * 3600
-
-
-class Strict(BaseModel):
-    """Base of every config section: unknown keys are refused, and nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _s3_uri(value: str) -> str:
-    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?", value):
-        raise ValueError("expected s3://bucket/prefix")
-    return value.rstrip("/")
-
-
-def _without_credentials(value: str) -> str:
-    if re.search(r"://[^/]*:[^/]*@", value):
-        raise ValueError("holds credentials; give them by environment variables (AWS_*, MLFLOW_TRACKING_USERNAME …)")
-    return value
-
-
-def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    try:
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # the port is no number, or too big a one
-        good = False
-    if not good or re.search(r"\s", value):
-        raise ValueError("expected http://host:port or https://host")
-    return value
-
-
-def _s3_object(value: str) -> str:
-    if value.count("/") < 3:
-        raise ValueError("expected an object, s3://bucket/key")
-    return value
-
-
-# Looking through the system's files takes a quarter of the time that a config takes to load.
-_timezones = cache(available_timezones)
-
-
-def _timezone(value: str) -> str:
-    if value not in _timezones():
-        raise ValueError("expected an IANA time zone such as Europe/Berlin or UTC")
-    return value
-
-
-S3Uri = Annotated[str, AfterValidator(_s3_uri)]
-S3Object = Annotated[S3Uri, AfterValidator(_s3_object)]
-SafeUrl = Annotated[str, AfterValidator(_without_credentials)]
-WebUrl = Annotated[SafeUrl, AfterValidator(_http_url)]
-TimeZone = Annotated[str, AfterValidator(_timezone)]
 
 
 class Schedule(Strict):
@@ -111,34 +59,6 @@ class StorageConfig(Strict):
     def page_of(self, uri: str) -> str | None:
         """Give the web address of an s3:// object; None where no browser of the storage is named."""
         return f"{self.browse_url.rstrip('/')}/{uri.removeprefix('s3://')}" if self.browse_url else None
-
-
-class LogFields(Strict):
-    """What a log line calls each column. `null`: the log has no such field."""
-
-    query: str = "query"
-    time: str = "time"
-    clicked: str = "clicked"
-    shown: str | None = "shown"
-    session_id: str | None = "session_id"
-    client: str | None = "client"
-
-
-class Logs(Strict):
-    """The click log: one JSON object a line, plain or gzipped, in one prefix a day."""
-
-    uri: S3Uri = Field(description="Prefix of a day's objects; {day} becomes 2011-10-20.")
-    timezone: TimeZone = Field("UTC", description="Zone of log times that state none.")
-    fields: LogFields = LogFields()
-    max_sessions_per_client: int = Field(
-        200, ge=1, description="Sessions of one client in one day beyond this are filtered (bots)."
-    )
-
-    @model_validator(mode="after")
-    def _names_the_day(self) -> "Logs":
-        if "{day}" not in self.uri:
-            raise ValueError(f"uri is {self.uri!r}; it must contain {{day}}")
-        return self
 
 
 class Catalogue(Strict):
@@ -180,6 +100,42 @@ class Validation(Strict):
     suites: dict[Literal["catalogue", "sessions", "ranks"], tuple[Expectation, ...]] = Field(
         default_factory=dict, description="Rules by suite; a suite left out comes from include/expectations/."
     )
+
+
+class EventWeights(Strict):
+    """How much each action says that an item is relevant; 1 is the most."""
+
+    click: float = Field(1.0, gt=0, le=1)
+    add_to_cart: float = Field(1.0, gt=0, le=1)
+    purchase: float = Field(1.0, gt=0, le=1)
+
+
+class Judgements(Strict):
+    """What is learned from a session: which results count as relevant, and which as not."""
+
+    not_clicked: Literal["all", "skip_above", "last_click_plus_1"] = Field(
+        "all",
+        description="Shown results that count as not relevant: all that were not clicked, those above the last click, "
+        "or those and the one below it.",
+    )
+    no_click_sessions: Literal["keep", "drop"] = Field(
+        "keep", description="Sessions without a click: their results are the irrelevant side of training, or unused."
+    )
+    weights: EventWeights = EventWeights()
+    min_dwell_s: float | None = Field(
+        None, ge=0, description="A click that is known to have been left sooner counts neither as relevant nor as not."
+    )
+    negatives: Literal["sampled", "mined"] = Field(
+        "sampled",
+        description="Not-clicked side of a log without shown lists: drawn from the catalogue at random, or half of it "
+        "from what the starting model ranks high for the query.",
+    )
+    position_bias: Literal["off", "em", "interventions"] = Field(
+        "off",
+        description="Weigh clicks by the inverse probability that their position was looked at, estimated by a "
+        "position-based click model, or from items that were shown at several positions.",
+    )
+    max_click_weight: float = Field(10.0, ge=1, description="Inverse probabilities above this are cut down to it.")
 
 
 class Training(Strict):
@@ -287,6 +243,7 @@ class ModelConfig(Strict):
     logs: Logs
     catalogue: Catalogue
     window: Window = Window()
+    judgements: Judgements = Judgements()
     validation: Validation = Validation()
     training: Training = Training()
     gate: Gate

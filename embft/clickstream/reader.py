@@ -23,7 +23,7 @@ from embft.clickstream.accounting import Accounting
 from embft.clickstream.lines import read_lines
 from embft.clickstream.quarantine import BadLine, Quarantine, Reason
 from embft.clickstream.session_lines import SessionLine, SessionParser
-from embft.config import Logs
+from embft.log_config import Logs
 
 CLIENT_CAP = "client_cap"
 
@@ -85,7 +85,9 @@ def read_day(objects: Sequence[tuple[str, Path]], *, day: date, logs: Logs) -> D
             except BadLine as bad:
                 quarantine.add(uri, number, bad, raw)
 
-    kept, n_filtered = _capped(_without_conflicts(found.table(), found.uris, quarantine), logs.max_sessions_per_client)
+    kept, n_filtered = _capped(
+        _without_conflicts(found.table(), found.uris, quarantine), logs.noise.max_sessions_per_client or 10**9
+    )
     accounting = Accounting(
         lines=n_lines,
         sessions=kept.num_rows,
@@ -95,6 +97,8 @@ def read_day(objects: Sequence[tuple[str, Path]], *, day: date, logs: Logs) -> D
         quarantined_by_reason=quarantine.by_reason(),
     )
     days = pa.array([day], pa.date32()).take(pa.array([0] * kept.num_rows, pa.int64()))
+    for name in ("positions", "actions", "dwell_s"):
+        kept = kept.append_column(name, pa.nulls(kept.num_rows, session_table.SCHEMA.field(name).type))
     sessions = kept.append_column("day", days).select(session_table.SCHEMA.names).cast(session_table.SCHEMA)
     return DayLog(sessions, quarantine.table(), accounting)
 

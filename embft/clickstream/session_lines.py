@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from embft.clickstream.quarantine import BadLine, Reason, describe
 from embft.clickstream.times import microseconds, parse_time
 from embft.clickstream.values import item_id, item_ids, json_object, normalised, whole_characters
-from embft.config import Logs
+from embft.log_config import Logs
 
 _ID_HEX_DIGITS = 16
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from embft.config import Strict
+from embft.config_base import Strict
 from embft.errors import ConfigError
 from embft.yaml_files import YamlFile
 

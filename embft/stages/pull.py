@@ -69,7 +69,7 @@ def log_day_of(day: date, found: Sequence[StoredObject]) -> LogDay:
 
 def day_prefix(config: ModelConfig, day: date) -> str:
     """Give the prefix of a day's log objects."""
-    return config.logs.uri.replace("{day}", day.isoformat())
+    return config.logs.uris[0].replace("{day}", day.isoformat())
 
 
 def pull_draft(paths: Paths, config: ModelConfig, day: LogDay) -> Draft:

@@ -10,7 +10,7 @@ import pytest
 
 from embft.clickstream.reader import DayLog, read_day
 from embft.clickstream.shop import Shop, load_shop
-from embft.config import Logs
+from embft.log_config import Logs
 from tests.clickstream.good_lines import DAY, LOGS, Read
 
 

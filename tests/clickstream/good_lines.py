@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from embft.clickstream.reader import DayLog
-from embft.config import Logs
+from embft.log_config import Logs
 
 DAY = date(2026, 3, 10)
 LOGS = Logs(uri="s3://shop/logs/dt={day}")

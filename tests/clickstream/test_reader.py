@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from embft.clickstream import quarantine, sessions
 from embft.clickstream.quarantine import RAW_BYTES
-from embft.config import LogFields, Logs
+from embft.log_config import LogFields, Logs, Noise
 from tests.clickstream.good_lines import DAY, LOGS, Read, line
 
 GOLDEN = {
@@ -202,7 +202,7 @@ def test_of_two_contents_with_one_session_id_the_earlier_stays_and_the_other_is_
 
 
 def test_sessions_of_a_client_beyond_the_cap_are_filtered_the_latest_first(read: Read) -> None:
-    logs = Logs(uri=LOGS.uri, max_sessions_per_client=2)
+    logs = Logs(uri=LOGS.uri, noise=Noise(max_sessions_per_client=2))
     rows = [("bot", "12:03"), ("bot", "12:01"), ("bot", "12:02"), ("human", "12:09"), (None, "12:04"), (None, "12:05")]
     rows += [(None, "12:06")]
     lines = [line(client=client, time=f"2026-03-10T{time}:00Z", session_id=time) for client, time in rows]
@@ -222,7 +222,7 @@ def test_sessions_do_not_depend_on_the_order_or_the_split_of_the_lines(read: Rea
         )
         for _ in range(200)
     ]
-    logs = Logs(uri=LOGS.uri, max_sessions_per_client=5)
+    logs = Logs(uri=LOGS.uri, noise=Noise(max_sessions_per_client=5))
     first = read(b"\n".join(lines), logs=logs)
     assert first.accounting.filtered["client_cap"]
     assert first.accounting.quarantined

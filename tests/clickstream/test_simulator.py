@@ -15,14 +15,14 @@ from embft.clickstream.lexical import LexicalRanker, words_of
 from embft.clickstream.reader import DayLog
 from embft.clickstream.shop import Shop
 from embft.clickstream.simulator import LIST_LENGTH, load_shop, simulate
-from embft.config import Logs
 from embft.errors import ConfigError
+from embft.log_config import Logs, Noise
 from tests.clickstream.good_lines import Read
 
 FIRST = date(2026, 3, 8)
 DAYS = [FIRST + timedelta(days=number) for number in range(3)]
 BROKEN = DAYS[2]
-CAPPED = Logs(uri="s3://shop/logs/dt={day}", max_sessions_per_client=20)
+CAPPED = Logs(uri="s3://shop/logs/dt={day}", noise=Noise(max_sessions_per_client=20))
 
 
 @pytest.fixture(scope="module")
