@@ -78,9 +78,10 @@ def pull(
         date | None,
         typer.Option(parser=_day, metavar="YYYY-MM-DD", help="Log day to pull; the night's own when left out."),
     ] = None,
+    part: Annotated[int | None, typer.Option(min=1, help="Part of a big log day, as plan lists them.")] = None,
 ) -> None:
     """Turn one day's log objects into sessions, every line accounted for."""
-    _stage("pull", model, day, as_json, force, log_day=log_day)
+    _stage("pull", model, day, as_json, force, log_day=log_day, part=part)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, model_validator
 
 from embft.config_base import S3Uri, Strict, TimeZone
 
@@ -87,6 +87,10 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _as_several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 class Noise(Strict):
     """What is filtered as noise or abuse. Each rule is counted by its name; `null` switches it off."""
 
@@ -132,9 +136,10 @@ class Privacy(Strict):
 class Logs(Strict):
     """The click log: JSON lines (plain, .gz, .zst) or Parquet, below one prefix a day."""
 
-    uri: S3Uri | tuple[S3Uri, ...] = Field(
+    uri: Annotated[tuple[S3Uri, ...], BeforeValidator(_as_several)] = Field(
+        min_length=1,
         description="Prefix of a day's objects, or a list of them; {day} becomes 2011-10-20, {day:%Y/%m/%d} "
-        "2011/10/20, {hour} the hours 00 to 23, and * any part of one path segment."
+        "2011/10/20, {hour} the hours 00 to 23, and * any part of one path segment.",
     )
     format: LogFormat = Field(
         "sessions",
@@ -162,11 +167,6 @@ class Logs(Strict):
     noise: Noise = Noise()
     privacy: Privacy = Privacy()
 
-    @property
-    def uris(self) -> tuple[str, ...]:
-        """The prefixes, whether one was given or several."""
-        return (self.uri,) if isinstance(self.uri, str) else self.uri
-
     @model_validator(mode="before")
     @classmethod
     def _fills_in_fields(cls, data: Any) -> Any:
@@ -183,7 +183,7 @@ class Logs(Strict):
 
     @model_validator(mode="after")
     def _names_the_day(self) -> "Logs":
-        for uri in self.uris:
+        for uri in self.uri:
             if "{day" not in uri:
                 raise ValueError(f"uri is {uri!r}; it must contain {{day}}")
         return self

@@ -3,6 +3,7 @@
 <artifacts>/<model>/
     runs/<day>/<stage>/result.json            the commit point of a stage
     runs/<day>/<stage>/attempts/<attempt>/…   what that attempt wrote
+    sessions/<log day>/<settings>/parts/…     what each task read of a big log day
     sessions/<log day>/<settings>/…           pulled sessions, shared by every night that reads that day
     champions/<day>.json                      the model that was promoted by the night of that day
     vectors/<version>/…                       the catalogue's vectors
@@ -44,6 +45,11 @@ class Paths:
         The digest keeps a backfill with other settings from replacing what tonight's run reads.
         """
         return f"{self.root}/sessions/{log_day.isoformat()}/{settings_digest[:16]}"
+
+    @staticmethod
+    def part(sessions_prefix: str, number: int, of: int) -> str:
+        """Prefix of what one task read of a log day that several tasks read."""
+        return f"{sessions_prefix}/parts/{number}-of-{of}"
 
     @staticmethod
     def result(stage_prefix: str) -> str:

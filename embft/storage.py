@@ -82,11 +82,12 @@ class Storage:
             )
         self._transfer = TransferConfig(max_concurrency=_PARALLEL)
 
-    def objects(self, prefix_uri: str) -> list[StoredObject]:
+    def objects(self, prefix_uri: str, *, is_folder: bool = True) -> list[StoredObject]:
         """List every object below a prefix, in key order.
 
         Args:
-            prefix_uri: s3://bucket/prefix; the prefix is taken as a folder.
+            prefix_uri: s3://bucket/prefix.
+            is_folder: Take the prefix as a folder; else as what keys begin with.
 
         Returns:
             The objects; empty where there is none.
@@ -96,7 +97,7 @@ class Storage:
             StorageUnavailable: S3 did not answer.
         """
         bucket, key = split_uri(prefix_uri)
-        prefix = f"{key.rstrip('/')}/" if key else ""
+        prefix = f"{key.rstrip('/')}/" if key and is_folder else key
         with self._explained(prefix_uri):
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
             return [

@@ -17,14 +17,16 @@ def stage_arguments(
         model: The model's name.
         day: The night's day.
         params: The run's form: `force`, `promote`, `window_days`.
-        log_day: For `pull`: the log day, YYYY-MM-DD.
+        log_day: For `pull`: the log day, YYYY-MM-DD, and perhaps a part of it.
 
     Returns:
         A list for exec; no shell ever reads it.
     """
     arguments = ["-m", "embft", stage_command(stage), "--model", model, "--day", day.isoformat(), "--json"]
     if log_day is not None:
-        arguments += ["--log-day", date.fromisoformat(log_day).isoformat()]
+        # A big day comes in parts, as "2011-10-20 3".
+        name, _, part = log_day.partition(" ")
+        arguments += ["--log-day", date.fromisoformat(name).isoformat(), *(["--part", str(int(part))] if part else [])]
     if stage == "plan":
         arguments += ["--promote", str(params.get("promote", "auto"))]
         if params.get("window_days") is not None:

@@ -10,8 +10,9 @@ changed.
 **Red?** Most often the day has no logs yet. When they have arrived, clear this task.
 """,
     "pull": """
-Turns one log day in S3 into sessions; one mapped task for each day that `plan` listed. No day listed: skipped, and the
-night goes on. Every line ends up in a session, in quarantine with its reason, or in a counter.
+Turns one log day in S3 into sessions; one mapped task for each day that `plan` listed, several for a big one
+(`logs.max_task_bytes`). No day listed: skipped, and the night goes on. Every line ends up in a session, in quarantine
+with its reason, or in a counter.
 
 **Red?** S3 refused, or a log object went away while it was read; the message says which. Repair, then clear this task.
 """,

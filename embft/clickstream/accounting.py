@@ -20,16 +20,17 @@ class _Counted(BaseModel):
 class Accounting(_Counted):
     """Where one day's log lines went."""
 
+    used: int = Field(ge=0, description="Lines that sessions were made of: one each, or all events of a search.")
     sessions: int = Field(ge=0)
-    filtered: dict[str, int] = Field(description="Sessions left out, by the rule's name.")
+    filtered: dict[str, int] = Field(description="Lines left out, by the rule's name.")
 
     def check(self) -> None:
-        """Make sure that lines = sessions + duplicates + filtered + quarantined.
+        """Make sure that lines = used + duplicates + filtered + quarantined.
 
         Raises:
             AssertionError: They do not: a bug of ours.
         """
-        self._check(self.sessions + sum(self.filtered.values()), "sessions, duplicates, filtered and quarantined")
+        self._check(self.used + sum(self.filtered.values()), "used, duplicates, filtered and quarantined")
 
 
 class CatalogueAccounting(_Counted):

@@ -1,8 +1,9 @@
-"""An object's lines, plain or gzipped, streamed: memory stays flat however big the object or a line of it is.
+"""An object's lines, plain, gzip or zstd, streamed: memory stays flat however big the object or a line of it is.
 
 What an object is, its first bytes say, not its name.
 """
 
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,22 @@ from typing import BinaryIO, NamedTuple
 
 from embft.clickstream.quarantine import RAW_BYTES, BadLine, Reason
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 MAX_LINE_BYTES = 1 << 20
 
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 21
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _GZIP_WBITS = 31  # zlib's way of saying: a gzip header and trailer, the largest window
 _BOM = b"\xef\xbb\xbf"
 _REST_IS_LOST = "the lines before were used, the rest is lost: deliver the object again"
+# Logs shrink to a tenth, seldom to a fiftieth. What grows more than this, beyond a size that does no harm, is a bomb.
+_MAX_INFLATION = 200
+_HARMLESS_BYTES = 1 << 28
 
 
 class Line(NamedTuple):
@@ -33,63 +43,155 @@ class Line(NamedTuple):
     fault: BadLine | None = None
 
 
-def read_lines(path: Path, uri: str) -> Iterator[Line]:
-    """Read an object's lines.
+class Block(NamedTuple):
+    """Whole lines, side by side.
 
-    A gzip stream that breaks off gives its whole lines, then one faulty line for all the rest.
+    Args:
+        first: Number of the first line, from 1.
+        data: The lines, each with its line feed; the object's last one may lack it.
+    """
+
+    first: int
+    data: bytes
+
+    def lines(self) -> list[bytes]:
+        """Give the lines without their line feeds."""
+        lines = self.data.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        return lines
+
+
+def read_blocks(path: Path, uri: str) -> Iterator[Block | Line]:
+    """Read an object as blocks of a few megabytes.
+
+    A compressed stream that breaks off gives its whole lines, then one faulty line for all the rest. A line longer than
+    `MAX_LINE_BYTES` is cut one byte after it, so that whoever reads the block can tell.
 
     Args:
         path: The downloaded object.
-        uri: Where it came from; a name that ends in .gz must keep its word.
+        uri: Where it came from; a name that ends in .gz or .zst must keep its word.
 
     Yields:
-        The lines in order; none for an empty object.
+        The blocks in order, and a faulty line where something cannot be read; nothing for an empty object.
     """
     with path.open("rb") as file:
         head = file.read(RAW_BYTES)
         file.seek(0)
         if head.startswith(_GZIP_MAGIC):
-            yield from _split(_inflated(file))
-        elif head and uri.endswith(".gz"):
-            yield Line(1, head, _not_gzip(head))
+            yield from _blocks(_bounded(_inflated(file), path))
+        elif head.startswith(_ZSTD_MAGIC):
+            yield from _blocks(_bounded(_unpacked(file), path))
+        elif head and uri.endswith((".gz", ".zst")):
+            yield Line(1, head, _wrong_name(head, uri))
         else:
-            yield from _split(iter(lambda: file.read(_CHUNK_BYTES), b""))
+            yield from _blocks(iter(lambda: file.read(_CHUNK_BYTES), b""))
 
 
-def _not_gzip(head: bytes) -> BadLine:
+def read_lines(path: Path, uri: str) -> Iterator[Line]:
+    """Read an object's lines one by one.
+
+    Args:
+        path: The downloaded object.
+        uri: Where it came from.
+
+    Yields:
+        The lines in order; none for an empty object.
+    """
+    for block in read_blocks(path, uri):
+        if isinstance(block, Line):
+            yield block
+        else:
+            for number, raw in enumerate(block.lines(), block.first):
+                fault = too_long(raw)
+                yield Line(number, raw[:RAW_BYTES] if fault else raw, fault)
+
+
+def too_long(raw: bytes) -> BadLine | None:
+    """Give the fault of a line that is longer than `MAX_LINE_BYTES`, or None."""
+    if len(raw) <= MAX_LINE_BYTES:
+        return None
+    detail = f"the line is longer than {MAX_LINE_BYTES} bytes; one line holds one JSON object"
+    return BadLine(Reason.LINE_TOO_LONG, detail)
+
+
+def _wrong_name(head: bytes, uri: str) -> BadLine:
+    reason, kind, magic = (
+        (Reason.NOT_GZIP, "gzip", _GZIP_MAGIC) if uri.endswith(".gz") else (Reason.NOT_ZSTD, "zstd", _ZSTD_MAGIC)
+    )
+    name = uri[uri.rindex(".") :]
     return BadLine(
-        Reason.NOT_GZIP,
-        f"the object is named .gz, but begins with {head[:8]!r}, and gzip begins with {_GZIP_MAGIC!r}; "
-        "write it again with gzip, or name it without .gz if it is plain text",
+        reason,
+        f"the object is named {name}, but begins with {head[:8]!r}, and {kind} begins with {magic!r}; "
+        f"write it again with {kind}, or name it without {name} if it is plain text",
     )
 
 
-def _split(pieces: Iterator[bytes]) -> Iterator[Line]:
-    number, pending = 0, b""
+def _blocks(pieces: Iterator[bytes]) -> Iterator[Block | Line]:
+    number, pending = 1, b""
     try:
         for piece in pieces:
-            lines = piece.split(b"\n")
-            lines[0] = pending + lines[0]
-            # One byte over the limit is kept: enough to know that the line is too long, without holding it.
-            pending = lines.pop()[: MAX_LINE_BYTES + 1]
-            for raw in lines:
-                number += 1
-                yield _line(number, raw)
+            end = piece.rfind(b"\n") + 1
+            if not end:
+                # One byte over the limit is kept: enough to know that the line is too long, without holding it.
+                pending = (pending + piece)[: MAX_LINE_BYTES + 1]
+                continue
+            data = pending + piece[:end]
+            pending = piece[end : end + MAX_LINE_BYTES + 1]
+            yield Block(number, data.removeprefix(_BOM) if number == 1 else data)
+            number += data.count(b"\n")
     except BadLine as fault:
-        yield Line(number + 1, pending[:RAW_BYTES], fault)
+        yield Line(number, pending[:RAW_BYTES], fault)
     else:
+        last = pending.removeprefix(_BOM) if number == 1 else pending
         # A byte order mark alone is an empty object, as editors save one.
-        if pending and (number or pending != _BOM):
-            yield _line(number + 1, pending)
+        if last:
+            yield Block(number, last)
 
 
-def _line(number: int, raw: bytes) -> Line:
-    if number == 1:
-        raw = raw.removeprefix(_BOM)
-    if len(raw) > MAX_LINE_BYTES:
-        detail = f"the line is longer than {MAX_LINE_BYTES} bytes; one line holds one JSON object of a search"
-        return Line(number, raw[:RAW_BYTES], BadLine(Reason.LINE_TOO_LONG, detail))
-    return Line(number, raw)
+def _bounded(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
+    """Pass pieces on until they are too many for the packed object.
+
+    Raises:
+        BadLine: It grows as no log does.
+    """
+    limit = max(_HARMLESS_BYTES, _MAX_INFLATION * path.stat().st_size)
+    n_bytes = 0
+    for piece in pieces:
+        n_bytes += len(piece)
+        if n_bytes > limit:
+            raise BadLine(
+                Reason.INFLATES_TOO_MUCH,
+                f"the object of {path.stat().st_size} bytes unpacks to more than {limit}, over {_MAX_INFLATION} times "
+                f"its size, which no log does; {_REST_IS_LOST}",
+            )
+        yield piece
+
+
+def _unpacked(file: BinaryIO) -> Iterator[bytes]:
+    """Unpack zstd frames.
+
+    Raises:
+        BadLine: The stream is damaged, or breaks off.
+    """
+    stream = zstd.ZstdDecompressor()
+    data = file.read(_CHUNK_BYTES)
+    while data or not stream.needs_input:
+        try:
+            piece = stream.decompress(data, max_length=_CHUNK_BYTES)
+        except zstd.ZstdError as error:
+            raise BadLine(Reason.CORRUPT_ZSTD, f"the zstd stream is damaged here ({error}); {_REST_IS_LOST}") from None
+        if piece:
+            yield piece
+        data = b""
+        if stream.eof:
+            data = stream.unused_data or file.read(_CHUNK_BYTES)
+            if not data:
+                return
+            stream = zstd.ZstdDecompressor()
+        elif stream.needs_input:
+            data = file.read(_CHUNK_BYTES)
+    raise BadLine(Reason.TRUNCATED, f"the zstd stream breaks off here; {_REST_IS_LOST}")
 
 
 def _inflated(file: BinaryIO) -> Iterator[bytes]:

@@ -26,8 +26,13 @@ class Reason(StrEnum):
 
     # The object
     NOT_GZIP = "not_gzip"  # named .gz, but its bytes are not gzip; counts as one line
-    TRUNCATED = "truncated"  # the gzip stream breaks off; all that is lost counts as one line
+    NOT_ZSTD = "not_zstd"  # likewise
+    TRUNCATED = "truncated"  # the gzip or zstd stream breaks off; all that is lost counts as one line
     CORRUPT_GZIP = "corrupt_gzip"  # the gzip stream is damaged from here on; counts as one line
+    CORRUPT_ZSTD = "corrupt_zstd"  # likewise
+    CORRUPT_PARQUET = "corrupt_parquet"  # likewise
+    INFLATES_TOO_MUCH = "inflates_too_much"  # a bomb: the rest of the object counts as one line
+    COLUMN_MISSING = "column_missing"  # a Parquet object without a column that is needed; counts as one line
     # The line
     LINE_TOO_LONG = "line_too_long"
     BLANK = "blank"
@@ -35,7 +40,8 @@ class Reason(StrEnum):
     NOT_JSON = "not_json"
     NOT_OBJECT = "not_object"
     NOT_UNICODE = "not_unicode"  # an escape such as \ud800 that is half a character
-    # The session
+    DUPLICATE_KEY = "duplicate_key"  # a field that is read stands twice in the line
+    # The session or the event
     QUERY_MISSING = "query_missing"
     QUERY_TYPE = "query_type"
     TIME_MISSING = "time_missing"
@@ -45,7 +51,18 @@ class Reason(StrEnum):
     SHOWN_TYPE = "shown_type"
     SESSION_ID_TYPE = "session_id_type"
     SESSION_ID_CONFLICT = "session_id_conflict"  # one session id, two contents; the earlier one is kept
+    TOO_MANY_RESULTS = "too_many_results"
     CLIENT_TYPE = "client_type"
+    TEXT_FIELD_TYPE = "text_field_type"  # user agent or IP address that is no text
+    # The event
+    ACTION_MISSING = "action_missing"
+    ACTION_TYPE = "action_type"
+    ITEM_TYPE = "item_type"
+    POSITION_TYPE = "position_type"
+    DWELL_TYPE = "dwell_type"
+    SEARCH_ID_MISSING = "search_id_missing"  # neither a search id nor a client to join it by
+    SEARCH_ID_TYPE = "search_id_type"
+    EVENT_ID_TYPE = "event_id_type"
     # The item
     ID_MISSING = "id_missing"
     ID_TYPE = "id_type"

@@ -2,184 +2,333 @@
 
 The outcome depends on the lines alone, not on the order of the objects or on how lines are spread over them:
 
-- lines of equal content are one session, the others are duplicates (delivery at least once is normal);
-- where lines with one session id differ, the earliest is kept (then the one with the smallest digest), and the others
-  are set aside as `session_id_conflict`;
-- of a client with too many sessions the earliest are kept, the others are filtered as `client_cap`.
+- lines (or events) of equal content are one, the others are duplicates (delivery at least once is normal);
+- where lines with one session id differ, the earliest is kept, and the others are set aside as `session_id_conflict`;
+- what a rule of `logs.noise` or `logs.privacy` leaves out is counted under the rule's name.
+
+Objects are read side by side and streamed; what does not fit the memory goes to disk, so a bigger day takes longer,
+and no more memory.
 """
 
-import json
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import date
+from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from embft.clickstream import quarantine
 from embft.clickstream import sessions as session_table
 from embft.clickstream.accounting import Accounting
-from embft.clickstream.lines import read_lines
-from embft.clickstream.quarantine import BadLine, Quarantine, Reason
-from embft.clickstream.session_lines import SessionLine, SessionParser
+from embft.clickstream.days import Day, Role
+from embft.clickstream.joining import TELLING, drop_copied_events, join_searches
+from embft.clickstream.noise import CONFLICT, CONTENT, DUPLICATE, drop_copies, drop_noise
+from embft.clickstream.parsing import ObjectParser, Parsed
+from embft.clickstream.privacy import ClientHash
+from embft.clickstream.quarantine import Reason
+from embft.clickstream.records import OTHER_DAY, Kind
+from embft.clickstream.workspace import Workspace
 from embft.log_config import Logs
 
-CLIENT_CAP = "client_cap"
+Fetch = Callable[["LogObject", Path], Path]
+"""Gets an object: given the object and where to put it, gives where it lies. What lies there may be removed."""
 
-_BATCH_ROWS = 512  # measured: more is slower, for its Python objects no longer fit the cache
-_FOUND_SCHEMA = pa.schema(
+_THREADS = min(4, os.cpu_count() or 1)
+_MAX_RAW_LINES = 10_000  # of each reason, whose bytes are kept
+_ROW_GROUP = 65_536
+_BAD_SCHEMA = pa.schema(
     [
-        # As in SessionLine
-        ("session_id", pa.string()),
-        ("time", pa.timestamp("us", tz="UTC")),
-        ("client", pa.string()),
-        ("query", pa.string()),
-        ("shown", pa.list_(pa.string())),
-        ("clicked", pa.list_(pa.string())),
-        ("digest", pa.binary()),
-        # Where it was found
-        ("object", pa.int64()),
+        ("object", pa.int32()),
         ("line", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("raw", pa.binary()),
     ]
 )
 
 
-@dataclass(frozen=True)
-class DayLog:
-    """What one day's objects came to.
+class LogObject(NamedTuple):
+    """One object of a day.
 
     Args:
-        sessions: `embft.clickstream.sessions.SCHEMA`, ordered by time and id.
-        quarantine: `embft.clickstream.quarantine.SCHEMA`, ordered by object and line.
-        accounting: Where each line went.
+        uri: Where it lies.
+        role: What it is to the day.
     """
 
-    sessions: pa.Table
-    quarantine: pa.Table
-    accounting: Accounting
+    uri: str
+    role: Role = Role.OWN
 
 
-def read_day(objects: Sequence[tuple[str, Path]], *, day: date, logs: Logs) -> DayLog:
-    """Read one day's objects. Whatever their bytes are, nothing raises: what cannot be used is set aside.
+@dataclass
+class ReadCounts:
+    """What became of lines while they were read; the others are records.
 
     Args:
-        objects: URI and downloaded file of each; one JSON object a line, plain or gzipped.
-        day: The day that the sessions must be of, in the log's time zone.
-        logs: Field names, time zone and cap.
-
-    Returns:
-        The day's sessions, its quarantine and its accounting.
+        lines: Lines read.
+        filtered: Rule → lines.
     """
-    quarantine, found = Quarantine(), _Found()
-    parse = SessionParser(day, logs).parse
-    n_lines = 0
-    for uri, path in sorted(objects):
-        found.begin(uri)
-        for number, raw, fault in read_lines(path, uri):
-            n_lines += 1
+
+    lines: int = 0
+    filtered: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "ReadCounts | Parsed") -> None:
+        """Add what some more lines came to."""
+        self.lines += other.lines
+        self.filtered.update(other.filtered)
+
+
+class DayReader:
+    """Reads one day of a log. Close it when done.
+
+    Args:
+        day: The day.
+        logs: Format and rules.
+        client_hash: Replaces client ids.
+        objects: All objects of the day, whether they are read here or were read by another task.
+        folder: Scratch folder.
+    """
+
+    def __init__(
+        self, day: date, logs: Logs, client_hash: ClientHash, objects: Sequence[LogObject], folder: Path
+    ) -> None:
+        self._day = Day.of(day, logs)
+        self._logs = logs
+        self._client_hash = client_hash
+        self._objects = objects
+        self._folder = folder
+        self._counts = ReadCounts()
+        self._tables = Workspace(folder / "tables", _THREADS)
+        schema = ObjectParser(self._day, logs, client_hash).schema.append(pa.field("object", pa.int32()))
+        self._tables.create("records", schema)
+        self._tables.create("bad", _BAD_SCHEMA)
+
+    def __enter__(self) -> "DayReader":
+        """Give the reader itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of memory and files."""
+        self._tables.close()
+
+    def read(self, numbers: Iterable[int], fetch: Fetch) -> None:
+        """Read objects, some side by side. Whatever their bytes are, nothing raises but what `fetch` does.
+
+        Args:
+            numbers: Which of the day's objects.
+            fetch: Gets an object.
+        """
+        with ThreadPoolExecutor(_THREADS) as pool:
+            futures = [pool.submit(self._read, number, fetch) for number in numbers]
             try:
-                if fault:
-                    raise fault
-                found.add(number, parse(raw))
-            except BadLine as bad:
-                quarantine.add(uri, number, bad, raw)
+                for future in futures:
+                    self._counts.add(future.result())
+            finally:
+                # One that failed ends the day: the others need not begin.
+                for future in futures:
+                    future.cancel()
 
-    kept, n_filtered = _capped(
-        _without_conflicts(found.table(), found.uris, quarantine), logs.noise.max_sessions_per_client or 10**9
-    )
-    accounting = Accounting(
-        lines=n_lines,
-        sessions=kept.num_rows,
-        duplicates=found.n_duplicates,
-        filtered={CLIENT_CAP: n_filtered},
-        quarantined=len(quarantine),
-        quarantined_by_reason=quarantine.by_reason(),
-    )
-    days = pa.array([day], pa.date32()).take(pa.array([0] * kept.num_rows, pa.int64()))
-    for name in ("positions", "actions", "dwell_s"):
-        kept = kept.append_column(name, pa.nulls(kept.num_rows, session_table.SCHEMA.field(name).type))
-    sessions = kept.append_column("day", days).select(session_table.SCHEMA.names).cast(session_table.SCHEMA)
-    return DayLog(sessions, quarantine.table(), accounting)
+    def load(self, records: Path, bad: Path, counts: ReadCounts) -> None:
+        """Take what another task has read.
 
+        Args:
+            records: As `save` wrote them.
+            bad: Likewise.
+            counts: Likewise.
+        """
+        for table, path in (("records", records), ("bad", bad)):
+            self._tables.run(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet($path)", {"path": str(path)})
+        self._counts.add(counts)
 
-class _Found:
-    """Sessions of distinct content.
+    def save(self, records: Path, bad: Path) -> ReadCounts:
+        """Write what was read, for the task that puts the day together.
 
-    Packed as Arrow batches on the way: Python's lists and texts would take several times the memory, and its garbage
-    collector would walk over all of them again and again.
-    """
+        Args:
+            records: Parquet file to write.
+            bad: Parquet file to write.
 
-    def __init__(self) -> None:
-        self.uris: list[str] = []
-        self.n_duplicates = 0
-        self._digests: set[bytes] = set()
-        self._batches: list[pa.RecordBatch] = []
-        self._rows: list[tuple[object, ...]] = []
+        Returns:
+            What became of the other lines.
+        """
+        for table, path in (("records", records), ("bad", bad)):
+            rows = self._tables.batches(f"SELECT * FROM {table} ORDER BY object, line")
+            _write(rows, self._tables.schema(table), path)
+        return self._counts
 
-    def begin(self, uri: str) -> None:
-        self.uris.append(uri)
+    def build(self, sessions: Path, bad: Path) -> Accounting:
+        """Put the day together.
 
-    def add(self, number: int, line: SessionLine) -> None:
-        if line.digest in self._digests:
-            self.n_duplicates += 1
-            return
-        self._digests.add(line.digest)
-        self._rows.append((*line, len(self.uris) - 1, number))
-        if len(self._rows) == _BATCH_ROWS:
-            self._pack()
+        Args:
+            sessions: Parquet file to write: `embft.clickstream.sessions.SCHEMA`, ordered by time and id.
+            bad: Parquet file to write: `embft.clickstream.quarantine.SCHEMA`, ordered by object and line.
 
-    def table(self) -> pa.Table:
-        """Give the sessions by time, id and digest, and forget them: sorting needs the memory a second time."""
-        self._pack()
-        found = pa.Table.from_batches(self._batches, _FOUND_SCHEMA)
-        self._batches, self._digests = [], set()
-        return found.sort_by([(name, "ascending") for name in ("time", "session_id", "digest")])
+        Returns:
+            Where each line went.
+        """
+        filtered, duplicates = self._counts.filtered.copy(), 0
+        self._tables.run("CREATE TABLE dropped (rid BIGINT, rule VARCHAR)")
+        if self._logs.format == "sessions":
+            self._name_sessions()
+            drop_copies(self._tables)
+        else:
+            duplicates = drop_copied_events(self._tables)
+            filtered.update(join_searches(self._tables, self._logs.inactivity_minutes))
+            self._take_searches_of_the_day()
+        drop_noise(self._tables, self._logs.noise)
+        rows = self._tables.rows("SELECT rule, sum(n_lines) FROM dropped JOIN searches USING (rid) GROUP BY rule")
+        dropped = {rule: int(n_lines) for rule, n_lines in rows}
+        duplicates += dropped.pop(DUPLICATE, 0)
+        if dropped.pop(CONFLICT, 0):
+            self._set_conflicts_aside()
+        filtered.update(dropped)
 
-    def _pack(self) -> None:
-        columns = list(zip(*self._rows, strict=True)) or [()] * len(_FOUND_SCHEMA)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, _FOUND_SCHEMA, strict=True)]
-        self._batches.append(pa.record_batch(arrays, schema=_FOUND_SCHEMA))
-        self._rows = []
+        n_sessions, used = self._write_sessions(sessions)
+        by_reason = self._write_bad(bad)
+        return Accounting(
+            lines=self._counts.lines,
+            used=used,
+            sessions=n_sessions,
+            duplicates=duplicates,
+            filtered={rule: n_lines for rule, n_lines in sorted(filtered.items()) if n_lines},
+            quarantined=sum(by_reason.values()),
+            quarantined_by_reason=by_reason,
+        )
 
+    def _read(self, number: int, fetch: Fetch) -> ReadCounts:
+        item = self._objects[number]
+        scratch = self._folder / "objects" / f"{number:06d}"
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        counts, tables = ReadCounts(), self._tables.cursor()
+        try:
+            parser = ObjectParser(self._day, self._logs, self._client_hash)
+            for parsed in parser.parse(fetch(item, scratch), item.uri, item.role):
+                counts.add(parsed)
+                for records in parsed.records:
+                    tables.add("records", _with_object(records, number))
+                if parsed.bad:
+                    tables.add("bad", _bad_rows(parsed, number))
+        finally:
+            scratch.unlink(missing_ok=True)
+            tables.close()
+        return counts
 
-def _without_conflicts(found: pa.Table, uris: list[str], quarantine: Quarantine) -> pa.Table:
-    """Keep the first session of each id, and set the others aside."""
-    # An ordinary day has no conflict; only one that has pays for Python's objects.
-    if pc.count_distinct(found["session_id"]).as_py() == found.num_rows:
-        return found
-    ids = found["session_id"].to_pylist()
-    first = {id_: row for row, id_ in reversed(list(enumerate(ids)))}
-    is_first = pa.array([first[id_] == row for row, id_ in enumerate(ids)], pa.bool_())
-    conflicts = found.filter(pc.invert(is_first))
-    for row in conflicts.to_pylist():
-        content = {name: row[name] for name in ("session_id", "time", "client", "query", "shown", "clicked")}
+    def _name_sessions(self) -> None:
+        """Make `searches` of the records; one without an id gets one that is made of its content."""
+        ((n_unnamed,),) = self._tables.rows("SELECT count(*) FROM records WHERE session_id IS NULL")
+        source = "records"
+        if n_unnamed:
+            source = "named"
+            self._tables.run(
+                f"CREATE TABLE named AS SELECT * REPLACE (coalesce(session_id, md5({CONTENT})[:16]) AS session_id) "
+                f"FROM ({_SESSIONS.format(source='records')})"
+            )
+        self._tables.run(f"CREATE VIEW searches AS {_SESSIONS.format(source=source)}")
+
+    def _take_searches_of_the_day(self) -> None:
+        """Make `searches` of what was joined: those that tell something, and began on the day."""
+        self._tables.run(
+            f"""
+            CREATE VIEW searches AS
+            SELECT * EXCLUDE (n_unseen, n_lines), rowid AS rid, n_lines - n_unseen AS n_lines, 0 AS object, 0 AS line
+            FROM joined WHERE {TELLING}
+            """
+        )
+        self._tables.run(
+            f"INSERT INTO dropped SELECT rid, '{OTHER_DAY}' FROM searches WHERE time_us < $start OR time_us >= $end",
+            {"start": self._day.start_us, "end": self._day.end_us},
+        )
+
+    def _set_conflicts_aside(self) -> None:
         # The line's own bytes are no longer at hand; its content, as it was understood, is.
-        raw = json.dumps(content, ensure_ascii=False, default=str).encode()
-        quarantine.add(uris[row["object"]], row["line"], _CONFLICT, raw)
-    return found.filter(is_first)
+        self._tables.run(
+            f"""
+            INSERT INTO bad
+            SELECT object, line, $reason, $detail, encode({CONTENT})
+            FROM searches SEMI JOIN (SELECT * FROM dropped WHERE rule = '{CONFLICT}') USING (rid)
+            """,
+            {"reason": Reason.SESSION_ID_CONFLICT.value, "detail": _CONFLICT_DETAIL},
+        )
+
+    def _write_sessions(self, path: Path) -> tuple[int, int]:
+        ((n_sessions, used),) = self._tables.rows(
+            "SELECT count(*), coalesce(sum(n_lines), 0) FROM searches ANTI JOIN dropped USING (rid)"
+        )
+        days = pa.scalar(self._day.calendar_day, pa.date32())
+        rows = self._tables.batches(_IN_ORDER)
+        _write((_as_sessions(it, days) for it in rows), session_table.SCHEMA, path)
+        return int(n_sessions), int(used)
+
+    def _write_bad(self, path: Path) -> dict[str, int]:
+        uris = pa.table(
+            {"object": pa.array(range(len(self._objects)), pa.int32()), "uri": [it.uri for it in self._objects]}
+        )
+        self._tables.create("objects", uris.schema)
+        self._tables.add("objects", uris)
+        rows = self._tables.batches(
+            f"""
+            SELECT uri AS object, line, reason, detail,
+                CASE WHEN row_number() OVER (PARTITION BY reason ORDER BY uri, line) <= {_MAX_RAW_LINES} THEN raw
+                ELSE ''::BLOB END AS raw
+            FROM bad JOIN objects USING (object) ORDER BY uri, line, reason
+            """
+        )
+        _write((it.cast(quarantine.SCHEMA) for it in rows), quarantine.SCHEMA, path)
+        return {reason: n for reason, n in self._tables.rows("SELECT reason, count(*) FROM bad GROUP BY 1 ORDER BY 1")}
 
 
-_CONFLICT = BadLine(
-    Reason.SESSION_ID_CONFLICT,
+_SESSIONS = """
+SELECT session_id, time_us, client, query, shown, NULL::INTEGER[] AS positions, clicked, NULL::TINYINT[] AS actions,
+    NULL::FLOAT[] AS dwell_s, object, line, 1 AS n_lines, rowid AS rid
+FROM {source}
+"""
+
+_IN_ORDER = f"""
+SELECT session_id, make_timestamp(time_us) AS time, client, query, shown, positions, clicked,
+    CASE WHEN list_max(actions) > {int(Kind.CLICK)} THEN
+        list_transform(actions, lambda x: list_extract({[it.name.lower() for it in Kind]}, x + 1)) END AS actions,
+    CASE WHEN list_count(dwell_s) > 0 THEN dwell_s END AS dwell_s
+FROM searches ANTI JOIN dropped USING (rid) ORDER BY time_us, session_id
+"""
+
+_CONFLICT_DETAIL = (
     "an earlier line has the same session id and another content; if your session ids name a visit with several "
-    "searches, give a field that names one search, or null, as logs.fields.session_id in the config",
+    "searches, give a field that names one search, or null, as logs.fields.session_id in the config"
 )
 
 
-def _capped(found: pa.Table, limit: int) -> tuple[pa.Table, int]:
-    """Keep the first sessions of each client; those without a client are not counted."""
-    most = pc.max(found["client"].drop_null().value_counts().field("counts")).as_py()
-    if most is None or most <= limit:
-        return found, 0
-    keep = pa.array(_first_of_each(found["client"].to_pylist(), limit), pa.bool_())
-    kept = found.filter(keep)
-    return kept, found.num_rows - kept.num_rows
+def _with_object(records: pa.RecordBatch, number: int) -> pa.RecordBatch:
+    return records.append_column("object", pa.array(repeat(number, records.num_rows), pa.int32()))
 
 
-def _first_of_each(clients: list[str | None], limit: int) -> Iterator[bool]:
-    seen: Counter[str] = Counter()
-    for client in clients:
-        if client is not None:
-            seen[client] += 1
-        yield client is None or seen[client] <= limit
+def _bad_rows(parsed: Parsed, number: int) -> pa.Table:
+    rows = [(number, line, bad.reason.value, bad.detail, raw) for line, raw, bad in parsed.bad]
+    columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _BAD_SCHEMA, strict=True)]
+    return pa.table(columns, schema=_BAD_SCHEMA)
+
+
+def _as_sessions(rows: pa.RecordBatch, day: pa.Scalar) -> pa.RecordBatch:
+    rows = rows.append_column("day", pa.array([day.as_py()] * rows.num_rows, day.type))
+    return rows.select(session_table.SCHEMA.names).cast(session_table.SCHEMA)
+
+
+def _write(rows: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
+    """Write Parquet; the same rows give the same bytes, however they come."""
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for group in _row_groups(rows, schema):
+            writer.write_table(group)
+
+
+def _row_groups(rows: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    waiting = schema.empty_table()
+    for batch in rows:
+        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch], schema)])
+        while waiting.num_rows >= _ROW_GROUP:
+            yield waiting.slice(0, _ROW_GROUP).combine_chunks()
+            waiting = waiting.slice(_ROW_GROUP)
+    if waiting.num_rows:
+        yield waiting.combine_chunks()

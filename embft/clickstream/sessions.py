@@ -21,19 +21,8 @@ SCHEMA = pa.schema(
 )
 
 
-def write_sessions(sessions: pa.Table, path: Path) -> None:
-    """Write sessions as Parquet; the same rows give the same bytes.
-
-    Args:
-        sessions: Columns of `SCHEMA`, in any chunks.
-        path: Where to; its folder must exist.
-    """
-    # One chunk, for the layout of a table's chunks would show in the file.
-    pq.write_table(sessions.select(SCHEMA.names).cast(SCHEMA).combine_chunks(), path, compression="zstd")
-
-
 def read_sessions(path: Path) -> pa.Table:
-    """Read sessions as `write_sessions` left them.
+    """Read sessions as `pull` left them.
 
     Args:
         path: A Parquet file with the columns of `SCHEMA`.

@@ -8,8 +8,8 @@ from embft.clickstream.quarantine import BadLine, Reason, describe
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 # As seconds, 1e11 is the year 5138; as milliseconds, it is 1973. Nobody means either.
-_FIRST_MILLISECONDS = 1e11
-_MAX_MILLISECONDS = 1e14
+FIRST_MILLISECONDS = 1e11
+MAX_MILLISECONDS = 1e14
 _MIN_EPOCH_DIGITS = 9  # a shorter run of digits is a date such as 20111020
 
 
@@ -65,8 +65,8 @@ def _from_text(text: str, zone: ZoneInfo) -> datetime:
 
 
 def _from_number(number: float) -> datetime:
-    if abs(number) >= _MAX_MILLISECONDS:
+    if abs(number) >= MAX_MILLISECONDS:
         raise OverflowError
-    if abs(number) >= _FIRST_MILLISECONDS:
+    if abs(number) >= FIRST_MILLISECONDS:
         return _EPOCH + timedelta(milliseconds=number)
     return _EPOCH + timedelta(seconds=number)

@@ -7,12 +7,28 @@ from typing import Any
 from embft.clickstream.quarantine import BadLine, Reason, describe
 
 
+class _Repeating(dict[str, Any]):
+    """An object in which keys stand twice, with their last values; `repeated` names them."""
+
+    repeated: frozenset[str]
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    repeating = _Repeating(found)
+    names = [name for name, _ in pairs]
+    repeating.repeated = frozenset(name for name in found if names.count(name) > 1)
+    return repeating
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
 # Python's own decoder takes NaN and Infinity, which no other JSON reader does.
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_decode = json.JSONDecoder(object_pairs_hook=_object_of, parse_constant=_refuse_constant).decode
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
@@ -22,7 +38,7 @@ def json_object(raw: bytes) -> dict[str, Any]:
         raw: The line, UTF-8.
 
     Returns:
-        The object; of a key given twice, the last value.
+        The object; `value_at` refuses a key that stands twice in it.
 
     Raises:
         BadLine: It is blank, not UTF-8, not JSON, or not an object.
@@ -38,6 +54,30 @@ def json_object(raw: bytes) -> dict[str, Any]:
         raise BadLine(Reason.NOT_JSON, f"not JSON: {str(error)[:200]}") from None
     if not isinstance(value, dict):
         raise BadLine(Reason.NOT_OBJECT, f"the line holds {describe(value)}; expected one JSON object")
+    return value
+
+
+def value_at(line: dict[str, Any], path: str) -> Any:
+    """Follow a dotted path into an object.
+
+    Args:
+        line: From `json_object`, or a row of a table.
+        path: Keys, joined by dots.
+
+    Returns:
+        What lies there; None where the path leads nowhere.
+
+    Raises:
+        BadLine: A key on the path stands twice, and there is no telling which value was meant.
+    """
+    value: Any = line
+    for key in path.split("."):
+        if not isinstance(value, dict):
+            return None
+        if isinstance(value, _Repeating) and key in value.repeated:
+            detail = f"the key {describe(key)} stands twice in one object; write each key once"
+            raise BadLine(Reason.DUPLICATE_KEY, detail)
+        value = value.get(key)
     return value
 
 

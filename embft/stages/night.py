@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from embft.config import STAGES
 from embft.results import StageResult
+from embft.stages.pull import log_day_and_part
 
 
 def run_night(
@@ -37,8 +38,9 @@ def run_night(
     yield plan
     if plan.status == "rejected":
         return
-    for log_day in map(date.fromisoformat, plan.figures["days_to_pull"]):
-        yield run_named("pull", model, day, include=include, force=force, log_day=log_day)
+    for name in plan.figures["days_to_pull"]:
+        log_day, part = log_day_and_part(name)
+        yield run_named("pull", model, day, include=include, force=force, log_day=log_day, part=part)
     for stage in STAGES[STAGES.index("pull") + 1 :]:
         result = run_named(stage, model, day, include=include, force=force)
         yield result

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from embft.clickstream.days import DayPattern
 from embft.config import ModelConfig, Window
 from embft.errors import ConfigError
 from embft.paths import Paths
 from embft.results import Champion, RunSpec, StageResult, digest_of
-from embft.stages.pull import day_prefix, log_day_of, needs_pull
+from embft.stages.pull import days_to_pull, list_day
 from embft.stages.stage import Draft, Outcome, commit, open_model
 from embft.storage import Storage
 
@@ -46,17 +47,17 @@ def run(
     if day.toordinal() < config.window.days:
         raise ConfigError(f"--day {day}: its window of {config.window.days} days begins before the calendar does")
     days = [day - timedelta(days=back) for back in reversed(range(config.window.days))]
-    window = tuple(log_day_of(it, storage.objects(day_prefix(config, it))) for it in days)
+    listed = [list_day(storage, config, it) for it in days]
     spec = RunSpec(
         model=model,
         day=day,
         config=config,
         promote=promote,
-        window=window,
+        window=tuple(it.log_day() for it in listed),
         champion=champion_before(storage, paths, day),
         base_model_sha256=_base_model_digest(storage, config.training.base_model),
     )
-    missing = [it.day.isoformat() for it in window if it.objects and needs_pull(storage, paths, config, it)]
+    missing = days_to_pull(storage, paths, config, listed)
     # The frozen run is itself all that the plan depends on, so it is reused exactly when it would come out the same.
     draft = Draft(stage="plan", model=model, day=day, prefix=paths.stage(day, "plan"), inputs={}, settings=spec)
     result = commit(storage, draft, lambda folder, _: _freeze(spec, missing, folder), force=force)
@@ -109,8 +110,9 @@ def _freeze(spec: RunSpec, days_to_pull: list[str], folder: Path) -> Outcome:
         "days_to_pull": days_to_pull,
     }
     if not tonight.objects:
+        places = [DayPattern.of(it, tonight.day).prefix for it in spec.config.logs.uri]
         reason = (
-            f"there is no log object for {tonight.day} below {day_prefix(spec.config, tonight.day)}/, so nothing was "
+            f"there is no log object for {tonight.day} at {', '.join(places)}, so nothing was "
             "trained; when the day's logs have arrived, run plan again (in Airflow: clear the plan task), "
             "and if they lie elsewhere, correct logs.uri"
         )

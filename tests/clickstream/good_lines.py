@@ -3,17 +3,59 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from embft.clickstream.reader import DayLog
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embft.clickstream.accounting import Accounting
+from embft.clickstream.days import Role
+from embft.clickstream.privacy import ClientHash
+from embft.clickstream.reader import DayReader, LogObject
+from embft.clickstream.sessions import read_sessions
 from embft.log_config import Logs
 
 DAY = date(2026, 3, 10)
 LOGS = Logs(uri="s3://shop/logs/dt={day}")
 
+KEY = ClientHash("a secret of the tests alone")
+
+
+class DayLog(NamedTuple):
+    """What a day's objects came to."""
+
+    sessions: pa.Table
+    quarantine: pa.Table
+    accounting: Accounting
+
+
 Read = Callable[..., DayLog]
+
+
+def read_day(
+    objects: Mapping[str, bytes],
+    folder: Path,
+    *,
+    day: date = DAY,
+    logs: Logs = LOGS,
+    roles: Mapping[str, Role] | None = None,
+) -> DayLog:
+    """Read objects, given as name → bytes, as one day; check that every line is accounted for."""
+    found = [LogObject(f"s3://shop/{name}", (roles or {}).get(name, Role.OWN)) for name in sorted(objects)]
+
+    def fetch(item: LogObject, path: Path) -> Path:
+        path.write_bytes(objects[item.uri.removeprefix("s3://shop/")])
+        return path
+
+    with DayReader(day, logs, KEY, found, folder) as reader:
+        reader.read(range(len(found)), fetch)
+        accounting = reader.build(folder / "sessions.parquet", folder / "quarantine.parquet")
+    accounting.check()
+    assert not list((folder / "objects").glob("*"))
+    return DayLog(read_sessions(folder / "sessions.parquet"), pq.read_table(folder / "quarantine.parquet"), accounting)
 
 
 def line(**change: Any) -> bytes:
