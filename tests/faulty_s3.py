@@ -84,6 +84,7 @@ class Proxy(ThreadingHTTPServer):
         self.upstream = urlsplit(upstream).netloc
         self.endpoint = f"http://127.0.0.1:{self.server_port}"
         self.faults = Faults()
+        self.asked = ""
         self.closing = threading.Event()
         self.whole: dict[str, bytes] = {}
 
@@ -97,6 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Proxy
 
     def answer(self) -> None:
+        self.server.asked = self.path
         sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = self.server.faults.draw()
         if fault == "slow_down":

@@ -12,13 +12,14 @@ import pytest
 
 from demo import services
 from embft.config import StorageConfig
-from embft.errors import ObjectChanged, StorageUnavailable
+from embft.errors import ObjectChanged, StorageRefused, StorageUnavailable
 from embft.storage import Storage, StoredObject
 from embft.storage_download import Download, Patience
 from tests.buckets import Bucket, new_bucket
 from tests.faulty_s3 import Faults, Proxy, faulty_s3
 
-IMPATIENT = Patience(tries=10, first_wait_s=0.001, longest_wait_s=0.01, stall_s=0.4)
+# Where two requests in five fail, 20 tries lose one object in thirty million.
+IMPATIENT = Patience(tries=20, first_wait_s=0.001, longest_wait_s=0.01, stall_s=0.4)
 SHORT = Patience(tries=3, first_wait_s=0.001, longest_wait_s=0.01, stall_s=0.2)
 
 Serve = Callable[..., tuple[Storage, Faults]]
@@ -144,7 +145,7 @@ def test_a_body_goes_on_where_it_broke(
     storage, faults = serve(budget=0, cut_body=1.0)
     listed = one(storage, bucket, data)
     faults.budget = 12
-    # More cuts than there are tries without progress: 12 halvings leave less than a thousandth for the last request.
+    # 12 halvings leave less than a thousandth for the last request.
     starts: list[int] = []
     read_from = storage._read_from
     monkeypatch.setattr(storage, "_read_from", lambda it, start: starts.append(start) or read_from(it, start))
@@ -195,6 +196,10 @@ def test_one_object_that_never_comes_ends_the_others_and_leaves_nothing(
     gone = StoredObject(f"s3://{bucket.name}/logs/gone", 1, "0")
     reading = storage.download_listed_all([listed[0], gone, *listed], tmp_path)
     next(reading)
+    deadline = time.monotonic() + 10
+    while sorted(path.name for path in tmp_path.iterdir()) != [f"{i:06d}" for i in (0, 2, 3, 4, 5, 6, 7)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     # All that start from here on wait a minute for their second try, if nobody wakes them.
     faults.budget = None
     started = time.monotonic()
@@ -283,6 +288,38 @@ def test_an_object_replaced_in_the_middle_is_never_a_mixture(
     assert list(tmp_path.iterdir()) == []
 
 
+def download(read_from: Callable[[int], Any], size_bytes: int, path: Path, repeated: Callable[[], None]) -> None:
+    never = threading.Event()
+    Download(read_from, "s3://b/k", size_bytes, patience=SHORT, repeated=repeated, cancelled=never).into(path)
+
+
+def test_a_connection_that_breaks_now_and_then_is_not_given_up(tmp_path: Path) -> None:
+    size, repeated = 8 << 20, []
+
+    def read_from(start: int) -> Iterator[tuple[int, bytes]]:
+        yield start, bytes(1 << 20)
+        if start + (1 << 20) < size:
+            raise StorageUnavailable("broken off")
+
+    download(read_from, size, tmp_path / "x", lambda: repeated.append(1))
+    assert (tmp_path / "x").stat().st_size == size
+    assert len(repeated) == 7
+
+
+def test_a_server_that_always_starts_again_is_given_up(tmp_path: Path) -> None:
+    repeated: list[int] = []
+
+    def read_from(start: int) -> Iterator[tuple[int, bytes]]:
+        yield 0, bytes((2 << 20) if len(repeated) % 2 else (1 << 20))
+        raise StorageUnavailable("broken off")
+
+    with pytest.raises(StorageUnavailable, match="tried 3 times"):
+        download(read_from, 8 << 20, tmp_path / "x", lambda: repeated.append(1))
+    # Twice it got a megabyte further than before.
+    assert len(repeated) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_not_tried_again(tmp_path: Path) -> None:
     calls = []
 
@@ -292,9 +329,7 @@ def test_a_full_disk_is_not_tried_again(tmp_path: Path) -> None:
         yield
 
     with pytest.raises(OSError, match="No space left"):
-        Download(  # type: ignore
-            read_from, "s3://b/k", 3, patience=IMPATIENT, repeated=lambda: None, cancelled=threading.Event()
-        ).into(tmp_path / "x")
+        download(read_from, 3, tmp_path / "x", lambda: None)
     assert calls == [0]
     assert list(tmp_path.iterdir()) == []
 
@@ -314,9 +349,7 @@ def test_bytes_that_do_not_fit_are_fetched_again(tmp_path: Path, answers: list[l
         yield from next(left, [(start, b"abcd"[start:])])
 
     path = tmp_path / "x"
-    Download(  # type: ignore
-        read_from, "s3://b/k", 4, patience=IMPATIENT, repeated=lambda: None, cancelled=threading.Event()
-    ).into(path)
+    download(read_from, 4, path, lambda: None)
     assert path.read_bytes() == b"abcd"
 
 
@@ -341,3 +374,15 @@ def test_odd_keys(serve: Serve, bucket: Bucket, tmp_path: Path) -> None:
     found = read_all(storage, bucket, tmp_path)
     assert sorted(found) == sorted(f"s3://{bucket.name}/logs/{name}" for name in names)
     assert sorted(found.values()) == sorted(name.encode() for name in names)
+
+
+@pytest.mark.parametrize("key", ["logs/../x", "logs/..", "logs/./x", "logs//x", "/x"])
+def test_keys_that_are_no_paths_reach_s3_as_they_are(
+    serve: Serve, proxy: Proxy, bucket: Bucket, tmp_path: Path, key: str
+) -> None:
+    storage, _ = serve()
+    # This S3 keeps its objects as files, and so has none of them.
+    with pytest.raises((ObjectChanged, StorageRefused)):
+        storage.download_listed(StoredObject(f"s3://{bucket.name}/{key}", 1, "0"), tmp_path / "x")
+    assert proxy.asked == f"/{bucket.name}/{key}"
+    assert list(tmp_path.iterdir()) == []
