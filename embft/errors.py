@@ -7,6 +7,7 @@
     ├── DataRejected              3   the data or the model was rejected; never retried
     └── TemporaryError           75   something is away for now; the retry policy tries again
         └── StorageUnavailable   75   S3 did not answer, or answered 5xx
+            └── ObjectChanged    75   an object is no longer the one that was listed
 
 A message is one sentence that names what was wrong, the value, the rule, and where to change it.
 """
@@ -48,3 +49,7 @@ class TemporaryError(EmbftError):
 
 class StorageUnavailable(TemporaryError):
     """S3 did not answer in time, or answered with a server error, after the bounded retries."""
+
+
+class ObjectChanged(StorageUnavailable):
+    """An object was replaced or removed after it was listed: a new listing helps, reading again does not."""

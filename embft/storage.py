@@ -1,16 +1,20 @@
 """S3, and the only module that imports boto3: listing, parallel reads, one-PUT results, digests.
 
-Retries are botocore's standard mode with a bound. Whatever S3 says is turned into one sentence: `StorageRefused`
-where a person must change something, `StorageUnavailable` where waiting may help.
+Retries are botocore's standard mode with a bound, but log objects are read by `embft.storage_download`, which also
+resumes what breaks off; every request that was repeated is counted. Whatever S3 says is turned into one sentence:
+`StorageRefused` where a person must change something, `StorageUnavailable` where waiting may help.
 """
 
 import hashlib
 import logging
 import mimetypes
-from collections.abc import Iterable, Iterator
+import re
+import threading
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +24,21 @@ from boto3.s3.transfer import TransferConfig
 from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
 from embft.config import StorageConfig
-from embft.errors import ConfigError, DataRejected, ObjectMissing, StorageRefused, StorageUnavailable
+from embft.errors import ConfigError, DataRejected, ObjectChanged, ObjectMissing, StorageRefused, StorageUnavailable
 from embft.paths import Paths
 from embft.results import Artifact, StageResult
+from embft.storage_download import AT_ONCE, PATIENCE, Download, Patience, side_by_side
 
 log = logging.getLogger(__name__)
 
-_PARALLEL = 8
-_BROKEN_OFF = (boto.HTTPClientError, boto.IncompleteReadError, boto.ConnectionError, RetriesExceededError)
+# What only a body raises when it breaks off. botocore never repeats these: it is done once the headers are there. Where
+# the answer is an error with a body that breaks off, it does not even wrap what urllib3 raises.
+_CUT_BODY = (boto.IncompleteReadError, boto.ResponseStreamingError, HTTPError)
+_BROKEN_OFF = (*_CUT_BODY, boto.HTTPClientError, boto.ConnectionError, RetriesExceededError)
+_PIECE_BYTES = 256 * 1024
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN if you use one)"
 
 
@@ -59,28 +68,59 @@ class Storage:
 
     Args:
         config: Endpoint and region.
+        patience: With log objects.
     """
 
-    def __init__(self, config: StorageConfig) -> None:
+    def __init__(self, config: StorageConfig, patience: Patience = PATIENCE) -> None:
         self._endpoint = config.endpoint_url or f"AWS S3 in {config.region}"
+        self._patience = patience
+        self._retries = 0
+        self._lock = threading.Lock()
         with self._explained(config.artifacts):
             # A session of its own: boto3's default one keeps the credentials that it saw first.
-            self._s3: Any = boto3.session.Session().client(
-                "s3",
-                endpoint_url=config.endpoint_url,
-                region_name=config.region,
-                config=Config(
-                    retries={"mode": "standard", "max_attempts": 4},
-                    connect_timeout=5,
-                    read_timeout=60,
-                    max_pool_connections=2 * _PARALLEL,
-                    # Servers other than AWS send the whole object's checksum with a range, or none at all;
-                    # our own sha256 digests are checked on every download instead.
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                ),
+            session = boto3.session.Session()
+            self._s3 = self._client(session, config, read_timeout=60, retries={"mode": "standard", "max_attempts": 4})
+            # A download repeats requests itself, headers and bodies alike: two layers would multiply their patience.
+            self._log_s3 = self._client(
+                session, config, read_timeout=patience.stall_s, retries={"mode": "standard", "total_max_attempts": 1}
             )
-        self._transfer = TransferConfig(max_concurrency=_PARALLEL)
+        self._transfer = TransferConfig(max_concurrency=AT_ONCE)
+
+    def _client(self, session: Any, config: StorageConfig, **bounds: Any) -> Any:
+        client = session.client(
+            "s3",
+            endpoint_url=config.endpoint_url,
+            region_name=config.region,
+            config=Config(
+                connect_timeout=5,
+                max_pool_connections=2 * AT_ONCE,
+                # Servers other than AWS send the whole object's checksum with a range, or none at all;
+                # our own sha256 digests are checked on every download instead.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                **bounds,
+            ),
+        )
+        # Emitted for every request that is sent, so that also those of a call that fails in the end are counted, which
+        # carry no RetryAttempts where nothing answered.
+        client.meta.events.register("request-created.s3", self._count_botocore_retry)
+        return client
+
+    @property
+    def retries(self) -> int:
+        """Requests that had to be repeated, of every kind of call, since this was made.
+
+        Not in it: what boto3's transfer manager repeats in `download` where a body breaks off.
+        """
+        return self._retries
+
+    def _count_retry(self) -> None:
+        with self._lock:
+            self._retries += 1
+
+    def _count_botocore_retry(self, request: Any, **_: Any) -> None:
+        if request.context.get("retries", {}).get("attempt", 1) > 1:
+            self._count_retry()
 
     def objects(self, prefix_uri: str, *, is_folder: bool = True) -> list[StoredObject]:
         """List every object below a prefix, in key order.
@@ -140,13 +180,17 @@ class Storage:
             StorageRefused: The bucket does not exist or the credentials do not reach it.
             StorageUnavailable: S3 did not answer.
         """
-        bucket, key = split_uri(uri)
+        again = self._patience.retrying(_body_was_cut, self._count_retry)
         try:
-            with self._explained(uri):
-                body: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            body: bytes = again(self._read_once, uri)
         except ObjectMissing:
             return None
         return body
+
+    def _read_once(self, uri: str) -> Any:
+        bucket, key = split_uri(uri)
+        with self._explained(uri):
+            return self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
 
     def read_result(self, stage_prefix: str) -> StageResult | None:
         """Read a stage's committed result, or None where it has none that this version of embft can read.
@@ -215,9 +259,78 @@ class Storage:
             StorageUnavailable: S3 did not answer.
         """
         numbered = [(uri, folder / f"{number:06d}") for number, uri in enumerate(uris)]
-        with ThreadPoolExecutor(_PARALLEL) as pool:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda pair: self.download(*pair), numbered))
         return [path for _, path in numbered]
+
+    def download_listed(self, listed: StoredObject, path: Path) -> None:
+        """Download one object as it was listed, through whatever S3 does meanwhile: the same bytes, or an error.
+
+        A body that breaks off or stalls is resumed where it broke; nothing half-written is left.
+
+        Args:
+            listed: As `objects` gives it.
+            path: Where to; its folder is made.
+
+        Raises:
+            ObjectChanged: It was replaced or removed since it was listed.
+            StorageRefused: The bucket is gone, or the credentials do not reach it.
+            StorageUnavailable: S3 did not recover in time.
+        """
+        self._download_listed(listed, path, threading.Event())
+
+    def download_listed_all(
+        self, listed: Iterable[StoredObject], folder: Path
+    ) -> Generator[tuple[StoredObject, Path], None, None]:
+        """Download objects as they were listed, side by side and a few ahead of the reader.
+
+        A file is deleted when the next one is asked for, so that a day of 10,000 objects needs the disk of 8.
+        Whoever leaves the loop early closes the generator: running downloads end, and no file is left.
+
+        Args:
+            listed: As `objects` gives them.
+            folder: Where to; files are numbered, since keys may hold anything.
+
+        Yields:
+            Each object and its file, in the order of `listed`.
+
+        Raises:
+            ObjectChanged: One was replaced or removed since it was listed.
+            StorageRefused: The bucket is gone, or the credentials do not reach it.
+            StorageUnavailable: S3 did not recover in time.
+        """
+        yield from side_by_side(listed, folder, self._download_listed)
+
+    def _download_listed(self, listed: StoredObject, path: Path, cancelled: threading.Event) -> None:
+        Download(
+            partial(self._read_from, listed),
+            listed.uri,
+            listed.size_bytes,
+            patience=self._patience,
+            repeated=self._count_retry,
+            cancelled=cancelled,
+        ).into(path)
+
+    def _read_from(self, listed: StoredObject, start: int) -> Generator[tuple[int, bytes], None, None]:
+        bucket, key = split_uri(listed.uri)
+        rest = {"Range": f"bytes={start}-"} if start else {}
+        try:
+            with self._explained(listed.uri):
+                answer = self._log_s3.get_object(Bucket=bucket, Key=key, IfMatch=f'"{listed.etag}"', **rest)
+                with closing(answer["Body"]) as body:
+                    # Not every S3 heeds If-Match.
+                    if answer.get("ETag", "").strip('"') != listed.etag:
+                        raise ObjectChanged(f"{listed.uri} has another ETag")
+                    offset = _first_byte(answer, listed)
+                    for piece in body.iter_chunks(_PIECE_BYTES):
+                        yield offset, piece
+                        offset += len(piece)
+        except (ObjectChanged, ObjectMissing) as error:
+            done = "removed" if isinstance(error, ObjectMissing) else "replaced"
+            raise ObjectChanged(
+                f"{listed.uri} was listed with ETag {listed.etag}, but was {done} before it was read; "
+                "run the command again"
+            ) from error
 
     def upload(self, path: Path, uri: str) -> Artifact:
         """Upload one file of any size.
@@ -254,7 +367,7 @@ class Storage:
             StorageRefused: The bucket does not exist or the credentials may not write there.
             StorageUnavailable: S3 did not answer.
         """
-        with ThreadPoolExecutor(_PARALLEL) as pool:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             artifacts = pool.map(lambda item: self.upload(item[1], f"{prefix_uri}/{item[0]}"), files.items())
             return dict(zip(files, artifacts, strict=True))
 
@@ -284,6 +397,24 @@ class Storage:
 
     def _explained(self, uri: str) -> AbstractContextManager[None]:
         return explaining_s3(self._endpoint, uri)
+
+
+def _body_was_cut(error: BaseException) -> bool:
+    return isinstance(error.__cause__, _CUT_BODY)
+
+
+def _first_byte(answer: Any, listed: StoredObject) -> int:
+    # The status says nothing: rclone answers a range with 200. An S3 that took no notice of it sends everything, and
+    # then the length is the whole object's; without that check, an end could be taken for a beginning.
+    said = answer.get("ContentRange", "bytes 0-")
+    found = re.match(r"bytes (\d+)-", said)
+    offset = int(found[1]) if found else -1
+    rest = answer.get("ContentLength", listed.size_bytes - offset)
+    if offset < 0 or offset + rest != listed.size_bytes:
+        raise StorageUnavailable(
+            f"S3 answered {rest} bytes of {listed.uri} as {said!r}, where {listed.size_bytes} bytes were listed"
+        )
+    return offset
 
 
 def _content_type(key: str) -> str:
@@ -348,7 +479,7 @@ def _translated(error: boto.ClientError, endpoint: str, uri: str) -> StorageRefu
     if code in {"SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "AuthFailure"}:
         return StorageRefused(f"S3 at {endpoint} refused the credentials for {uri} ({code}); {_CREDENTIALS}")
     if status in {412, 416}:
-        return StorageUnavailable(f"{uri} was replaced while it was read ({status} {code}); run the command again")
+        return ObjectChanged(f"{uri} was replaced while it was read ({status} {code}); run the command again")
     if status in {404, 410} or code == "NoSuchKey":
         return ObjectMissing(f"{uri} does not exist")
     if status == 403:
@@ -356,6 +487,6 @@ def _translated(error: boto.ClientError, endpoint: str, uri: str) -> StorageRefu
             f"S3 at {endpoint} forbids {error.operation_name} on {uri} ({code}); "
             f"{_CREDENTIALS}, then the rights of this user on the bucket"
         )
-    if status >= 500 or status == 429 or code in {"SlowDown", "Throttling", "RequestTimeout"}:
+    if status >= 500 or status in {408, 429} or code in {"SlowDown", "Throttling", "RequestTimeout"}:
         return StorageUnavailable(f"S3 at {endpoint} answered {status} {code} for {uri}")
     return StorageRefused(f"S3 at {endpoint} answered {status} {code} to {error.operation_name} on {uri}")
