@@ -18,7 +18,9 @@ from embft.clickstream.parsing import ObjectParser
 from embft.log_config import LogFields, Logs, Noise, Privacy
 from tests.clickstream.good_lines import DAY, KEY
 
-IDS = st.one_of(st.sampled_from(["a", "b", "ä", "007"]), st.integers(-3, 10**12), st.sampled_from(["", None, 1.5, True]))
+IDS = st.one_of(
+    st.sampled_from(["a", "b", "ä", "007"]), st.integers(-3, 10**12), st.sampled_from(["", None, 1.5, True])
+)
 LISTS = st.one_of(st.lists(IDS, max_size=4), st.sampled_from(["a", 5, None, {}, [["a"]]]))
 TIMES = st.one_of(
     st.sampled_from(

@@ -12,12 +12,11 @@ import pytest
 
 from embft.clickstream.click_model import PositionBasedModel
 from embft.clickstream.lexical import LexicalRanker, words_of
-from embft.clickstream.reader import DayLog
 from embft.clickstream.shop import Shop
 from embft.clickstream.simulator import LIST_LENGTH, load_shop, simulate
 from embft.errors import ConfigError
 from embft.log_config import Logs, Noise
-from tests.clickstream.good_lines import Read
+from tests.clickstream.good_lines import DayLog, Read
 
 FIRST = date(2026, 3, 8)
 DAYS = [FIRST + timedelta(days=number) for number in range(3)]
