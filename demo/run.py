@@ -180,7 +180,7 @@ def broken_file_is_accounted(pulled: StageResult | None) -> bool:
         console.print(f"{BROKEN_DAY}, the damaged file: not pulled; see the red task in Airflow")
         return False
     figures = pulled.figures
-    parts = figures["sessions"] + figures["duplicates"] + sum(figures["filtered"].values()) + figures["quarantined"]
+    parts = figures["used"] + figures["duplicates"] + sum(figures["filtered"].values()) + figures["quarantined"]
     console.print(
         f"{BROKEN_DAY}, the damaged file: {figures['lines']} lines = {figures['sessions']} sessions + "
         f"{figures['duplicates']} duplicates + {sum(figures['filtered'].values())} filtered + "

@@ -23,8 +23,9 @@ def free_port() -> int:
 
 
 def s3_environment(endpoint: str) -> dict[str, str]:
-    """Give the environment in which boto3 and MLflow reach `s3_server`."""
+    """Give the environment in which boto3 and MLflow reach `s3_server`, and logs are read."""
     return {
+        "EMBFT_CLIENT_KEY": "of made-up clients, and so no secret",
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_DEFAULT_REGION": "us-east-1",

@@ -112,7 +112,7 @@ def _freeze(spec: RunSpec, days_to_pull: list[str], folder: Path) -> Outcome:
     if not tonight.objects:
         places = [DayPattern.of(it, tonight.day).prefix for it in spec.config.logs.uri]
         reason = (
-            f"there is no log object for {tonight.day} at {', '.join(places)}, so nothing was "
+            f"there is no log object for {tonight.day} below {', '.join(places)}, so nothing was "
             "trained; when the day's logs have arrived, run plan again (in Airflow: clear the plan task), "
             "and if they lie elsewhere, correct logs.uri"
         )

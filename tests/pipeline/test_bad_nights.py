@@ -128,7 +128,7 @@ def test_object_that_is_not_gzip_is_set_aside_with_the_reason(shop: Project) -> 
     assert result.exit_code == 0
     figures = json.loads(result.stdout)["figures"]
     assert figures["quarantined_by_reason"] == {"not_gzip": 1}
-    assert figures["lines"] == figures["sessions"] + figures["duplicates"] + figures["quarantined"]
+    assert figures["lines"] == figures["used"] + figures["duplicates"] + figures["quarantined"]
 
 
 def test_mostly_unreadable_day_exits_3_naming_the_day_and_the_limit(shop: Project) -> None:

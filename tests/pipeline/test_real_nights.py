@@ -66,7 +66,7 @@ def test_every_log_line_is_accounted_for(nights: Nights) -> None:
     pulls = [it for results in nights.values() for it in results if it.stage == "pull"]
     assert sum(it.figures["lines"] for it in pulls) > 5_000
     for it in pulls:
-        parts = it.figures["sessions"] + it.figures["duplicates"] + it.figures["quarantined"]
+        parts = it.figures["used"] + it.figures["duplicates"] + it.figures["quarantined"]
         assert it.figures["lines"] == parts + sum(it.figures["filtered"].values())
 
 
