@@ -24,7 +24,7 @@ class Faults:
     """What goes wrong. Shares are of the requests; a fault is drawn for each request while the budget lasts."""
 
     slow_down: float = 0  # 503 with the XML that AWS sends
-    cut_error: float = 0  # 503 whose own XML breaks off
+    cut_error: float = 0  # 503 with half its XML, then RST: botocore lets the error of urllib3 through
     cut_body: float = 0  # half the body that Content-Length promises
     reset: float = 0  # RST before the answer
     reset_body: float = 0  # RST in the middle of the body
@@ -169,7 +169,11 @@ class _Handler(BaseHTTPRequestHandler):
         xml = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>Said so.</Message></Error>'
         self.start(status, {"content-type": "application/xml"}, str(len(xml)))
         self.put(xml.encode()[: len(xml) // 2 if cut else None])
-        self.close_connection = cut
+        if cut:
+            # The first half must be read before the reset, which would throw it away.
+            self.wfile.flush()
+            self.server.closing.wait(0.02)
+            self.reset()
 
     def put(self, data: bytes) -> None:
         if self.command != "HEAD":

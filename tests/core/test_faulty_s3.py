@@ -13,7 +13,7 @@ import pytest
 from demo import services
 from embft.config import StorageConfig
 from embft.errors import ObjectChanged, StorageRefused, StorageUnavailable
-from embft.storage import Storage, StoredObject
+from embft.storage import Storage, StoredObject, _first_byte
 from embft.storage_download import Download, Patience
 from tests.buckets import Bucket, new_bucket
 from tests.faulty_s3 import Faults, Proxy, faulty_s3
@@ -194,14 +194,18 @@ def test_one_object_that_never_comes_ends_the_others_and_leaves_nothing(
     storage, faults = serve(Patience(tries=3, first_wait_s=60, longest_wait_s=60, stall_s=5), budget=0, slow_down=1.0)
     listed = storage.objects(f"s3://{bucket.name}/logs")
     gone = StoredObject(f"s3://{bucket.name}/logs/gone", 1, "0")
-    reading = storage.download_listed_all([listed[0], gone, *listed], tmp_path)
+    reading = storage.download_listed_all([listed[0], listed[1], gone, *listed], tmp_path)
     next(reading)
     deadline = time.monotonic() + 10
-    while sorted(path.name for path in tmp_path.iterdir()) != [f"{i:06d}" for i in (0, 2, 3, 4, 5, 6, 7)]:
+    while sorted(path.name for path in tmp_path.iterdir()) != [f"{i:06d}" for i in (0, 1, 3, 4, 5, 6, 7)]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     # All that start from here on wait a minute for their second try, if nobody wakes them.
     faults.budget = None
+    next(reading)
+    while not storage.retries:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     started = time.monotonic()
     with pytest.raises(ObjectChanged):
         list(reading)
@@ -260,8 +264,9 @@ def test_a_replaced_object_of_the_same_size_says_so_at_once(
     storage, _ = serve(honours_if_match=honours_if_match)
     listed = one(storage, bucket, b"a line\n")
     bucket.put("logs/one", b"A LINE\n")
-    with pytest.raises(ObjectChanged, match=r"but was replaced before it was read; run the command again"):
+    with pytest.raises(ObjectChanged, match=r"but was replaced before it was read; run the command again") as failure:
         storage.download_listed(listed, tmp_path / "one")
+    assert ("412" in str(failure.value.__cause__)) == honours_if_match
     assert storage.retries == 0
     assert list(tmp_path.iterdir()) == []
 
@@ -386,3 +391,11 @@ def test_keys_that_are_no_paths_reach_s3_as_they_are(
         storage.download_listed(StoredObject(f"s3://{bucket.name}/{key}", 1, "0"), tmp_path / "x")
     assert proxy.asked == f"/{bucket.name}/{key}"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "answer", [{"ContentLength": 3}, {"ContentRange": "bytes 7-9/10", "ContentLength": 4}, {"ContentRange": "?"}]
+)
+def test_an_answer_that_may_be_another_part_is_not_used(answer: dict[str, Any]) -> None:
+    with pytest.raises(StorageUnavailable, match="where 10 bytes were listed"):
+        _first_byte(answer, StoredObject("s3://b/k", 10, "0"))
