@@ -97,3 +97,36 @@ def test_every_item_is_drawn_alike() -> None:
     assert len(counts) == 200
     assert 40 < min(counts.values())
     assert max(counts.values()) < 160
+
+
+def mined(query: str = "lamp", *, first: int = 100, last: int = 190) -> dict[str, list[str]]:
+    return {query: ITEMS[first:last]}
+
+
+def test_half_of_a_draw_is_mined_and_none_of_it_was_clicked_for_the_query() -> None:
+    rows = table([("a", "lamp", ["i001"], None), ("b", "lamp", ["i150"], None), ("c", "rug", ["i002"], None)])
+    plain = sample_not_clicked(rows, ITEMS, count=50, seed=1)["shown"].to_pylist()
+    drawn = sample_not_clicked(rows, ITEMS, count=51, seed=1, mined=mined())["shown"].to_pylist()
+    for shown_of in drawn[:2]:
+        hard, others = shown_of[1:26], shown_of[26:]
+        assert (len(hard), len(others)) == (25, 26)
+        assert set(hard) <= set(ITEMS[100:190])
+        assert not {"i001", "i150"} & {*hard, *others}
+        assert len({*hard, *others}) == 51
+    assert drawn[0][1:26] != drawn[1][1:26]
+    assert drawn[2][:51] == plain[2]  # nothing is mined for rugs
+
+
+def test_too_few_mined_items_are_made_up_for_and_the_draw_is_the_same_in_any_window() -> None:
+    mine = ("a", "lamp", ["i100"], None)
+    few = mined(first=100, last=103)
+    alone = sample_not_clicked(table([mine]), ITEMS, count=20, seed=1, mined=few)["shown"].to_pylist()[0]
+    assert sorted(alone[1:3]) == ["i101", "i102"]
+    assert len(set(alone)) == 21
+    window = table([("z", "rug", ["i005"], None), mine])
+    again = sample_not_clicked(window, [*reversed(ITEMS)], count=20, seed=1, mined=few)["shown"].to_pylist()[1]
+    assert again == alone
+    assert (
+        sample_not_clicked(table([mine]), ITEMS, count=20, seed=1, mined={})["shown"].to_pylist()[0]
+        == shown(table([mine]), count=20)["a"]
+    )
