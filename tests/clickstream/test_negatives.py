@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from embft.clickstream.negatives import sample_not_clicked
 from embft.clickstream.sessions import SCHEMA
+from embft.finetuning.items import ItemsSet, TextQueryRetriever
+from embft.finetuning.rankers import cosine_similarity, euclidean_distance
+from embft.stages.mining import mined_items
+from embft.stages.models import Vocabulary
 
 ITEMS = [f"i{number:03d}" for number in range(200)]
 
@@ -130,3 +138,39 @@ def test_too_few_mined_items_are_made_up_for_and_the_draw_is_the_same_in_any_win
         sample_not_clicked(table([mine]), ITEMS, count=20, seed=1, mined={})["shown"].to_pylist()[0]
         == shown(table([mine]), count=20)["a"]
     )
+
+
+class OnACircle:
+    """A model of texts that are numbers: one degree each, so that near numbers are near texts."""
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+
+    def encode_items(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        degrees = np.radians([float(text) for text in texts])
+        return np.stack([np.cos(degrees), np.sin(degrees)], 1).astype(np.float32)
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.encoded += texts
+        return self.encode_items(texts)
+
+
+@pytest.mark.parametrize(("ranker", "is_similarity"), [(cosine_similarity, True), (euclidean_distance, False)])
+def test_the_eleventh_to_hundredth_nearest_are_mined_for_each_query(ranker: Any, is_similarity: bool) -> None:
+    degrees = [str(number) for number in range(0, 150)]
+    model, catalogue = OnACircle(), ItemsSet([f"i{it}" for it in degrees], degrees)
+    found = mined_items(
+        model,  # type: ignore[arg-type]
+        ["0", "149", "0"],
+        Vocabulary(catalogue, TextQueryRetriever()),
+        ranker,
+        is_similarity=is_similarity,
+    )
+    assert found == {"0": [f"i{n}" for n in range(10, 100)], "149": [f"i{n}" for n in range(139, 49, -1)]}
+    assert model.encoded == ["0", "149"]
+
+
+def test_catalogue_of_ten_has_nothing_to_mine() -> None:
+    catalogue = ItemsSet([f"i{n}" for n in range(10)], [str(n) for n in range(10)])
+    known = Vocabulary(catalogue, TextQueryRetriever())
+    assert mined_items(OnACircle(), ["3"], known, cosine_similarity) == {"3": []}  # type: ignore[arg-type]
