@@ -53,6 +53,37 @@ def split_by_time(sessions: pa.Table, *, test_from: date, validation_days: int) 
     return Split(train, validation, test, n_repeated=sessions.num_rows - n_kept)
 
 
+def unseen_queries(train: pa.Table, test: pa.Table) -> pa.Table:
+    """List the queries of test that train has not: what a model knows of them it took from other queries.
+
+    Args:
+        train: What a model learns from; validation does not count, for no weight is learned from it.
+        test: What models are compared on.
+
+    Returns:
+        Column query, distinct and sorted.
+    """
+    unseen = pc.unique(test["query"].filter(_is_unseen(train, test)))
+    return pa.table({"query": unseen.take(pc.sort_indices(unseen))})
+
+
+def n_unseen_sessions(train: pa.Table, test: pa.Table) -> int:
+    """Count the sessions of test with a query that train has not.
+
+    Args:
+        train: As for `unseen_queries`.
+        test: As for `unseen_queries`.
+
+    Returns:
+        The count.
+    """
+    return pc.sum(_is_unseen(train, test), min_count=0).as_py() or 0
+
+
+def _is_unseen(train: pa.Table, test: pa.Table) -> pa.ChunkedArray:
+    return pc.invert(pc.is_in(test["query"], value_set=train["query"].combine_chunks()))
+
+
 def _without_ids_of(part: pa.Table, later: pa.Table) -> pa.Table:
     known = later["session_id"].combine_chunks()
     return part.filter(pc.invert(pc.is_in(part["session_id"], value_set=known)))

@@ -1,18 +1,24 @@
-"""`preprocess_ranks`: clean sessions → fine-tuning inputs, split by time, every rank filled in."""
+"""`preprocess_ranks`: clean sessions → fine-tuning inputs, split by time, judged, every rank filled in.
 
-from collections.abc import Iterator
+All parts are judged alike, so that what picks the best epoch and what models are compared on measure what is trained
+for. This favours no model: base, champion and challenger meet the same inputs. But figures of nights before a change
+of `judgements` are not to be compared with those after it, and `gate.max_val_loss` is to be set anew.
+"""
+
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embft.clickstream.known import keep_known
-from embft.clickstream.negatives import sample_not_clicked
-from embft.clickstream.split import split_by_time
-from embft.config import Training
+from embft.clickstream.judgements import Judged, event_weights, judge, keep_positions, strongest_weight
+from embft.clickstream.known import Known, keep_known
+from embft.clickstream.split import n_unseen_sessions, split_by_time, unseen_queries
 from embft.results import RunSpec
 from embft.stages.models import base_model, champion_model, vocabulary
+from embft.stages.not_clicked import origin_of_negatives, with_shown
 from embft.stages.stage import Context, Outcome, Stage, run_stage
 
 PARTS = ("train", "validation", "test")
@@ -29,71 +35,101 @@ def _settings(run: RunSpec) -> Any:
         training.settings.seed,
         training.settings.ranker,
         run.champion,
+        run.config.judgements,
+        # On these two depends nothing but which items are mined.
+        [training.start_from, training.settings.is_similarity] if run.config.judgements.negatives == "mined" else None,
     ]
 
 
 def _work(context: Context) -> Outcome:
-    from embft.finetuning.ranks import fill_ranks
-    from embft.finetuning.registry import find_ranker
-    from embft.finetuning.tables import inputs_from_table, inputs_to_table
-
-    training = context.run.config.training
+    config = context.run.config
     items = pq.read_table(context.fetch("validate_sessions", "items.parquet"))
-    sessions = pq.read_table(context.fetch("validate_sessions", "sessions.parquet"))
-    known = keep_known(sessions, items["id"].to_pylist())
-    split = split_by_time(known.sessions, test_from=context.run.test_from, validation_days=training.validation_days)
-    parts = dict(zip(PARTS, (split.train, split.validation, split.test), strict=True))
+    known = _known(pq.read_table(context.fetch("validate_sessions", "sessions.parquet")), items)
+    split = split_by_time(
+        known.sessions, test_from=context.run.test_from, validation_days=config.training.validation_days
+    )
+    told = dict(zip(PARTS, (split.train, split.validation, split.test), strict=True))
+    judged = {name: judge(part, config.judgements) for name, part in told.items()}
+    parts = {name: it.sessions for name, it in judged.items()}
     empty = next((name for name, part in parts.items() if not _n_clicked(part)), None)
     if empty:
         return Outcome(files={}, figures={}, status="rejected", reason=_no_clicks(context.run, empty))
 
-    items_set, retriever = vocabulary(items)
-    model, ranker = champion_model(context) or base_model(context), find_ranker(training.settings.ranker)
-    files = {"items/items.parquet": context.fetch("validate_sessions", "items.parquet")}
-    for name, part in zip(PARTS, _with_shown(list(parts.values()), items, training), strict=True):
-        inputs = inputs_from_table(_named_as_inputs(part))
-        # What EmbeddingsFineTuner.preprocess_inputs does, without importing Lightning for it.
-        fill_ranks(model, inputs, items_set, retriever, ranker)
-        files[f"inputs/{name}.parquet"] = context.folder / f"{name}.parquet"
-        pq.write_table(inputs_to_table(inputs), files[f"inputs/{name}.parquet"])
+    unseen = unseen_queries(parts["train"], parts["test"])
+    unseen_path = context.folder / "unseen_queries.parquet"
+    pq.write_table(unseen, unseen_path)
+    files = {
+        "items/items.parquet": context.fetch("validate_sessions", "items.parquet"),
+        "slices/unseen_queries.parquet": unseen_path,
+        **_ranked_inputs(context, parts, told, items),
+    }
     figures: dict[str, Any] = {
         "items": items.num_rows,
-        "not_clicked": _origin_of_negatives(known.sessions),
+        "not_clicked": origin_of_negatives(known.sessions, is_mined=config.judgements.negatives == "mined"),
         "ranked_by": "champion" if context.run.champion else "base",
         "shown_ids_not_in_catalogue": known.n_unknown_shown,
         "sessions_without_results": known.n_without_results,
         "sessions_of_repeated_id": split.n_repeated,
+        "judgements": _left_out(judged),
+        "unseen_queries": {
+            "queries": unseen.num_rows,
+            "sessions": n_unseen_sessions(parts["train"], parts["test"]),
+        },
         **{name: {"sessions": part.num_rows, "clicked_sessions": _n_clicked(part)} for name, part in parts.items()},
     }
     return Outcome(files=files, figures=figures)
 
 
-def _with_shown(parts: list[pa.Table], items: pa.Table, training: Training) -> Iterator[pa.Table]:
-    """Fill in each part's unknown shown lists, barring what was clicked up to that part.
-
-    Not beyond it: that an item is clicked next week for a query must not show in what training calls not clicked.
-    """
-    for number, part in enumerate(parts):
-        yield sample_not_clicked(
-            part,
-            items["id"].to_pylist(),
-            count=training.sampled_negatives,
-            seed=training.settings.seed,
-            clicks_of=pa.concat_tables(parts[: number + 1]),
-        )
+def _known(sessions: pa.Table, items: pa.Table) -> Known:
+    item_ids = items["id"].to_pylist()
+    return keep_known(keep_positions(sessions, item_ids), item_ids)
 
 
-def _origin_of_negatives(sessions: pa.Table) -> str:
-    """Say where the not-clicked side comes from: the shown lists, or a draw from the catalogue."""
-    n_sampled = sessions["shown"].null_count
-    if not n_sampled:
-        return "shown lists"
-    return f"sampled from the catalogue for {n_sampled} of {sessions.num_rows} sessions, whose log has no shown list"
+def _ranked_inputs(
+    context: Context, parts: Mapping[str, pa.Table], told: Mapping[str, pa.Table], items: pa.Table
+) -> dict[str, Path]:
+    """Write each part as the fine-tuner reads it, with the ranks of the champion or, before there is one, the base."""
+    from embft.finetuning.ranks import fill_ranks
+    from embft.finetuning.registry import find_ranker
+    from embft.finetuning.tables import inputs_from_table, inputs_to_table
+
+    weights, known = context.run.config.judgements.weights, vocabulary(items)
+    strongest = strongest_weight(pa.concat_tables(told.values()), weights)
+    model = champion_model(context) or base_model(context)
+    ranker = find_ranker(context.run.config.training.settings.ranker)
+    files = {}
+    for name, part in with_shown(context, parts, told, known).items():
+        inputs = inputs_from_table(_as_inputs(part, event_weights=event_weights(part, weights, strongest)))
+        # What EmbeddingsFineTuner.preprocess_inputs does, without importing Lightning for it.
+        fill_ranks(model, inputs, known.items_set, known.retriever, ranker)
+        files[f"inputs/{name}.parquet"] = context.folder / f"{name}.parquet"
+        pq.write_table(inputs_to_table(inputs), files[f"inputs/{name}.parquet"])
+    return files
 
 
-def _named_as_inputs(sessions: pa.Table) -> pa.Table:
-    columns = {"session_id": "session_id", "query": "query", "time": "time", "shown": "results", "clicked": "clicked"}
-    return sessions.select(list(columns)).rename_columns(list(columns.values()))
+def _as_inputs(sessions: pa.Table, **further: pa.Array) -> pa.Table:
+    """Name the columns as the fine-tuner does; one that is null for all sessions will be none of its tables."""
+    names = {
+        "session_id": "session_id",
+        "query": "query",
+        "time": "time",
+        "shown": "results",
+        "clicked": "clicked",
+        "positions": "positions",
+        "actions": "event_types",
+    }
+    named = sessions.select(list(names)).rename_columns(list(names.values()))
+    for name, column in further.items():
+        named = named.append_column(name, column)
+    return named
+
+
+def _left_out(judged: Mapping[str, Judged]) -> dict[str, int]:
+    return {
+        "short_clicks": sum(it.n_short_clicks for it in judged.values()),
+        "results_not_counted": sum(it.n_not_counted for it in judged.values()),
+        "sessions_dropped": sum(it.n_dropped for it in judged.values()),
+    }
 
 
 def _n_clicked(sessions: pa.Table) -> int:
@@ -102,10 +138,13 @@ def _n_clicked(sessions: pa.Table) -> int:
 
 def _no_clicks(run: RunSpec, part: str) -> str:
     config = run.config
+    dwell = config.judgements.min_dwell_s
+    short = "" if dwell is None else f", judgements.min_dwell_s {dwell:g}, below which a click does not count"
     return (
         f"the window {run.window[0].day} to {run.window[-1].day} has no clicked session in its {part} days; "
         f"window.days is {config.window.days}, window.test_days {config.window.test_days}, "
-        f"training.validation_days {config.training.validation_days}: lengthen the window or look for missing log days"
+        f"training.validation_days {config.training.validation_days}{short}: "
+        "lengthen the window or look for missing log days"
     )
 
 

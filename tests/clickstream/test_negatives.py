@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from embft.clickstream.negatives import sample_not_clicked
 from embft.clickstream.sessions import SCHEMA
+from embft.finetuning.items import ItemsSet, TextQueryRetriever
+from embft.finetuning.rankers import cosine_similarity, euclidean_distance
+from embft.stages.mining import mined_items
+from embft.stages.models import Vocabulary
 
 ITEMS = [f"i{number:03d}" for number in range(200)]
 
@@ -97,3 +105,72 @@ def test_every_item_is_drawn_alike() -> None:
     assert len(counts) == 200
     assert 40 < min(counts.values())
     assert max(counts.values()) < 160
+
+
+def mined(query: str = "lamp", *, first: int = 100, last: int = 190) -> dict[str, list[str]]:
+    return {query: ITEMS[first:last]}
+
+
+def test_half_of_a_draw_is_mined_and_none_of_it_was_clicked_for_the_query() -> None:
+    rows = table([("a", "lamp", ["i001"], None), ("b", "lamp", ["i150"], None), ("c", "rug", ["i002"], None)])
+    plain = sample_not_clicked(rows, ITEMS, count=50, seed=1)["shown"].to_pylist()
+    drawn = sample_not_clicked(rows, ITEMS, count=51, seed=1, mined=mined())["shown"].to_pylist()
+    for shown_of in drawn[:2]:
+        hard, others = shown_of[1:26], shown_of[26:]
+        assert (len(hard), len(others)) == (25, 26)
+        assert set(hard) <= set(ITEMS[100:190])
+        assert not {"i001", "i150"} & {*hard, *others}
+        assert len({*hard, *others}) == 51
+    assert drawn[0][1:26] != drawn[1][1:26]
+    assert drawn[2][:51] == plain[2]  # nothing is mined for rugs
+
+
+def test_too_few_mined_items_are_made_up_for_and_the_draw_is_the_same_in_any_window() -> None:
+    mine = ("a", "lamp", ["i100"], None)
+    few = mined(first=100, last=103)
+    alone = sample_not_clicked(table([mine]), ITEMS, count=20, seed=1, mined=few)["shown"].to_pylist()[0]
+    assert sorted(alone[1:3]) == ["i101", "i102"]
+    assert len(set(alone)) == 21
+    window = table([("z", "rug", ["i005"], None), mine])
+    again = sample_not_clicked(window, [*reversed(ITEMS)], count=20, seed=1, mined=few)["shown"].to_pylist()[1]
+    assert again == alone
+    assert (
+        sample_not_clicked(table([mine]), ITEMS, count=20, seed=1, mined={})["shown"].to_pylist()[0]
+        == shown(table([mine]), count=20)["a"]
+    )
+
+
+class OnACircle:
+    """A model of texts that are numbers: one degree each, so that near numbers are near texts."""
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+
+    def encode_items(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        degrees = np.radians([float(text) for text in texts])
+        return np.stack([np.cos(degrees), np.sin(degrees)], 1).astype(np.float32)
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.encoded += texts
+        return self.encode_items(texts)
+
+
+@pytest.mark.parametrize(("ranker", "is_similarity"), [(cosine_similarity, True), (euclidean_distance, False)])
+def test_the_eleventh_to_hundredth_nearest_are_mined_for_each_query(ranker: Any, is_similarity: bool) -> None:
+    degrees = [str(number) for number in range(0, 150)]
+    model, catalogue = OnACircle(), ItemsSet([f"i{it}" for it in degrees], degrees)
+    found = mined_items(
+        model,  # type: ignore[arg-type]
+        ["0", "149", "0"],
+        Vocabulary(catalogue, TextQueryRetriever()),
+        ranker,
+        is_similarity=is_similarity,
+    )
+    assert found == {"0": [f"i{n}" for n in range(10, 100)], "149": [f"i{n}" for n in range(139, 49, -1)]}
+    assert model.encoded == ["0", "149"]
+
+
+def test_catalogue_of_ten_has_nothing_to_mine() -> None:
+    catalogue = ItemsSet([f"i{n}" for n in range(10)], [str(n) for n in range(10)])
+    known = Vocabulary(catalogue, TextQueryRetriever())
+    assert mined_items(OnACircle(), ["3"], known, cosine_similarity) == {"3": []}  # type: ignore[arg-type]

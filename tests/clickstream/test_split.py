@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embft.clickstream.sessions import SCHEMA
-from embft.clickstream.split import Split, split_by_time
+from embft.clickstream.split import Split, n_unseen_sessions, split_by_time, unseen_queries
 
 TEST_FROM = date(2026, 3, 8)
 
@@ -54,6 +54,17 @@ def test_window_without_train_days_has_an_empty_train() -> None:
     parts = split([("a", 7), ("b", 8)])
     assert [ids(parts.train), ids(parts.validation), ids(parts.test)] == [[], ["a"], ["b"]]
     assert split([]).test.num_rows == 0
+
+
+def test_queries_of_test_that_train_has_not_are_listed_once_in_order() -> None:
+    train, test = (
+        [{"query": query} for query in queries] for queries in (["lamp", "rug"], ["sofa", "rug", "bed", "sofa"])
+    )
+    parts = [pa.Table.from_pylist(rows, pa.schema([("query", pa.string())])) for rows in (train, test)]
+    assert unseen_queries(*parts).to_pydict() == {"query": ["bed", "sofa"]}
+    assert n_unseen_sessions(*parts) == 3
+    assert unseen_queries(parts[0], parts[0]).to_pydict() == {"query": []}
+    assert n_unseen_sessions(parts[0], parts[0]) == 0
 
 
 @given(
