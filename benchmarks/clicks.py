@@ -141,13 +141,12 @@ def sessions_of(
 
 def _table(clicks: Sequence[Click]) -> pa.Table:
     epoch = datetime.fromtimestamp(0, UTC)
-    columns = {
+    nothing = dict.fromkeys(SCHEMA.names, [None] * len(clicks))
+    columns = nothing | {
         "session_id": [str(number) for number in range(len(clicks))],
         "day": [epoch.date()] * len(clicks),
         "time": [epoch] * len(clicks),
-        "client": [None] * len(clicks),
         "query": [click.query for click in clicks],
-        "shown": [None] * len(clicks),
         "clicked": [[click.item] for click in clicks],
     }
     return pa.table(columns, schema=SCHEMA)

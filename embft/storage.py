@@ -10,7 +10,7 @@ import logging
 import mimetypes
 import re
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from embft.config import StorageConfig
 from embft.errors import ConfigError, DataRejected, ObjectChanged, ObjectMissing, StorageRefused, StorageUnavailable
 from embft.paths import Paths
 from embft.results import Artifact, StageResult
-from embft.storage_download import AT_ONCE, PATIENCE, Download, Patience, side_by_side
+from embft.storage_download import PATIENCE, Download, Patience
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _CUT_BODY = (boto.IncompleteReadError, boto.ResponseStreamingError, HTTPError)
 _BROKEN_OFF = (*_CUT_BODY, boto.HTTPClientError, boto.ConnectionError, RetriesExceededError)
 _PIECE_BYTES = 256 * 1024
+_PARALLEL = 8
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN if you use one)"
 
 
@@ -84,7 +85,7 @@ class Storage:
             self._log_s3 = self._client(
                 session, config, read_timeout=patience.stall_s, retries={"mode": "standard", "total_max_attempts": 1}
             )
-        self._transfer = TransferConfig(max_concurrency=AT_ONCE)
+        self._transfer = TransferConfig(max_concurrency=_PARALLEL)
 
     def _client(self, session: Any, config: StorageConfig, **bounds: Any) -> Any:
         client = session.client(
@@ -93,7 +94,7 @@ class Storage:
             region_name=config.region,
             config=Config(
                 connect_timeout=5,
-                max_pool_connections=2 * AT_ONCE,
+                max_pool_connections=2 * _PARALLEL,
                 # Servers other than AWS send the whole object's checksum with a range, or none at all;
                 # our own sha256 digests are checked on every download instead.
                 request_checksum_calculation="when_required",
@@ -244,26 +245,7 @@ class Storage:
         with self._explained(uri):
             self._s3.download_file(bucket, key, str(path), Config=self._transfer)
 
-    def download_all(self, uris: Iterable[str], folder: Path) -> list[Path]:
-        """Download objects side by side.
-
-        Args:
-            uris: s3:// addresses.
-            folder: Where to; files are numbered, since keys may hold anything.
-
-        Returns:
-            Local paths, in the order of `uris`.
-
-        Raises:
-            StorageRefused: An object is missing or out of reach.
-            StorageUnavailable: S3 did not answer.
-        """
-        numbered = [(uri, folder / f"{number:06d}") for number, uri in enumerate(uris)]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda pair: self.download(*pair), numbered))
-        return [path for _, path in numbered]
-
-    def download_listed(self, listed: StoredObject, path: Path) -> None:
+    def download_listed(self, listed: StoredObject, path: Path, cancelled: threading.Event | None = None) -> None:
         """Download one object as it was listed, through whatever S3 does meanwhile: the same bytes, or an error.
 
         A body that breaks off or stalls is resumed where it broke; nothing half-written is left.
@@ -271,44 +253,20 @@ class Storage:
         Args:
             listed: As `objects` gives it.
             path: Where to; its folder is made.
+            cancelled: Ends it from another thread.
 
         Raises:
             ObjectChanged: It was replaced or removed since it was listed.
             StorageRefused: The bucket is gone, or the credentials do not reach it.
-            StorageUnavailable: S3 did not recover in time.
+            StorageUnavailable: S3 did not recover in time, or the download was cancelled.
         """
-        self._download_listed(listed, path, threading.Event())
-
-    def download_listed_all(
-        self, listed: Iterable[StoredObject], folder: Path
-    ) -> Generator[tuple[StoredObject, Path], None, None]:
-        """Download objects as they were listed, side by side and a few ahead of the reader.
-
-        A file is deleted when the next one is asked for, so that a day of 10,000 objects needs the disk of 8.
-        Whoever leaves the loop early closes the generator: running downloads end, and no file is left.
-
-        Args:
-            listed: As `objects` gives them.
-            folder: Where to; files are numbered, since keys may hold anything.
-
-        Yields:
-            Each object and its file, in the order of `listed`.
-
-        Raises:
-            ObjectChanged: One was replaced or removed since it was listed.
-            StorageRefused: The bucket is gone, or the credentials do not reach it.
-            StorageUnavailable: S3 did not recover in time.
-        """
-        yield from side_by_side(listed, folder, self._download_listed)
-
-    def _download_listed(self, listed: StoredObject, path: Path, cancelled: threading.Event) -> None:
         Download(
             partial(self._read_from, listed),
             listed.uri,
             listed.size_bytes,
             patience=self._patience,
             repeated=self._count_retry,
-            cancelled=cancelled,
+            cancelled=cancelled or threading.Event(),
         ).into(path)
 
     def _read_from(self, listed: StoredObject, start: int) -> Generator[tuple[int, bytes], None, None]:
@@ -367,7 +325,7 @@ class Storage:
             StorageRefused: The bucket does not exist or the credentials may not write there.
             StorageUnavailable: S3 did not answer.
         """
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(_PARALLEL) as pool:
             artifacts = pool.map(lambda item: self.upload(item[1], f"{prefix_uri}/{item[0]}"), files.items())
             return dict(zip(files, artifacts, strict=True))
 

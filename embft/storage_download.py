@@ -1,16 +1,14 @@
-"""Downloads that survive a faulty S3: resumed where they broke off, whole or not there, a bounded number at a time.
+"""A download that survives a faulty S3: resumed where it broke off, whole or not there.
 
 Knows no S3: `embft.storage` says how bytes are had, and which of its errors may pass (`StorageUnavailable`).
 """
 
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn, TypeVar
+from typing import BinaryIO, NoReturn
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 from tenacity.nap import sleep_using_event
@@ -18,11 +16,9 @@ from tenacity.stop import stop_when_event_set
 
 from embft.errors import ObjectChanged, StorageUnavailable
 
-Item = TypeVar("Item")
 # From an offset to the pieces from there on, each with its own offset: a server may take no range and start at 0.
 ReadFrom = Callable[[int], Generator[tuple[int, bytes], None, None]]
 
-AT_ONCE = 8
 # A connection that breaks now and then is no dead one: after this much more of an object, its tries are given anew.
 _PROGRESS_BYTES = 1 << 20
 
@@ -153,48 +149,6 @@ class Download:
             file.seek(0)
             file.truncate()
             raise StorageUnavailable(f"S3 sent more of {self._uri} than the {self._size_bytes} bytes it listed")
-
-
-def side_by_side(
-    items: Iterable[Item], folder: Path, download: Callable[[Item, Path, threading.Event], None]
-) -> Iterator[tuple[Item, Path]]:
-    """Download ahead of the reader: at most `AT_ONCE` files are on disk or on their way, however many items there are.
-
-    A file is deleted when the next one is asked for. When the generator ends in any way, nothing runs on and no file
-    is left.
-
-    Args:
-        items: What to download.
-        folder: Where to; files are numbered, since names may hold anything.
-        download: Writes one item to a path; ends soon once the event is set.
-
-    Yields:
-        Each item and its file, in the order of `items`.
-    """
-    cancelled = threading.Event()
-    ahead: deque[tuple[Item, Path, Future[None]]] = deque()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        try:
-            for number, item in enumerate(items):
-                path = folder / f"{number:06d}"
-                ahead.append((item, path, pool.submit(download, item, path, cancelled)))
-                if len(ahead) == AT_ONCE:
-                    yield from _first_of(ahead)
-            while ahead:
-                yield from _first_of(ahead)
-        finally:
-            cancelled.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            for _, path, _ in ahead:
-                path.unlink(missing_ok=True)
-
-
-def _first_of(ahead: deque[tuple[Item, Path, Future[None]]]) -> Iterator[tuple[Item, Path]]:
-    item, path, downloaded = ahead[0]
-    downloaded.result()
-    yield item, path
-    path.unlink(missing_ok=True)
-    ahead.popleft()
 
 
 def _may_pass(error: BaseException) -> bool:

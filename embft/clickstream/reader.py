@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import repeat
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -36,8 +37,8 @@ from embft.clickstream.records import OTHER_DAY, Kind
 from embft.clickstream.workspace import Workspace
 from embft.log_config import Logs
 
-Fetch = Callable[["LogObject", Path], Path]
-"""Gets an object: given the object and where to put it, gives where it lies. What lies there may be removed."""
+Fetch = Callable[["LogObject", Path, Event], Path]
+"""Gets an object: given the object, where to put it and what tells it to stop, gives where the object lies."""
 
 _THREADS = min(4, os.cpu_count() or 1)
 _MAX_RAW_LINES = 10_000  # of each reason, whose bytes are kept
@@ -123,15 +124,17 @@ class DayReader:
             numbers: Which of the day's objects.
             fetch: Gets an object.
         """
+        stop = Event()
         with ThreadPoolExecutor(_THREADS) as pool:
-            futures = [pool.submit(self._read, number, fetch) for number in numbers]
+            futures = [pool.submit(self._read, number, fetch, stop) for number in numbers]
             try:
                 for future in futures:
                     self._counts.add(future.result())
-            finally:
-                # One that failed ends the day: the others need not begin.
-                for future in futures:
-                    future.cancel()
+            except BaseException:
+                # One that failed ends the day, as does being told to stop: the others need not go on.
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def load(self, records: Path, bad: Path, counts: ReadCounts) -> None:
         """Take what another task has read.
@@ -199,14 +202,16 @@ class DayReader:
             quarantined_by_reason=by_reason,
         )
 
-    def _read(self, number: int, fetch: Fetch) -> ReadCounts:
+    def _read(self, number: int, fetch: Fetch, stop: Event) -> ReadCounts:
         item = self._objects[number]
         scratch = self._folder / "objects" / f"{number:06d}"
         scratch.parent.mkdir(parents=True, exist_ok=True)
         counts, tables = ReadCounts(), self._tables.cursor()
         try:
             parser = ObjectParser(self._day, self._logs, self._client_hash)
-            for parsed in parser.parse(fetch(item, scratch), item.uri, item.role):
+            for parsed in parser.parse(fetch(item, scratch, stop), item.uri, item.role):
+                if stop.is_set():
+                    break
                 counts.add(parsed)
                 for records in parsed.records:
                     tables.add("records", _with_object(records, number))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from embft.clickstream.days import Role, objects_of
@@ -237,8 +238,8 @@ class _Pull:
         objects = [LogObject(item.uri, role) for item, role in self.listed.objects]
         return DayReader(self.listed.day, self._config.logs, ClientHash.from_environment(), objects, folder)
 
-    def _fetch(self, item: LogObject, path: Path) -> Path:
-        self._storage.download_listed(self._by_uri[item.uri], path)
+    def _fetch(self, item: LogObject, path: Path, stop: Event) -> Path:
+        self._storage.download_listed(self._by_uri[item.uri], path, stop)
         return path
 
     def _load(self, reader: DayReader, part: StageResult, folder: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -46,7 +47,7 @@ def read_day(
     """Read objects, given as name → bytes, as one day; check that every line is accounted for."""
     found = [LogObject(f"s3://shop/{name}", (roles or {}).get(name, Role.OWN)) for name in sorted(objects)]
 
-    def fetch(item: LogObject, path: Path) -> Path:
+    def fetch(item: LogObject, path: Path, _: Event) -> Path:
         path.write_bytes(objects[item.uri.removeprefix("s3://shop/")])
         return path
 

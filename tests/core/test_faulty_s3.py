@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -86,7 +87,21 @@ def one(storage: Storage, bucket: Bucket, data: bytes) -> StoredObject:
 
 def read_all(storage: Storage, bucket: Bucket, folder: Path) -> dict[str, bytes]:
     listed = storage.objects(f"s3://{bucket.name}/logs")
-    return {item.uri: path.read_bytes() for item, path in storage.download_listed_all(listed, folder)}
+    return downloaded(storage, listed, folder)
+
+
+def downloaded(storage: Storage, listed: list[StoredObject], folder: Path) -> dict[str, bytes]:
+    """Download objects side by side; nothing but the files is left."""
+
+    def get(numbered: tuple[int, StoredObject]) -> tuple[str, bytes]:
+        path = folder / str(numbered[0])
+        storage.download_listed(numbered[1], path)
+        content = path.read_bytes()
+        path.unlink()
+        return numbered[1].uri, content
+
+    with ThreadPoolExecutor(8) as pool:
+        return dict(pool.map(get, enumerate(listed)))
 
 
 @pytest.mark.parametrize("kind", ["slow_down", "cut_error", "cut_body", "reset", "reset_body", "stall", "silence"])
@@ -97,7 +112,7 @@ def test_each_fault_alone_costs_one_repeated_request(serve: Serve, bucket: Bucke
     assert storage.retries == 0
     setattr(faults, kind, 1.0)
     faults.budget = 4
-    found = {item.uri: path.read_bytes() for item, path in storage.download_listed_all(listed, tmp_path / "day")}
+    found = downloaded(storage, listed, tmp_path / "day")
     assert found == expected
     assert faults.injected == {kind: 4}
     assert storage.retries == 4
@@ -185,62 +200,6 @@ def test_an_s3_that_never_recovers_is_given_up_and_leaves_nothing(
     assert storage.retries == 2
     assert faults.total == 3
     assert list((tmp_path / "day").iterdir()) == []
-
-
-def test_one_object_that_never_comes_ends_the_others_and_leaves_nothing(
-    serve: Serve, bucket: Bucket, tmp_path: Path
-) -> None:
-    put_many(bucket, 30)
-    storage, faults = serve(Patience(tries=3, first_wait_s=60, longest_wait_s=60, stall_s=5), budget=0, slow_down=1.0)
-    listed = storage.objects(f"s3://{bucket.name}/logs")
-    gone = StoredObject(f"s3://{bucket.name}/logs/gone", 1, "0")
-    reading = storage.download_listed_all([listed[0], listed[1], gone, *listed], tmp_path)
-    next(reading)
-    deadline = time.monotonic() + 10
-    while sorted(path.name for path in tmp_path.iterdir()) != [f"{i:06d}" for i in (0, 1, 3, 4, 5, 6, 7)]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    # All that start from here on wait a minute for their second try, if nobody wakes them.
-    faults.budget = None
-    next(reading)
-    while not storage.retries:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    started = time.monotonic()
-    with pytest.raises(ObjectChanged):
-        list(reading)
-    assert time.monotonic() - started < 3
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_leaving_the_loop_early_ends_the_downloads_and_removes_the_files(
-    serve: Serve, bucket: Bucket, tmp_path: Path
-) -> None:
-    put_many(bucket, 30)
-    storage, _ = serve()
-    reading = storage.download_listed_all(storage.objects(f"s3://{bucket.name}/logs"), tmp_path)
-    next(reading)
-    next(reading)
-    before = threading.active_count()
-    reading.close()
-    assert threading.active_count() < before
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_at_most_eight_files_are_there_in_the_order_of_the_listing(
-    serve: Serve, bucket: Bucket, tmp_path: Path
-) -> None:
-    put_many(bucket, 30)
-    storage, _ = serve()
-    listed = storage.objects(f"s3://{bucket.name}/logs")
-    seen = []
-    for item, path in storage.download_listed_all(listed, tmp_path):
-        assert path.stat().st_size == item.size_bytes
-        time.sleep(0.02)
-        assert len(list(tmp_path.iterdir())) <= 8
-        seen.append(item)
-    assert seen == listed
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_removed_object_says_so_at_once(serve: Serve, bucket: Bucket, tmp_path: Path) -> None:
