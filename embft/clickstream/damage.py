@@ -17,11 +17,15 @@ _BREAKS_OFF_AT = 0.8  # of the object's bytes
 
 
 class Packer:
-    """Packs lines into a gzip object as they come, so that they need not be held; the same lines, the same bytes."""
+    """Packs lines into a gzip object as they come, so that they need not be held; the same lines, the same bytes.
 
-    def __init__(self) -> None:
-        # What gzip.compress(…, mtime=0) gives: level 9, and no time in the header.
-        self._zlib = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    Args:
+        level: How hard zlib tries, 1 to 9.
+    """
+
+    def __init__(self, level: int = 9) -> None:
+        # What gzip.compress(…, level, mtime=0) gives: no time in the header.
+        self._zlib = zlib.compressobj(level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
         self._waiting = bytearray()
         self._packed = bytearray()
         self.n_lines = 0

@@ -5,12 +5,14 @@ Each line says that it is synthetic. A line may be late: it is delivered on the 
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from embft.clickstream.simulated_searches import Scene, Search, hex_name
+from embft.clickstream.simulated_scene import Scene
+from embft.clickstream.simulated_searches import Search, hex_name
 from embft.log_config import Action, LogFormat
 
 _LAST_SECOND = 86_399.999  # what is done after midnight belongs to another day's log; nothing is
@@ -80,23 +82,23 @@ class _SessionLines:
     folders: tuple[str, ...] = ("logs",)
 
     def __init__(self, scene: Scene, day: date, late_share: float) -> None:
-        self._ids = scene.ids
+        self._ids = [_encode(name) for name in scene.ids]
         self._clock = _Clock(day)
         self._late_share = late_share
         self._generator = _generator(scene, day)
 
     def lines(self, search: Search) -> Iterator[Line]:
-        record = {
-            "query": search.query,
-            "time": self._clock.at(search.second),
-            "clicked": [self._ids[search.shown[place]] for place in search.places],
-            "shown": [self._ids[row] for row in search.shown],
-            "session_id": search.search_id,
-            "client": search.client,
-            "synthetic": True,
-        }
+        ids = self._ids
+        shown = [ids[row] for row in search.shown]
+        clicked = [shown[place] for place in search.places]
+        # As json.dumps writes it, in a quarter of the time: a big log is mostly this line.
+        text = (
+            f'{{"query": {_encode(search.query)}, "time": "{self._clock.at(search.second)}", '
+            f'"clicked": [{", ".join(clicked)}], "shown": [{", ".join(shown)}], '
+            f'"session_id": "{search.search_id}", "client": "{search.client}", "synthetic": true}}\n'
+        )
         late = self._late_share > 0 and bool(self._generator.random() < self._late_share)
-        yield Line(self.folders[0], json_line(record), late)
+        yield Line(self.folders[0], text.encode(), late)
 
 
 class _EventLines:
@@ -133,7 +135,7 @@ class _UbiLines:
 
     def __init__(self, scene: Scene, day: date, doings: "_Doings") -> None:
         self._ids = scene.ids
-        self._seed_and_day = (scene.seed, day)
+        self._visits = f"{scene.seed}/{day}/visit/"
         self._doings = doings
 
     def lines(self, search: Search) -> Iterator[Line]:
@@ -148,7 +150,7 @@ class _UbiLines:
             "synthetic": True,
         }
         yield Line(queries, json_line(asked))
-        who["session_id"] = "s-" + hex_name(*self._seed_and_day, "visit", search.client)
+        who["session_id"] = "s-" + hex_name(self._visits + search.client)
         for done in self._doings.of(search):
             item = self._ids[search.shown[done.place]]
             event = {
@@ -202,11 +204,11 @@ class _Clock:
     """Writes times of one day."""
 
     def __init__(self, day: date) -> None:
-        self._midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        self._day = day.isoformat()
 
     def at(self, second: float) -> str:
-        time = self._midnight + timedelta(seconds=min(second, _LAST_SECOND))
-        return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        seconds, ms = divmod(round(min(second, _LAST_SECOND) * 1000), 1000)
+        return f"{self._day}T{_time_of_day(seconds)}.{ms:03}Z"
 
 
 def json_line(record: dict[str, object]) -> bytes:
@@ -219,6 +221,12 @@ def json_line(record: dict[str, object]) -> bytes:
         UTF-8, with a line feed.
     """
     return _encode(record).encode() + b"\n"
+
+
+@cache
+def _time_of_day(seconds: int) -> str:
+    minutes = seconds // 60
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds % 60:02}"
 
 
 def _within(bounds: tuple[float, float], share: float) -> float:

@@ -8,31 +8,20 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embft.clickstream.click_model import ClickModel, Floats
-from embft.clickstream.lexical import LexicalRanker
 from embft.clickstream.queries import QueryWriter
-from embft.clickstream.shop import Shop
+from embft.clickstream.simulated_scene import Rows, Scene
 
-LIST_LENGTH = 10
-LIKES_WANTED, LIKES_KIND, LIKES_DEPARTMENT = 0.95, 0.3, 0.01
-
-_ZIPF_EXPONENT = 0.7
-_DRIFT = 0.8  # popularity swings by up to e^0.8, about 2.2, up and down
-_DRIFT_PERIOD_DAYS = (20, 60)
-_FAD_LIFT = 3.0
 _POPULARITY_WEIGHT = 0.5
 _EXPLORATION = 0.8  # scale of the chance in the ranking, in BM25's units
 _CLIENTS_PER_SESSION = 0.6
 _DAY_S = 86_400
 _CHUNK = 1 << 14  # searches worked on at once: bounds the memory of a day of any size
-
-Rows = NDArray[np.int64]
 
 
 class Search(NamedTuple):
@@ -55,80 +44,6 @@ class Search(NamedTuple):
     wanted: int
     shown: list[int]
     places: list[int]
-
-
-class Scene:
-    """What stays the same on all days.
-
-    Args:
-        shop: The catalogue and its shoppers' words.
-        seed: Same seed, same logs.
-    """
-
-    def __init__(self, shop: Shop, seed: int) -> None:
-        self.shop = shop
-        self.seed = seed
-        self.ids = [product.id for product in shop.products]
-        # Numbers in place of names: comparing them takes an eighth of the time and memory.
-        self.kinds = _numbered([product.kind for product in shop.products])
-        self.departments = _numbered([product.department for product in shop.products])
-        self.rows_of = [np.flatnonzero(self.departments == it) for it in range(self.departments.max() + 1)]
-        self._ranker = LexicalRanker([product.text for product in shop.products])
-        self._scores: dict[tuple[str, int], Floats] = {}
-
-    @cached_property
-    def list_length(self) -> int:
-        """Ten, or what the smallest department has."""
-        return min(LIST_LENGTH, *map(len, self.rows_of))
-
-    def popularity(self, day: date) -> Floats:
-        """Give the share of shoppers that want each item: Zipf's law, swinging slowly, lifted by what is in fashion.
-
-        Args:
-            day: Any.
-
-        Returns:
-            float64 [items], sum 1.
-        """
-        n_items = len(self.ids)
-        generator = np.random.default_rng([self.seed])
-        share: Floats = np.power(1.0 + generator.permutation(n_items), -_ZIPF_EXPONENT)
-        turns = day.toordinal() / generator.uniform(*_DRIFT_PERIOD_DAYS, n_items) + generator.random(n_items)
-        share *= np.exp(_DRIFT * np.sin(2 * np.pi * turns))
-        fads = self.shop.words.fads_of(day)
-        share[[product.kind in fads for product in self.shop.products]] *= _FAD_LIFT
-        share /= share.sum()
-        return share
-
-    def lexical_scores(self, query: str, department: int) -> Floats:
-        """Give the lexical match of a department's items; people say the same things over and over, so it is kept.
-
-        Args:
-            query: As typed.
-            department: Its number.
-
-        Returns:
-            float64 [items of the department].
-        """
-        found = self._scores.get((query, department))
-        if found is None:
-            found = self._ranker.scores(query)[self.rows_of[department]]
-            self._scores[query, department] = found
-        return found
-
-    def attraction(self, wanted: Rows, shown: Rows) -> Floats:
-        """Give the probability that a shopper who looks at an item clicks it: what is wanted, its kind, and the rest.
-
-        Args:
-            wanted: Rows of the items in mind, [searches].
-            shown: Rows of the results, [searches, positions].
-
-        Returns:
-            float64 [searches, positions].
-        """
-        same_kind = self.kinds[shown] == self.kinds[wanted][:, None]
-        attraction = np.where(same_kind, LIKES_KIND, LIKES_DEPARTMENT)
-        return np.where(shown == wanted[:, None], LIKES_WANTED, attraction)
 
 
 @dataclass(frozen=True)
@@ -168,16 +83,15 @@ class DaySearches:
         Yields:
             Each search.
         """
-        for row in np.argsort(self.seconds, kind="stable").tolist():
-            yield Search(
-                search_id=hex_name(self.scene.seed, self.day, row),
-                query=self.queries[row],
-                client=self.clients[row],
-                second=float(self.seconds[row]),
-                wanted=int(self.wanted[row]),
-                shown=self.shown[row].tolist(),
-                places=self.clicked[row].nonzero()[0].tolist(),
-            )
+        order = np.argsort(self.seconds, kind="stable")
+        prefix = f"{self.scene.seed}/{self.day}/"
+        for start in range(0, len(order), _CHUNK):
+            rows = order[start : start + _CHUNK]
+            places = _places(self.clicked[rows])
+            columns = (self.seconds[rows].tolist(), self.wanted[rows].tolist(), self.shown[rows].tolist(), places)
+            for row, second, wanted, shown, clicked in zip(rows.tolist(), *columns, strict=True):
+                search_id = hex_name(f"{prefix}{row}")
+                yield Search(search_id, self.queries[row], self.clients[row], second, wanted, shown, clicked)
 
 
 def searches_of(
@@ -204,21 +118,21 @@ def searches_of(
     queries += [products[row].text for row in wanted[n_people:].tolist()]
     shown = _shown(scene, queries, wanted, popularity, generator)
     clicked, looked_at = _clicked(scene, wanted, shown, n_people, model, generator)
-    clients = _clients(n_people, day, scene.seed, generator) + ["c-" + hex_name(scene.seed, "bot")] * n_bot
+    clients = _clients(n_people, day, scene.seed, generator) + ["c-" + hex_name(f"{scene.seed}/bot")] * n_bot
     seconds = _seconds(len(queries), generator)
     return DaySearches(scene, day, n_people, queries, wanted, shown, clicked, clients, seconds, looked_at)
 
 
-def hex_name(*parts: object) -> str:
+def hex_name(text: str) -> str:
     """Give a name that looks like chance and is none.
 
     Args:
-        parts: What it is the name of.
+        text: What it is the name of.
 
     Returns:
         16 hexadecimal digits.
     """
-    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _shown(scene: Scene, queries: list[str], wanted: Rows, popularity: Floats, generator: np.random.Generator) -> Rows:
@@ -258,7 +172,9 @@ def _clicked(
 
 def _clients(n_people: int, day: date, seed: int, generator: np.random.Generator) -> list[str]:
     n_clients = max(1, round(n_people * _CLIENTS_PER_SESSION))
-    return [f"c-{hex_name(seed, day, 'client', number)}" for number in generator.integers(n_clients, size=n_people)]
+    numbers = generator.integers(n_clients, size=n_people)
+    names = {number: "c-" + hex_name(f"{seed}/{day}/client/{number}") for number in np.unique(numbers).tolist()}
+    return [names[number] for number in numbers.tolist()]
 
 
 def _seconds(count: int, generator: np.random.Generator) -> Floats:
@@ -266,5 +182,9 @@ def _seconds(count: int, generator: np.random.Generator) -> Floats:
     return (generator.beta(2.5, 1.8, size=count) * (_DAY_S - 1)).round(3)
 
 
-def _numbered(names: list[str]) -> Rows:
-    return np.unique(np.array(names), return_inverse=True)[1].astype(np.int64)
+def _places(clicked: NDArray[np.bool_]) -> list[list[int]]:
+    """Give the places of each search's clicks."""
+    places: list[list[int]] = [[] for _ in range(len(clicked))]
+    for row, place in np.argwhere(clicked).tolist():
+        places[row].append(place)
+    return places

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embft.clickstream.click_model import ClickModelName, Floats
-from embft.clickstream.simulated_searches import LIKES_DEPARTMENT, LIKES_KIND, LIKES_WANTED, DaySearches, Scene
+from embft.clickstream.simulated_scene import LIKES_DEPARTMENT, LIKES_KIND, LIKES_WANTED, Scene
+from embft.clickstream.simulated_searches import DaySearches
 from embft.clickstream.values import normalised
 
 RELEVANCE_SCHEMA = pa.schema(

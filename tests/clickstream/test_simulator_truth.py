@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from hashlib import sha256
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -17,7 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from embft.cli import app
 from embft.clickstream.damage import Packer
 from embft.clickstream.shop import Shop
 from embft.clickstream.simulator import simulate
@@ -95,7 +98,7 @@ def test_every_format_tells_of_the_same_searches_and_clicks(shop: Shop) -> None:
 
 
 @given(late_share=st.floats(0, 1), bot_share=st.floats(0, 2), n_people=st.integers(1, 30), seed=st.integers(0, 99))
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 def test_any_options_lose_no_search(shop: Shop, late_share: float, bot_share: float, n_people: int, seed: int) -> None:
     options: dict[str, Any] = {"bot_share": bot_share, "sessions_per_day": n_people, "seed": seed, "days": 1}
     for log_format in FORMATS:
@@ -162,7 +165,7 @@ def test_events_follow_the_search_and_lead_on_to_purchases(shop: Shop) -> None:
 @pytest.fixture(scope="module")
 def planted(shop: Shop) -> dict[str, bytes]:
     options: dict[str, Any] = {"propensities": [0.9, 0.6, 0.4, 0.2], "trust_noise": 0, "truth": True}
-    return made(shop, days=2, sessions_per_day=6000, bot_share=0, late_share=0.1, **options)
+    return made(shop, days=2, sessions_per_day=4500, bot_share=0, late_share=0.1, **options)
 
 
 def relevance(logs: dict[str, bytes]) -> dict[tuple[str, str], float]:
@@ -226,6 +229,21 @@ def test_cascade_ends_with_a_click_and_tells_how_often_ranks_are_reached(shop: S
 def test_wrong_options_are_refused(shop: Shop, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         made(shop, **options)
+
+
+def test_command_line_takes_every_option(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBFT_INCLUDE", str(Path(__file__).parents[2] / "include"))
+    size = ["--first-day", str(FIRST), "--days", "2", "--sessions-per-day", "100"]
+    options = ["--format", "ubi", "--propensities", "1,0.6", "--trust-noise", "0", "--late-share", "0.3", "--bots", "0"]
+    command = ["simulate", "--to", str(tmp_path), *size, *options, "--truth"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    expected = made(shop, "ubi", propensities=[1, 0.6], trust_noise=0, late_share=0.3, bot_share=0, truth=True)
+    assert {key: (tmp_path / key).read_bytes() for key in expected} == expected
+    assert CliRunner().invoke(app, [*command, "--click-model", "cascade"]).exit_code == 2
+    refused = CliRunner().invoke(app, [*command, "--propensities", "1,many"])
+    assert refused.exit_code == 2
+    assert "is not a list of numbers" in refused.stderr
 
 
 @given(parts=st.lists(st.binary(max_size=2000), max_size=30))
