@@ -97,7 +97,7 @@ class Truth:
         for kind in sorted(n_of_kind):
             for row in rows_of_kind[kind]:
                 n_all = n_of_department[int(scene.departments[row])]
-                n_kind = n_of_kind[kind] - wanted[row]
-                n_rest = n_all - n_of_kind[kind]
-                likes = LIKES_WANTED * wanted[row] + LIKES_KIND * n_kind + LIKES_DEPARTMENT * n_rest
-                yield row, likes / n_all
+                # Shares, not sums: a share of one gives the planted number to the bit.
+                same, kin = wanted[row] / n_all, (n_of_kind[kind] - wanted[row]) / n_all
+                others = (n_all - n_of_kind[kind]) / n_all
+                yield row, LIKES_WANTED * same + LIKES_KIND * kin + LIKES_DEPARTMENT * others
