@@ -31,6 +31,21 @@ config_app = typer.Typer(help="The models' configs.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
 
+class ClickModelOption(StrEnum):
+    """How people of the made-up shop click."""
+
+    position = "position"
+    cascade = "cascade"
+
+
+class LogFormatOption(StrEnum):
+    """How a log is written."""
+
+    sessions = "sessions"
+    events = "events"
+    ubi = "ubi"
+
+
 class Promote(StrEnum):
     """What becomes of a challenger that passes the gate."""
 
@@ -43,6 +58,13 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a day; expected YYYY-MM-DD") from None
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a list of numbers; expected such as 1,0.6,0.4") from None
 
 
 Model = Annotated[str, typer.Option(help="Name of the model: include/models/<name>.yaml.")]
@@ -208,6 +230,30 @@ def simulate(
     broken_day: Annotated[
         date | None, typer.Option(parser=_day, metavar="YYYY-MM-DD", help="Day with a damaged log file.")
     ] = None,
+    log_format: Annotated[
+        LogFormatOption, typer.Option("--format", help="sessions: one search a line; events; ubi: OpenSearch UBI.")
+    ] = LogFormatOption.sessions,
+    click_model: Annotated[
+        ClickModelOption, typer.Option(help="position: by rank; cascade: read from the top up to the first click.")
+    ] = ClickModelOption.position,
+    propensities: Annotated[
+        Any,
+        typer.Option(
+            parser=_numbers,
+            metavar="1,0.6,0.4",
+            help="Probability that each rank is looked at, in place of 1/rank^0.8.",
+        ),
+    ] = None,
+    trust_noise: Annotated[
+        float, typer.Option(min=0, max=1, help="Probability that what does not attract is clicked at rank 1.")
+    ] = 0.03,
+    late_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of clicks (sessions: lines) delivered on the next day.")
+    ] = 0.0,
+    bots: Annotated[float, typer.Option(min=0, help="Searches of a bot for each of people's.")] = 0.1,
+    truth: Annotated[
+        bool, typer.Option("--truth", help="Write truth/relevance.parquet and truth/propensities.json as well.")
+    ] = False,
 ) -> None:
     """Write the click logs and the catalogue of a made-up shop: synthetic, and labelled so in every line."""
     with _exit_codes():
@@ -223,6 +269,13 @@ def simulate(
             sessions_per_day=sessions_per_day,
             seed=seed,
             broken_day=broken_day,
+            click_model=click_model.value,
+            propensities=propensities,
+            trust_noise=trust_noise,
+            log_format=log_format.value,
+            late_share=late_share,
+            bot_share=bots,
+            truth=truth,
         )
         for where in deliver(objects, to):
             typer.echo(where)
