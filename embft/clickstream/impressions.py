@@ -58,11 +58,11 @@ class Cells:
 
     def sums_by_pair(self, values: NDArray[np.generic]) -> NDArray[np.float64]:
         """Sum up values [cells] over each pair, float64 [pairs]."""
-        return np.bincount(self.pairs, weights=values.astype(np.float64), minlength=int(self.pairs[-1]) + 1)
+        return _sums(self.pairs, values, int(self.pairs[-1]) + 1)
 
     def sums_by_position(self, values: NDArray[np.generic], n_positions: int) -> NDArray[np.float64]:
         """Sum up values [cells] over each position, float64 [n_positions]."""
-        return np.bincount(self.positions - 1, weights=values.astype(np.float64), minlength=n_positions)
+        return _sums(self.positions - 1, values, n_positions)
 
 
 def impressions_of(sessions: pa.Table) -> Impressions:
@@ -108,7 +108,7 @@ def cells_of(impressions: Impressions, n_positions: int) -> Cells:
     positions, clicked = impressions.positions[kept], impressions.clicked[kept]
     pairs = np.unique(impressions.pairs[kept], return_inverse=True)[1]
     keys, cell, counts = np.unique(pairs * n_positions + positions - 1, return_inverse=True, return_counts=True)
-    clicks = np.bincount(cell, weights=clicked, minlength=len(keys))
+    clicks = _sums(cell, clicked, len(keys))
     return Cells(keys // n_positions, keys % n_positions + 1, counts.astype(np.float64), clicks)
 
 
@@ -156,6 +156,11 @@ def _flat(lists: pa.ChunkedArray) -> tuple[Ints, pa.ChunkedArray]:
     """Each element's row, and the elements."""
     lengths = _numbers(pc.fill_null(pc.list_value_length(lists), 0))
     return np.repeat(np.arange(len(lists)), lengths), pc.list_flatten(lists)
+
+
+def _sums(groups: Ints, values: NDArray[np.generic], n_groups: int) -> NDArray[np.float64]:
+    sums: NDArray[np.float64] = np.bincount(groups, values.astype(np.float64), n_groups).astype(np.float64, copy=False)
+    return sums
 
 
 def _codes(values: pa.Array) -> Ints:

@@ -87,7 +87,7 @@ def log_likelihood(cells: Cells, chances: Floats, n_positions: int) -> float:
     return float((cells.clicks * np.log(clicked) + missed * np.log1p(-clicked)).sum())
 
 
-def pairs_that_moved(cells: Cells) -> Cells:
+def pairs_that_moved(cells: Cells, min_impressions: int = 2) -> Cells:
     """Keep the pairs that tell of position bias: clicked at all, and shown at several positions.
 
     The others fit whatever θ is: γ = 0 where nothing was clicked, and the rate divided by θ where there is one
@@ -95,6 +95,7 @@ def pairs_that_moved(cells: Cells) -> Cells:
 
     Args:
         cells: Counts.
+        min_impressions: Pairs that were shown less often are left out too.
 
     Returns:
         Counts of the pairs kept, perhaps none.
@@ -102,6 +103,7 @@ def pairs_that_moved(cells: Cells) -> Cells:
     if not len(cells):
         return cells
     tells = (cells.sums_by_pair(np.ones(len(cells))) > 1) & (cells.sums_by_pair(cells.clicks) > 0)
+    tells &= cells.sums_by_pair(cells.impressions) >= min_impressions
     return cells.select(tells[cells.pairs])
 
 

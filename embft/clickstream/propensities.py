@@ -2,9 +2,10 @@
 
 Estimated from the log itself, by one of two methods:
 
-- `em`: the position-based click model. It uses every search of an item that moved, and is the more accurate one where
-  clicks follow that model.
-- `interventions`: only compares the same item, for the same query, at two positions.
+- `interventions`: compares the same item, for the same query, at two positions. Take this one: it is as accurate on
+  much data, more accurate on little, and faster.
+- `em`: the position-based click model, with an attraction of its own for every query and item. It finds too little
+  bias where most of these were shown a few times only, for such an attraction fits chance as well.
 
 Both need a log in which items move: a ranking that never changes cannot tell a good item from a good position.
 """
@@ -28,6 +29,8 @@ Floats = NDArray[np.float64]
 MAX_POSITIONS = 100
 MIN_CLICKS = 25  # a rate from 25 clicks is off by a fifth, one standard error
 _LEAST = 1e-3  # of a propensity: a float32 > 0, and below every weight's limit
+# Of a pair, for the click model: on 8,000 searches of 3,000 queries its error at position 2 fell from 0.22 to 0.05.
+_MIN_IMPRESSIONS = {"em": 5, "interventions": 2}
 _INSTEAD = "set judgements.position_bias: off"
 
 
@@ -54,7 +57,8 @@ class Propensities(Record):
         Returns:
             In (0, 1], float64, as `positions`.
         """
-        return np.asarray(self.values)[np.clip(positions, 1, len(self.values)) - 1]
+        found: Floats = np.array(self.values)[np.clip(positions, 1, len(self.values)) - 1]
+        return found
 
 
 class WeightSummary(Record):
@@ -95,7 +99,8 @@ def estimate_propensities(sessions: pa.Table, method: Method, *, min_clicks: int
             f"from clicks: look at the ids of clicked items, or {_INSTEAD}"
         )
     n_positions = min(int(impressions.positions.max()), MAX_POSITIONS)
-    cells = _comparable(cells_of(impressions, n_positions), n_positions, min_clicks)
+    counts = pairs_that_moved(cells_of(impressions, n_positions), _MIN_IMPRESSIONS[method])
+    cells = _comparable(counts, n_positions, min_clicks)
     fitted = cells if method == "em" else intervention_sets(cells, n_positions)
     return _as_propensities(method, fit_examination(fitted, n_positions), cells, impressions)
 
@@ -172,13 +177,12 @@ def shown_propensities(sessions: pa.Table, propensities: Propensities) -> pa.Arr
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), mask=pc.is_null(lengths))
 
 
-def _comparable(cells: Cells, n_positions: int, min_clicks: int) -> Cells:
-    """Keep the cells from which positions can be compared.
+def _comparable(moved: Cells, n_positions: int, min_clicks: int) -> Cells:
+    """Keep the cells from which positions can be compared, of pairs that moved.
 
     Raises:
         DataRejected: There are no two such positions.
     """
-    moved = pairs_that_moved(cells)
     n_moved = len(moved)
     if n_moved:
         clicks = moved.sums_by_position(moved.clicks, n_positions)
