@@ -99,8 +99,7 @@ def estimate_propensities(sessions: pa.Table, method: Method, *, min_clicks: int
             f"from clicks: look at the ids of clicked items, or {_INSTEAD}"
         )
     n_positions = min(int(impressions.positions.max()), MAX_POSITIONS)
-    counts = pairs_that_moved(cells_of(impressions, n_positions), _MIN_IMPRESSIONS[method])
-    cells = _comparable(counts, n_positions, min_clicks)
+    cells = _comparable(cells_of(impressions, n_positions), n_positions, min_clicks, _MIN_IMPRESSIONS[method])
     fitted = cells if method == "em" else intervention_sets(cells, n_positions)
     return _as_propensities(method, fit_examination(fitted, n_positions), cells, impressions)
 
@@ -177,12 +176,13 @@ def shown_propensities(sessions: pa.Table, propensities: Propensities) -> pa.Arr
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), mask=pc.is_null(lengths))
 
 
-def _comparable(moved: Cells, n_positions: int, min_clicks: int) -> Cells:
-    """Keep the cells from which positions can be compared, of pairs that moved.
+def _comparable(cells: Cells, n_positions: int, min_clicks: int, min_impressions: int) -> Cells:
+    """Keep the cells from which positions can be compared.
 
     Raises:
         DataRejected: There are no two such positions.
     """
+    moved = pairs_that_moved(cells, min_impressions)
     n_moved = len(moved)
     if n_moved:
         clicks = moved.sums_by_position(moved.clicks, n_positions)
@@ -190,10 +190,13 @@ def _comparable(moved: Cells, n_positions: int, min_clicks: int) -> Cells:
     if len(moved):
         moved = pairs_that_moved(moved.select(linked_positions(moved, n_positions)[moved.positions - 1]))
     if not len(moved):
-        found = f"have too few clicks: two with {min_clicks} each are needed" if n_moved else "were not there"
+        found = (
+            f"too few positions have {min_clicks} clicks on them, and two are needed" if n_moved else "there are none"
+        )
         raise DataRejected(
-            "position bias is estimated from items that were shown for the same query at several positions and clicked,"
-            f" and in this log they {found}; lengthen the window, let the ranking vary, or {_INSTEAD}"
+            f"position bias is estimated from items that were shown {min_impressions} times or more for the same "
+            f"query, at several positions, and clicked, but in this log {found}; lengthen the window, let the ranking "
+            f"vary, or {_INSTEAD}"
         )
     return moved
 

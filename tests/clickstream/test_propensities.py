@@ -52,13 +52,19 @@ def drawn(planted: NDArray[np.float64], *, n_sessions: int, seed: int = 0, n_que
     score = np.log(attraction[query]) + chance.gumbel(scale=0.7, size=(n_sessions, n_items))
     shown = np.argsort(-score, axis=1)[:, : len(planted)]
     clicked = chance.random(shown.shape) < planted * np.take_along_axis(attraction[query], shown, 1)
-    ids = np.array([f"i{number}" for number in range(n_items)])
-    return table(
-        [
-            (f"q{number}", ids[row].tolist(), None, ids[row[hit]].tolist())
-            for number, row, hit in zip(query, shown, clicked, strict=True)
-        ]
-    )
+    ids = pa.array([f"i{number}" for number in range(n_items)])
+
+    def lists(chosen: NDArray[np.bool_]) -> pa.Array:
+        ends = np.concatenate([[0], np.cumsum(chosen.sum(1))])
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), ids.take(pa.array(shown[chosen])))
+
+    columns = {
+        "query": pa.array([f"q{number}" for number in query]),
+        "shown": lists(np.ones_like(clicked)),
+        "positions": pa.nulls(n_sessions, pa.list_(pa.int32())),
+        "clicked": lists(clicked),
+    }
+    return pa.table(columns)
 
 
 def moved(n_items: int, clicks: tuple[int, int], *, n_impressions: int = 100) -> list[Row]:
@@ -201,8 +207,8 @@ def test_position_that_cannot_be_told_takes_the_value_of_the_one_above() -> None
         ([("q", None, None, ["a"])], "none of 1 sessions has a shown list"),
         ([], "none of 0 sessions has a shown list"),
         ([("q", ["a", "b"], None, ["z"])] * 9, "none of 9 sessions has a click in its shown list"),
-        ([("q", ["a", "b"], None, ["a", "b"])] * 99, "in this log they were not there"),
-        (moved(3, (20, 5)), "they have too few clicks: two with 25 each are needed"),
+        ([("q", ["a", "b"], None, ["a", "b"])] * 99, "but in this log there are none"),
+        (moved(3, (20, 5)), "too few positions have 25 clicks on them"),
     ],
 )
 def test_log_that_tells_nothing_is_refused_with_a_way_out(method: Method, rows: list[Row], message: str) -> None:
