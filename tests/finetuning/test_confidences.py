@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from embft.clickstream.propensities import Propensities, inverse_propensity_weights
 from embft.errors import ConfigError, DataRejected
 from embft.finetuning.confidences import ShownItems, click_confidences, dummy_confidences, propensity_confidences
 
@@ -80,6 +81,17 @@ def test_a_click_counts_by_its_clipped_inverse_propensity() -> None:
     shown = _shown([0.5] * 4, [True, True, True, False], propensities=[1.0, 0.2, 0.05, 0.5])
     # floor / max(p, floor): 0.1 / 1, 0.1 / 0.2, clipped to 1; the absence of a click is believed.
     assert propensity_confidences(shown).tolist() == pytest.approx([0.1, 0.5, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("max_weight", [1.0, 4.0, 10.0])
+def test_a_floor_of_one_by_the_greatest_weight_gives_the_clipped_weights_scaled(max_weight: float) -> None:
+    values = (1.0, 0.5, 0.2, 0.05)
+    propensities = Propensities(
+        method="em", values=values, is_estimated=(True,) * 4, n_sessions=1, n_impressions=(1,) * 4, n_clicks=(1,) * 4
+    )
+    weights = inverse_propensity_weights(propensities, np.arange(1, 5), max_weight=max_weight)
+    shown = _shown([0.5] * 4, [True] * 4, propensities=list(values))
+    assert propensity_confidences(shown, floor=1 / max_weight).tolist() == pytest.approx(weights / max_weight)
 
 
 def test_weighting_by_propensity_undoes_the_bias_of_positions() -> None:
