@@ -8,7 +8,8 @@ model that is fitted. What is planted is, for cascades, the share of searches in
 
 The gain. Shoppers of the demo's shop search within a department; the ranking they see has preferences of its own, and
 puts what is wanted low. They look at position k with probability 1/k. The static model is trained on these clicks, as
-they are and weighed by propensities estimated from the same log. nDCG@10 ranks the department for new queries of the
+they are and weighed by propensities estimated from the same log; `no_bias` are as many clicks of shoppers who look at
+every position, which is what a correction could reach at best. nDCG@10 ranks the department for new queries of the
 same shoppers, against the planted attraction of each item.
 """
 
@@ -51,6 +52,7 @@ _N_QUERIES, _N_ITEMS = 2000, 30
 _TRUST = 0.05
 _WANTED, _SAME_KIND, _SAME_DEPARTMENT = 0.9, 0.5, 0.1
 _PREFERENCE, _AGAINST_WANTED, _EXPLORATION = 1.5, 1.5, 0.7
+_UNBIASED_SHARE = 0.28  # of the searches: they have as many clicks as all do under bias
 _DAY = date(2026, 3, 1)
 _SHOP = Path(__file__).resolve().parents[1] / "include" / "demo"
 
@@ -175,8 +177,8 @@ class BiasedShop:
         self._preference = np.random.default_rng(99).normal(0, _PREFERENCE, shape)  # of the ranking, for each kind
         self.items = embft.ItemsSet(self._ids, [it.text for it in shop.products])
 
-    def log(self, n_sessions: int, seed: int) -> pa.Table:
-        """Searches, what was shown and what was clicked."""
+    def log(self, n_sessions: int, seed: int, eta: float = 1.0) -> pa.Table:
+        """Searches, what was shown and what was clicked, where position k is looked at with probability 1 / k^eta."""
         chance = np.random.default_rng(seed)
         writer = QueryWriter(self._shop, _DAY, chance)
         wanted = chance.choice(len(self._ids), size=n_sessions)
@@ -185,7 +187,7 @@ class BiasedShop:
         score -= _AGAINST_WANTED * (attraction > _SAME_DEPARTMENT)
         score[attraction == 0] = -np.inf
         shown = np.argsort(-score, axis=1)[:, :N_POSITIONS]
-        looked_at = chance.random(shown.shape) < 1 / np.arange(1, N_POSITIONS + 1)
+        looked_at = chance.random(shown.shape) < np.arange(1.0, N_POSITIONS + 1) ** -eta
         clicked = looked_at & (chance.random(shown.shape) < np.take_along_axis(attraction, shown, axis=1))
         return _sessions([writer.write(self._shop.products[item]) for item in wanted], shown, clicked, self._ids)
 
@@ -233,6 +235,11 @@ def _report_gain(seeds: Sequence[int], n_sessions: int) -> None:
                     continue  # is listwise_softmax
                 value = shop.ndcg(_trained(inputs, shop.items, loss, confidences, seed))
                 found.setdefault(f"{how}.{loss}", []).append(value)
+        unbiased = shop.log(round(n_sessions * _UNBIASED_SHARE), seed, eta=0.0)
+        inputs = _inputs(unbiased, pa.nulls(unbiased.num_rows, pa.list_(pa.float32())))
+        for loss in LOSSES[:2]:
+            value = shop.ndcg(_trained(inputs, shop.items, loss, "dummy_confidences", seed))
+            found.setdefault(f"no_bias.{loss}", []).append(value)
     for name, values in found.items():
         spread = f"{about}; seeds {min(values):.4f} to {max(values):.4f}"
         value = round(statistics.mean(values), 4)
