@@ -250,6 +250,16 @@ class ModelConfig(Strict):
     mlflow: MlflowConfig
     runtime: Runtime = Runtime()
 
+    @model_validator(mode="after")
+    def _weighs_clicks_once(self) -> "ModelConfig":
+        calculator = self.training.settings.confidence_calculator
+        if self.judgements.position_bias != "off" and calculator != "dummy_confidences":
+            raise ValueError(
+                f"judgements.position_bias is {self.judgements.position_bias!r} and "
+                f"training.settings.confidence_calculator is {calculator!r}; both weigh clicks: leave one of them out"
+            )
+        return self
+
     @property
     def zone(self) -> ZoneInfo:
         """Time zone in which the log's days begin and end."""

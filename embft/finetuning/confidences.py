@@ -83,6 +83,22 @@ def propensity_confidences(shown: ShownItems, *, floor: float = 0.1) -> Tensor:
     return torch.where(shown.clicked, weights, torch.ones_like(weights)).float()
 
 
+@dataclass(frozen=True)
+class ClippedPropensities:
+    """`propensity_confidences` with a floor of its own, as a confidence calculator.
+
+    Args:
+        floor: Propensities below count as this, in (0, 1]; a click weighs at most 1 / floor times one at a place that
+            everybody looks at.
+    """
+
+    floor: float
+
+    def __call__(self, shown: ShownItems) -> Tensor:
+        """Give the confidences, float32 [shown]."""
+        return propensity_confidences(shown, floor=self.floor)
+
+
 def click_confidences(shown: ShownItems, *, window: int = 3) -> Tensor:
     """Believe a click near clicks, and a skip near skips, of items with a similar rank; discount low positions.
 

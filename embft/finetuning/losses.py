@@ -161,9 +161,12 @@ class CosineProbMarginRankingLoss(ProbMarginRankingLoss):
 class ListwiseSoftmaxLoss(RankingLossInterface):
     """Cross-entropy of each click against the not-clicked results of its own session.
 
-    For click c with not-clicked results j and w_j = min(confidence of c, confidence of j):
+    For click c with not-clicked results j:
 
-        loss_c = ln(1 + Σ_j w_j · exp(scale · x_cj)),   loss = mean over clicks
+        loss_c = confidence of c · ln(1 + Σ_j confidence of j · exp(scale · x_cj)),   loss = mean over clicks
+
+    So a click's weight (a purchase's, an inverse propensity) weighs what the click teaches, as in Joachims et al. 2017;
+    within the logarithm it would only shift a rank.
 
     With confidences of 1 and no margin this is -ln softmax(scale · target · rank) of the click in the list of itself
     and its negatives. Other clicks of the session are not in the list, so two clicks never push each other away.
@@ -187,7 +190,7 @@ class ListwiseSoftmaxLoss(RankingLossInterface):
 
     def terms(self, features: FineTuningFeatures) -> tuple[Tensor, Tensor]:
         """One term per click that has a negative."""
-        weights = torch.minimum(features.positive_confidences, features.negative_confidences)
+        weights = features.negative_confidences
         # A pair that is not believed at all must not set the peak either, beside which the others would vanish.
         logits = (self.scale * self.adjusted_differences(features)).masked_fill(weights == 0, -math.inf)
         click = features.click_index
@@ -197,7 +200,8 @@ class ListwiseSoftmaxLoss(RankingLossInterface):
         peak = zeros.scatter_reduce(0, click, logits.detach(), "amax", include_self=True)
         sums = zeros.index_add(0, click, weights * torch.exp(logits - peak[click]))
         sessions = torch.zeros_like(n_pairs).scatter_(0, click, features.session_index)
-        values = peak + torch.log(torch.exp(-peak) + sums)
+        believed = zeros.scatter(0, click, features.positive_confidences)
+        values = believed * (peak + torch.log(torch.exp(-peak) + sums))
         is_click = n_pairs > 0
         return values[is_click], sessions[is_click]
 

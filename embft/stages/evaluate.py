@@ -12,6 +12,7 @@ from embft.stages.models import (
     champion_model,
     saved_model,
     sessions_of,
+    settings_of,
     tracker_of,
     vocabulary,
 )
@@ -25,10 +26,10 @@ def _work(context: Context) -> Outcome:
     from embft.finetuning.validation import validation_loss
     from embft.promotion.evaluation import per_query_table
 
-    run, training = context.run, context.run.config.training
+    run, training, settings = context.run, context.run.config.training, settings_of(context.run)
     items_set, retriever = vocabulary(pq.read_table(context.fetch("preprocess_ranks", "items/items.parquet")))
     earlier = [*sessions_of(context, "train"), *sessions_of(context, "validation")]
-    test = PairedFineTuningInputsDataset(sessions_of(context, "test"), training.settings.seed, clicks_of=earlier)
+    test = PairedFineTuningInputsDataset(sessions_of(context, "test"), settings.seed, clicks_of=earlier)
     sessions = test.not_irrelevant
     models = {
         "base": base_model(context),
@@ -36,8 +37,8 @@ def _work(context: Context) -> Outcome:
         "challenger": saved_model(context, challenger_weights(context)),
     }
     ranking: Any = {
-        "ranker": find_ranker(training.settings.ranker),
-        "is_similarity": training.settings.is_similarity,
+        "ranker": find_ranker(settings.ranker),
+        "is_similarity": settings.is_similarity,
     }
     values, measures = {}, {}
     for name, model in models.items():
@@ -48,11 +49,11 @@ def _work(context: Context) -> Outcome:
             sessions,
             items_set,
             retriever,
-            make_loss(training.settings.loss_func),
+            make_loss(settings.loss_func),
             training.params,
-            batch_size=training.settings.batch_size,
+            batch_size=settings.batch_size,
             **ranking,
-            confidence_calculator=find_confidences(training.settings.confidence_calculator),
+            confidence_calculator=find_confidences(settings.confidence_calculator),
         )
         values[name] = {
             "val_loss": loss.per_session,
@@ -65,7 +66,7 @@ def _work(context: Context) -> Outcome:
         day=run.day,
         test_from=run.test_from,
         inputs_sha256=context.inputs["preprocess_ranks"].outputs["inputs/test.parquet"].sha256,
-        loss_func=str(training.settings.loss_func),
+        loss_func=str(settings.loss_func),
         n_sessions=len(sessions),
         n_items=len(items_set),
         models=measures,
@@ -92,7 +93,7 @@ def _track(context: Context, models: dict[str, Any]) -> None:
 STAGE = Stage(
     "evaluate",
     needs=("preprocess_ranks", "fine_tune"),
-    settings=lambda run: [run.config.training, run.base_model_sha256, run.champion],
+    settings=lambda run: [run.config.judgements, run.config.training, run.base_model_sha256, run.champion],
     work=_work,
 )
 run = partial(run_stage, STAGE)

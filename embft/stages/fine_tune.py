@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from embft.results import RunSpec
-from embft.stages.models import base_model, champion_model, sessions_of, tracker_of, vocabulary
+from embft.stages.models import base_model, champion_model, sessions_of, settings_of, tracker_of, vocabulary
 from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ def _work(context: Context) -> Outcome:
     from embft.finetuning.trainer import fit
     from embft.finetuning.tuner import EmbeddingsFineTuner
 
-    run, training = context.run, context.run.config.training
+    run, training, settings = context.run, context.run.config.training, settings_of(context.run)
     items_set, retriever = vocabulary(pq.read_table(context.fetch("preprocess_ranks", "items/items.parquet")))
-    train_sessions, seed = sessions_of(context, "train"), training.settings.seed
+    train_sessions, seed = sessions_of(context, "train"), settings.seed
     train = PairedFineTuningInputsDataset(train_sessions, seed)
     validation = PairedFineTuningInputsDataset(sessions_of(context, "validation"), seed, clicks_of=train_sessions)
     champion = champion_model(context) if training.start_from == "champion" else None
@@ -36,9 +36,9 @@ def _work(context: Context) -> Outcome:
     }
     with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context, model)):
         tuner = EmbeddingsFineTuner.create(
-            model, training.settings, {"train": items_set, "test": items_set}, retriever, training.params, tracker
+            model, settings, {"train": items_set, "test": items_set}, retriever, training.params, tracker
         )
-        history = fit(tuner, train, validation, training.settings, context.folder / "checkpoints")
+        history = fit(tuner, train, validation, settings, context.folder / "checkpoints")
     model.save(context.folder / "model")
     history_path = context.folder / "history.json"
     history_path.write_text(json.dumps(history.to_dict(), indent=2))
@@ -69,7 +69,7 @@ def _params(context: Context, model: "EmbeddingsModelInterface") -> dict[str, ob
         "start_from": training.start_from,
         **training.params.model_dump(mode="json"),
         **learning_rates(model, training.params),
-        **training.settings.model_dump(mode="json"),
+        **settings_of(context.run).model_dump(mode="json"),
         "params_id": training.params.id,
     }
 
@@ -82,6 +82,7 @@ def _settings(run: RunSpec) -> Any:
         run.base_model_sha256,
         run.champion if training.start_from == "champion" else None,
         run.config.mlflow.tracking_uri,
+        [run.config.judgements.position_bias, run.config.judgements.max_click_weight],
     ]
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embft.finetuning.params import FineTuningSettings
 from embft.promotion.evaluation_record import Evaluation
-from embft.results import Artifact
+from embft.results import Artifact, RunSpec
 from embft.stages.stage import Context
 
 if TYPE_CHECKING:
@@ -52,6 +53,17 @@ def sessions_of(context: Context, part: str) -> "list[FineTuningInput]":
     from embft.finetuning.tables import inputs_from_table
 
     return inputs_from_table(pq.read_table(context.fetch("preprocess_ranks", f"inputs/{part}.parquet")))
+
+
+def settings_of(run: RunSpec) -> FineTuningSettings:
+    """Give the settings of training and evaluation, with clicks weighed as `judgements.position_bias` says."""
+    settings, judgements = run.config.training.settings, run.config.judgements
+    if judgements.position_bias == "off":
+        return settings
+    from embft.finetuning.confidences import ClippedPropensities
+
+    calculator = ClippedPropensities(1 / judgements.max_click_weight)
+    return settings.model_copy(update={"confidence_calculator": calculator})
 
 
 def base_model(context: Context) -> "EmbeddingsModelInterface":

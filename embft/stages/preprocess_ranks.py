@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 from embft.clickstream.judgements import Judged, event_weights, judge, keep_positions, strongest_weight
 from embft.clickstream.known import Known, keep_known
 from embft.clickstream.split import n_unseen_sessions, split_by_time, unseen_queries
+from embft.errors import DataRejected
 from embft.results import RunSpec
 from embft.stages.models import base_model, champion_model, vocabulary
 from embft.stages.not_clicked import origin_of_negatives, with_shown
+from embft.stages.position_bias import PositionBias, position_bias, propensity_column
 from embft.stages.stage import Context, Outcome, Stage, run_stage
 
 PARTS = ("train", "validation", "test")
@@ -55,13 +57,18 @@ def _work(context: Context) -> Outcome:
     if empty:
         return Outcome(files={}, figures={}, status="rejected", reason=_no_clicks(context.run, empty))
 
+    try:
+        bias = position_bias(split.train, config.judgements)
+    except DataRejected as error:
+        return Outcome(files={}, figures={}, status="rejected", reason=str(error))
+
     unseen = unseen_queries(parts["train"], parts["test"])
     unseen_path = context.folder / "unseen_queries.parquet"
     pq.write_table(unseen, unseen_path)
     files = {
         "items/items.parquet": context.fetch("validate_sessions", "items.parquet"),
         "slices/unseen_queries.parquet": unseen_path,
-        **_ranked_inputs(context, parts, told, items),
+        **_ranked_inputs(context, parts, told, items, bias),
     }
     figures: dict[str, Any] = {
         "items": items.num_rows,
@@ -71,6 +78,7 @@ def _work(context: Context) -> Outcome:
         "sessions_without_results": known.n_without_results,
         "sessions_of_repeated_id": split.n_repeated,
         "judgements": _left_out(judged),
+        "position_bias": None if bias is None else bias.model_dump(mode="json"),
         "unseen_queries": {
             "queries": unseen.num_rows,
             "sessions": n_unseen_sessions(parts["train"], parts["test"]),
@@ -86,7 +94,11 @@ def _known(sessions: pa.Table, items: pa.Table) -> Known:
 
 
 def _ranked_inputs(
-    context: Context, parts: Mapping[str, pa.Table], told: Mapping[str, pa.Table], items: pa.Table
+    context: Context,
+    parts: Mapping[str, pa.Table],
+    told: Mapping[str, pa.Table],
+    items: pa.Table,
+    bias: PositionBias | None,
 ) -> dict[str, Path]:
     """Write each part as the fine-tuner reads it, with the ranks of the champion or, before there is one, the base."""
     from embft.finetuning.ranks import fill_ranks
@@ -99,7 +111,8 @@ def _ranked_inputs(
     ranker = find_ranker(context.run.config.training.settings.ranker)
     files = {}
     for name, part in with_shown(context, parts, told, known).items():
-        inputs = inputs_from_table(_as_inputs(part, event_weights=event_weights(part, weights, strongest)))
+        further = propensity_column(parts[name], part, bias)
+        inputs = inputs_from_table(_as_inputs(part, event_weights=event_weights(part, weights, strongest), **further))
         # What EmbeddingsFineTuner.preprocess_inputs does, without importing Lightning for it.
         fill_ranks(model, inputs, known.items_set, known.retriever, ranker)
         files[f"inputs/{name}.parquet"] = context.folder / f"{name}.parquet"

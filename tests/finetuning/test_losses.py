@@ -54,11 +54,9 @@ def _rows(draw: st.DrawFn) -> list[Row]:
     rows: list[Row] = []
     for session in range(draw(st.integers(1, 4))):
         for click in range(draw(st.integers(1, 2))):
-            positive = draw(_rank)
+            positive, believed = draw(_rank), draw(_confidence)
             for _ in range(draw(st.integers(1, 3))):
-                rows.append(
-                    (positive, draw(_rank), draw(_confidence), draw(_confidence), session, session * 10 + click)
-                )
+                rows.append((positive, draw(_rank), believed, draw(_confidence), session, session * 10 + click))
     return draw(st.permutations(rows))
 
 
@@ -73,8 +71,8 @@ def _softmax_terms(rows: list[Row], target: float, margin: float, scale: float) 
     terms = {}
     for click in {row[5] for row in rows}:
         own = [row for row in rows if row[5] == click]
-        total = sum(min(cp, cn) * math.exp(scale * (-target * (p - n) + margin)) for p, n, cp, cn, _, _ in own)
-        terms[click] = (math.log(1 + total), own[0][4])
+        total = sum(cn * math.exp(scale * (-target * (p - n) + margin)) for p, n, _, cn, _, _ in own)
+        terms[click] = (own[0][2] * math.log(1 + total), own[0][4])
     return terms
 
 
@@ -181,7 +179,7 @@ def test_listwise_softmax_survives_differences_that_would_overflow() -> None:
 
 def test_a_pair_that_is_not_believed_does_not_drown_the_others() -> None:
     # Alone, the second pair gives ln(1 + e^-2); a first one of weight 0 and a logit of 120 must not change that.
-    rows: list[Row] = [(0.0, 6.0, 0.0, 1.0, 0, 0), (0.6, 0.5, 1.0, 1.0, 0, 0)]
+    rows: list[Row] = [(0.0, 6.0, 1.0, 0.0, 0, 0), (0.0, -0.1, 1.0, 1.0, 0, 0)]
     assert ListwiseSoftmaxLoss(scale=20.0)(_features(rows)).item() == pytest.approx(math.log(1 + math.exp(-2)))
 
 
