@@ -52,7 +52,13 @@ def run(model: str, day: date, *, include: Path, force: bool = False) -> StageRe
         day=day,
         prefix=paths.stage(day, "validate_sessions"),
         inputs={**output_digests(pulled), "catalogue": catalogue.etag},
-        settings=[spec.config.catalogue, spec.config.validation, spec.config.window, spec.subject],
+        settings=[
+            spec.config.catalogue,
+            spec.config.validation,
+            spec.config.window,
+            spec.config.logs.privacy.min_clients,
+            spec.subject,
+        ],
     )
 
     def work(folder: Path, attempt_uri: str) -> Outcome:
@@ -88,6 +94,7 @@ def _validate(
         window=(spec.window[0].day, spec.window[-1].day),
         zone=config.zone,
         max_quarantined=config.validation.max_quarantined,
+        min_clients=config.logs.privacy.min_clients,
         docs_folder=docs,
         subject=spec.subject,
     )

@@ -3,6 +3,7 @@
 verdicts       what a suite's run came to: rules, broken rows, sentences for the person on call
 wording        rules, figures and examples in words
 engine         Great Expectations itself: rules → expectations, a frame → findings
+masking        what rules on a private column may show
 docs           Data Docs: one page a suite, and a first page that says what is wrong
 suites         `run_suite`: rows first, then what is left of the set
 lists          columns of lists, counted

@@ -27,7 +27,7 @@ from embft.validation.verdicts import RuleOutcome, Verdict
 from embft.validation.wording import figure
 
 _MAX_SHOWN = 20  # values of one rule in a page; the quarantine has them all
-_UNBOUNDED = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
+UNBOUNDED = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a;background:#fff}
@@ -115,7 +115,7 @@ def _urgency(rule: RuleOutcome) -> int:
 
 def _shown(result: ExpectationValidationResult) -> ExpectationValidationResult:
     """Copy a result for display: long lists left out or cut, every text escaped."""
-    kept = {key: value for key, value in result.result.items() if key not in _UNBOUNDED}
+    kept = {key: value for key, value in result.result.items() if key not in UNBOUNDED}
     return ExpectationValidationResult(
         success=result.success,
         expectation_config=result.expectation_config,

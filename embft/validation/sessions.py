@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from embft.clickstream.anonymity import shareable_queries
 from embft.config import Expectation
 from embft.validation.catalogue import catalogue_frame
 from embft.validation.docs import write_index
+from embft.validation.masking import Private
 from embft.validation.session_frame import EXAMPLES, session_frame
 from embft.validation.suites import run_suite
 from embft.validation.verdicts import Verdict
@@ -66,6 +68,7 @@ def check_sessions(
     window: tuple[date, date],
     zone: ZoneInfo,
     max_quarantined: float,
+    min_clients: int,
     docs_folder: Path,
     subject: str = "",
 ) -> SessionsVerdict:
@@ -79,6 +82,7 @@ def check_sessions(
         window: First and last day, both included.
         zone: Zone in which the log's days begin and end.
         max_quarantined: Share of rows set aside above which the run stops, 0 … 1.
+        min_clients: Clients that must have searched for a query before a page, a figure or the reason shows it.
         docs_folder: Folder for Data Docs; `index.html` is the first page.
         subject: What the page's title begins with, such as "demo (synthetic data): ".
 
@@ -91,8 +95,15 @@ def check_sessions(
     catalogue = run_suite("catalogue", catalogue_frame(items), rules_catalogue, id_column="id", docs_folder=docs_folder)
     clean_items = _without(items, catalogue)
     frame = session_frame(sessions, clean_items["id"], window=window, zone=zone)
+    shareable = shareable_queries(sessions, min_clients)
     checked = run_suite(
-        "sessions", frame, rules_sessions, id_column="session_id", docs_folder=docs_folder, examples=EXAMPLES
+        "sessions",
+        frame,
+        rules_sessions,
+        id_column="session_id",
+        docs_folder=docs_folder,
+        examples=EXAMPLES,
+        private=None if shareable is None else Private("query", shareable),
     )
     # Without a good catalogue every session looks bad: the catalogue's fault comes first.
     reasons = [*_reasons(catalogue, "items", max_quarantined), *_reasons(checked, "sessions", max_quarantined)]

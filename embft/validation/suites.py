@@ -20,6 +20,7 @@ from embft.config import Expectation
 from embft.errors import ConfigError
 from embft.validation.docs import write_suite_page
 from embft.validation.engine import Finding, build, find, judges_rows
+from embft.validation.masking import Private
 from embft.validation.verdicts import RuleOutcome, Verdict
 from embft.validation.wording import (
     columns_of,
@@ -59,6 +60,7 @@ def run_suite(
     critical_rows: Literal["set_aside", "reject"] = "set_aside",
     figures: Figures | None = None,
     examples: Mapping[str, str] | None = None,
+    private: Private | None = None,
 ) -> Verdict:
     """Run one suite on a frame, and write its Data Docs.
 
@@ -71,6 +73,7 @@ def run_suite(
         critical_rows: What a broken critical row-level rule does.
         figures: Figures that rules may name like columns.
         examples: Column of a row-level rule → column whose values to show as examples, instead of the row's id.
+        private: Column of which only some texts may be shown, here and in Data Docs; verdicts and rows stay the same.
 
     Returns:
         The verdict.
@@ -93,6 +96,8 @@ def run_suite(
     found |= _find(name, left, expectations, on_set)
     found |= _find(name, _one_row(figures), expectations, [i for i in on_figures if i not in skipped])
 
+    if private:
+        found = {i: private.masked(rules[i], finding) for i, finding in found.items()}
     shown = {column: (examples or {}).get(column, id_column) for column in frame.columns}
     outcomes = [
         _outcome(rule, found.get(i), "row" if i in on_rows else "set", skipped.get(i), frame, shown, figures)

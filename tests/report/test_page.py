@@ -4,16 +4,21 @@ import re
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from math import inf, nan
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import pyarrow as pa
 import pytest
 
-from embft.config import Gate, ModelConfig
+from embft.clickstream.sessions import SCHEMA
+from embft.config import Expectation, Gate, ModelConfig
 from embft.promotion.evaluation_record import Evaluation, Measures
 from embft.promotion.gate import decide
 from embft.report.drawings import curve_svg, rule_svg, share_svg
 from embft.report.page import Facts, render
 from embft.results import Artifact, Champion, LogDay, RunSpec, StageResult
+from embft.validation.sessions import check_sessions
 
 DAY = date(2011, 10, 20)
 NOON = datetime(2011, 10, 21, 12, tzinfo=UTC)
@@ -350,3 +355,32 @@ def test_rule_drawing_stays_inside_its_box(figure: float, limit: float, ceiling:
 def test_share_of_nothing_is_empty() -> None:
     assert 'width="0.0"' in share_svg(0, 0)
     assert 'width="50.0"' in share_svg(1, 2)
+
+
+def test_a_query_of_one_person_is_not_in_the_report_and_one_of_five_is(tmp_path: Path) -> None:
+    """Both are searched for five times, so both are the commonest query."""
+    searches = [("my secret illness", "c0")] * 5 + [("chess", f"c{n}") for n in range(5)]
+    row = {"day": DAY, "time": NOON, "clicked": []}
+    sessions = [
+        {**row, "session_id": f"s{n}", "query": query, "client": client} for n, (query, client) in enumerate(searches)
+    ]
+    rule = Expectation(
+        type="expect_column_most_common_value_to_be_in_set",
+        kwargs={"column": "query", "value_set": ["go"], "ties_okay": True},
+        severity="warning",
+        why="our own",
+    )
+    verdict = check_sessions(
+        pa.Table.from_pylist(sessions, schema=SCHEMA),
+        pa.table({"id": ["B0-1"], "text": ["a game"]}),
+        [rule],
+        [],
+        window=(DAY, DAY),
+        zone=ZoneInfo("UTC"),
+        max_quarantined=1,
+        min_clients=5,
+        docs_folder=tmp_path,
+    )
+    page = render(night(rules=[it.model_dump(mode="json") for it in verdict.verdicts[1].rules]))
+    assert "secret" not in page
+    assert "['chess', '(rare, not shown)']" in Page(page).text

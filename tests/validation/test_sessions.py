@@ -29,6 +29,7 @@ def check(suites: dict[str, tuple[Expectation, ...]], tmp_path: Path) -> Any:
             window=WINDOW,
             zone=ZoneInfo("Europe/Berlin"),
             max_quarantined=max_quarantined,
+            min_clients=5,
             docs_folder=tmp_path / "docs",
         )
 
