@@ -135,8 +135,9 @@ def _funnel(sessions: dict[str, Any]) -> list[tuple[str, int]]:
     return [
         ("Log lines read", pulled["lines"]),
         ("− duplicates", pulled["duplicates"]),
-        ("− filtered as abuse", pulled["filtered"]),
+        ("− filtered by a rule of the log", pulled["filtered"]),
         ("− quarantined as unreadable", pulled["quarantined"]),
+        # Of a log of events, a session takes several lines.
         ("= sessions", pulled["sessions"]),
         ("− set aside by data rules", checked["set_aside"]),
         ("= clean sessions", pulled["sessions"] - checked["set_aside"]),

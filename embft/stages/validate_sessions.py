@@ -148,7 +148,7 @@ def _accounting(pulled: dict[str, StageResult]) -> dict[str, Any]:
     """Sum the accounting of the window's days."""
     figures = [result.figures for result in pulled.values()]
     totals: dict[str, Any] = {
-        key: sum(it[key] for it in figures) for key in ("lines", "sessions", "duplicates", "quarantined")
+        key: sum(it[key] for it in figures) for key in ("lines", "used", "sessions", "duplicates", "quarantined")
     }
     totals["filtered"] = sum(sum(it["filtered"].values()) for it in figures)
     return totals
