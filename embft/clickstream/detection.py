@@ -174,6 +174,7 @@ class Detected:
         actions: Action → names of it in the log.
         other_actions: Names that say nothing of a search → lines.
         guesses: Field → why it is a guess.
+        refused: Missing field → what has a name like it, and why it is no such field.
     """
 
     format: LogFormat
@@ -182,6 +183,7 @@ class Detected:
     actions: dict[str, tuple[str, ...]]
     other_actions: dict[str, int]
     guesses: dict[str, str]
+    refused: dict[str, str]
 
     def settings(self, seen: Mapping[str, Seen]) -> dict[str, Any]:
         """Give what the config must say of it, where that differs from the defaults.
@@ -258,7 +260,8 @@ class _Matcher:
         if self._format == "events" and not {"search_id", "client"} & fields.keys():
             missing.append("search_id")
         actions, others = self._actions(fields.get("action"))
-        return Detected(self._format, fields, tuple(missing), actions, others, self._guesses)
+        refused = {name: why for name in missing if (why := self._why_refused(name, set(fields.values())))}
+        return Detected(self._format, fields, tuple(missing), actions, others, self._guesses, refused)
 
     def _best(self, name: str, taken: set[str]) -> str | None:
         found = []
@@ -312,6 +315,19 @@ class _Matcher:
         if name == "search_id" and path != self._standard["search_id"]:
             return len(seen.values) < 20 or seen.distinct() < _DISTINCT
         return True
+
+    def _why_refused(self, name: str, taken: set[str]) -> str | None:
+        named = [(rank, path) for path in self._seen if (rank := self._rank(name, path)) is not None]
+        for _, path in sorted(it for it in named if it[1] not in taken):
+            column = self._columns[name]._replace(path=path)
+            for value in self._seen[path].some():
+                try:
+                    self._reader.read(value, column)
+                except BadLine as bad:
+                    # What a search is called may be what a visitor is called.
+                    return bad.detail if name in _HARMLESS else f"{path} holds {_type(value)}"
+            return f"{path} is named like it, but its values are no {name.replace('_', ' ')}"
+        return None
 
     def _any_time(self, taken: set[str]) -> str | None:
         found = [

@@ -38,7 +38,7 @@ from embft.clickstream.sessions import read_sessions
 from embft.clickstream.times import microseconds, parse_time
 from embft.clickstream.values import json_object, value_at
 from embft.config import StorageConfig
-from embft.errors import ConfigError
+from embft.errors import ConfigError, ObjectChanged, StorageUnavailable
 from embft.log_config import FORMAT_FIELDS, Logs
 from embft.storage import Storage, StoredObject, split_uri
 
@@ -51,6 +51,7 @@ _FIRST_OBJECTS = 3
 _N_SESSIONS = 10
 _N_CLICKED = 5
 _N_OTHER_KEYS = 60
+_LINE = 80  # characters; a longer list has a line for each of its values
 _YOUR_BUCKET = "s3://your-bucket/"
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "Parquet"}
 _BULK_KEYS = {"index", "create", "update", "delete"}
@@ -148,11 +149,19 @@ class _Sampler(Storage):
         if listed.size_bytes <= n_bytes:
             self.download_listed(listed, path)
             return
+        again = self._patience.retrying(_may_pass, self._count_retry)
+        again(self._fetch_start_once, listed, path, n_bytes)
+
+    def _fetch_start_once(self, listed: StoredObject, path: Path, n_bytes: int) -> None:
         with path.open("wb") as file, closing(self._read_from(listed, 0)) as pieces:
             for _, piece in pieces:
                 file.write(piece[: n_bytes - file.tell()])
                 if file.tell() >= n_bytes:
                     return
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, StorageUnavailable) and not isinstance(error, ObjectChanged)
 
 
 def inspect_log(uri: str, *, today: date) -> Inspection:
@@ -353,6 +362,7 @@ class _Look:
             )
         if not self._detected.missing:
             return None
+        self._notes += [f"{name}: {private_parts(why)}" for name, why in self._detected.refused.items()]
         return (
             f"the log's format cannot be told: no field was found for {', '.join(self._detected.missing)} "
             f"(nearest format: {self._detected.format}); fill in logs.fields in the config"
@@ -471,15 +481,14 @@ class _Look:
             if path is None
         }
         try:
-            Logs.model_validate(config)
+            return config, _yaml_of(config, comments)
         except ValidationError as error:
             # A key that no config can name, as with a question mark in it: the person is told, and gets the rest.
             fault = error.errors()[0]
             self._notes.append(f"uri: {fault['msg'].removeprefix('Value error, ')}; the keys hold what no config takes")
             config["uri"] = f"{_YOUR_BUCKET}dt={{day}}"
             comments["uri"] = "FILL IN: the keys of this log cannot be written in a config"
-            Logs.model_validate(config)
-        return config, "\n".join(_yaml_lines({"logs": config}, comments)) + "\n"
+            return config, _yaml_of(config, comments)
 
     def _read(
         self, logs: Logs, times: list[list[datetime | None]]
@@ -495,6 +504,12 @@ class _Look:
                 instants = several if sampled.day is None else [None] * len(several)
                 wanted = [it is None or day.settles(microseconds(it)) for it in instants]
                 chosen.append(_for_reader(sampled, wanted, self._folder))
+        n_of_day = sum(it.day == self._day for it in self._placed.values()) or len(self._objects)
+        if len(chosen) < n_of_day or any(it.is_cut for it in self._sample):
+            self._notes.append(
+                f"of {self._day}, {len(chosen)} of {n_of_day} objects were read, "
+                f"{'some of them in part' if any(it.is_cut for it in self._sample) else 'each of them whole'}"
+            )
         if logs.format != "sessions":
             self._notes.append(
                 "events are joined within the sample: where a search's other events lie outside it, it looks "
@@ -653,6 +668,15 @@ def _examples_of(bad: pa.Table) -> dict[str, str]:
     return found
 
 
+def _yaml_of(config: dict[str, Any], comments: dict[str, str]) -> str:
+    """Write the section `logs`, and make sure that it is read as it was meant."""
+    text = "\n".join(_yaml_lines({"logs": config}, comments)) + "\n"
+    read = yaml.safe_load(text)["logs"]
+    assert read == config, text
+    Logs.model_validate(read)
+    return text
+
+
 def _yaml_lines(config: dict[str, Any], comments: dict[str, str], path: str = "", indent: str = "") -> Iterator[str]:
     for key, value in config.items():
         here = f"{path}.{key}".removeprefix(".").removeprefix("logs.")
@@ -662,8 +686,12 @@ def _yaml_lines(config: dict[str, Any], comments: dict[str, str], path: str = ""
             yield from _yaml_lines(value, comments, here, indent + "  ")
         else:
             # Escaped where it is not ASCII: it is pasted from a terminal.
-            text = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
-            yield f"{indent}{key}: {text.removesuffix('...' + chr(10)).strip()}{comment}"
+            text = yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
+            if isinstance(value, list) and len(text) > _LINE:
+                yield f"{indent}{key}:{comment}"
+                yield from (f"{indent}  - {yaml.safe_dump([it], width=math.inf)[2:].strip()}" for it in value)
+            else:
+                yield f"{indent}{key}: {text}{comment}"
 
 
 __all__ = ["MAX_BYTES", "MAX_LINES", "MAX_OBJECTS", "Inspection", "KeySeen", "inspect_log"]

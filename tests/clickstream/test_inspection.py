@@ -243,6 +243,24 @@ def test_what_cannot_be_told_still_gives_a_config(tmp_path: Path) -> None:
     Logs.model_validate(yaml.safe_load(found.config_yaml)["logs"])
 
 
+def test_what_has_a_fields_name_and_other_values_is_named(tmp_path: Path) -> None:
+    row = {"query": ["lamp"], "time": 1773136800000000, "clicked": ["a"]}
+    found = inspect(tmp_path, {"dt=2026-03-10/a.jsonl": lines(row)})
+    assert found.missing == ["query", "time"]
+    assert found.notes[0] == "query: query holds a list of 1; expected a text"
+    assert found.notes[1].startswith("time: time holds 1773136800000000; expected ISO 8601")
+
+
+def test_keys_that_yaml_or_configs_would_trip_over(tmp_path: Path) -> None:
+    found = inspect(tmp_path / "a", {"it's #1?/2026-03-10/a.jsonl": sessions_of(10)})
+    assert any("the keys hold what no config takes" in it for it in found.notes)
+    assert yaml.safe_load(found.config_yaml) == found.config
+    found = inspect(tmp_path / "b", {f"it's - é\x1b: {n}/2026-03-10/a.jsonl": sessions_of(10) for n in "abc"})
+    assert len(found.config["logs"]["uri"]) == 3
+    assert found.config_yaml.isascii()
+    assert yaml.safe_load(found.config_yaml) == found.config
+
+
 @pytest.mark.parametrize(
     "garbage", [b"\0\xff" * 5000, b"[1,\n2]", b"\x1f\x8bgarbage", b"PAR1garbage", b"\n\n\n", b"hi"]
 )
