@@ -349,7 +349,8 @@ class _Matcher:
             if action := _KNOWN_ACTIONS.get(_plain(name)):
                 names[action].append(name)
             else:
-                others[name] = n_lines
+                shown = private_parts(name)[:_SHOWN_CHARACTERS]
+                others[shown] = others.get(shown, 0) + n_lines
         return {it: tuple(sorted(names[it])) for it in get_args(Action) if it in names}, others
 
 

@@ -30,7 +30,7 @@ from embft.clickstream.detection import (
     place,
     templates_of,
 )
-from embft.clickstream.lines import read_lines
+from embft.clickstream.lines import Line, read_lines
 from embft.clickstream.privacy import ClientHash, private_parts
 from embft.clickstream.quarantine import BadLine, Reason
 from embft.clickstream.reader import DayReader, LogObject
@@ -47,6 +47,7 @@ MAX_BYTES = 16 << 20
 MAX_LINES = 20_000
 
 _MAX_PARQUET_BYTES = 64 << 20  # its columns are told at its end: it is fetched whole or not at all
+_MAX_INFLATION = 4  # unpacked bytes that are looked at, for each of MAX_BYTES
 _FIRST_OBJECTS = 3
 _N_SESSIONS = 10
 _N_CLICKED = 5
@@ -251,6 +252,9 @@ class _Look:
         self._uri, self._listing, self._objects, self._folder = uri, listing, objects, folder
         self._notes: list[str] = []
         self._placed = {it.key: found for it in objects if (found := place(it.key))}
+        if self._placed and (n_other := len(objects) - len(self._placed)):
+            self._notes.append(f"no day stands in the keys of {n_other} other objects: they are no part of the log")
+            self._objects = [it for it in objects if it.key in self._placed]
         self._day = self._newest_day(today)
         self._sample = list(self._sampled())
         # A line that was delivered twice says nothing new: its ids would look as if they named several things.
@@ -330,7 +334,7 @@ class _Look:
         for number, item in enumerate(chosen):
             part = len(chosen) - number
             found = self._fetched(item, self._folder / f"{number:03d}", n_bytes // part)
-            _look_into(found, item, n_lines // part)
+            _look_into(found, item, n_lines // part, _MAX_INFLATION * n_bytes // part)
             n_bytes -= min(n_bytes, found.path.stat().st_size)
             n_lines -= len(found.rows)
             if found.fault:
@@ -526,17 +530,16 @@ class _Look:
         return _some_sessions(sessions), accounting.model_dump(), _examples_of(pq.read_table(bad))
 
 
-def _look_into(found: _Sampled, item: _Object, n_lines: int) -> None:
-    """Read a sampled object's lines."""
+def _look_into(found: _Sampled, item: _Object, n_lines: int, n_bytes: int) -> None:
+    """Read a sampled object's lines: as many as allowed, and no more bytes of them, once unpacked, than allowed."""
     if found.fault:
         return
     if found.container == "Parquet":
         _look_into_parquet(found, n_lines)
         return
-    lines = list(islice(read_lines(found.path, item.uri), n_lines + 1))
+    lines = _some_lines(found, item.uri, n_lines, n_bytes)
     # The last line of a cut object is half a line, or the complaint that the stream breaks off.
-    whole = lines[:-1] if found.is_cut or len(lines) > n_lines else lines
-    found.is_cut = found.is_cut or len(lines) > n_lines
+    whole = lines[:-1] if found.is_cut else lines
     for line in whole:
         try:
             if line.fault:
@@ -551,6 +554,18 @@ def _look_into(found: _Sampled, item: _Object, n_lines: int) -> None:
         found.fault = None  # some bad lines: the accounting tells
     elif found.fault and b"\0" in lines[0].raw[:1000]:
         found.container = "unknown binary"
+
+
+def _some_lines(found: _Sampled, uri: str, n_lines: int, n_bytes: int) -> list[Line]:
+    """Read the first lines, and one more where there are more."""
+    lines: list[Line] = []
+    for line in read_lines(found.path, uri):
+        lines.append(line)
+        n_bytes -= len(line.raw)
+        if len(lines) > n_lines or n_bytes < 0:
+            found.is_cut = True
+            break
+    return lines
 
 
 def _row(raw: bytes) -> dict[str, Any] | None:

@@ -203,6 +203,17 @@ def test_a_key_without_a_day() -> None:
     assert place("logs/part-1234-20269999.gz") is None
 
 
+def test_the_folder_of_one_day_and_what_lies_beside_a_log(tmp_path: Path) -> None:
+    objects = {"shop/dt=2026-03-10/a.jsonl": sessions_of(10), "shop/items.jsonl": lines({"id": 1, "text": "lamp"})}
+    found = inspect(tmp_path, objects)
+    assert (found.objects, found.problem) == (1, None)
+    assert "no day stands in the keys of 1 other objects: they are no part of the log" in found.notes
+    one = inspect_log(str(tmp_path / "log" / "shop" / "dt=2026-03-10"), today=TODAY)
+    assert one.config["logs"]["uri"] == "s3://your-bucket/log/shop/dt={day}"
+    assert one.sessions == [{**it, "client": one.sessions[0]["client"]} for it in found.sessions]
+    assert one.sessions[0]["client"] != found.sessions[0]["client"]  # a key for each look
+
+
 def test_days_of_another_zone_and_late_events(tmp_path: Path) -> None:
     rows = [json.loads(line(time=f"2026-03-{at}:00:00Z", session_id=at)) for at in ("09T23", "10T12", "10T22")]
     objects = {"dt=2026-03-10/a.jsonl": lines(*rows)}
@@ -324,19 +335,24 @@ def test_a_log_in_s3(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = new_bucket(s3)
     for day in (10, 11):
         bucket.put(f"shop/logs/dt=2026-03-{day}/a.jsonl.gz", gzip.compress(sessions_of(day)))
+    bucket.put("shop/logs/dt=2026-03-11/b.jsonl", b"\n".join(line(session_id=str(n)) for n in range(10_000)))
     bucket.put("shop/logs2/dt=2026-03-12/a.jsonl.gz", b"another log")
-    bucket.put("shop/big/2026-03-12.jsonl", b"\n".join(line(session_id=str(n)) for n in range(10_000)))
     found = inspect_log(f"s3://{bucket.name}/shop/logs", today=TODAY)
     assert found.config == {"logs": {"uri": f"s3://{bucket.name}/shop/logs/dt={{day}}"}}
-    assert (found.objects, found.last_day, len(found.sessions)) == (2, date(2026, 3, 11), 3)
+    assert (found.objects, found.last_day, len(found.sessions)) == (3, date(2026, 3, 11), 3)
+    assert found.size_bytes > 500_000 >= found.sampled_bytes
     one = inspect_log(f"s3://{bucket.name}/shop/logs/dt=2026-03-10/a.jsonl.gz", today=TODAY)
     assert (one.objects, one.config) == (1, found.config)
-    big = inspect_log(f"s3://{bucket.name}/shop/big", today=TODAY)
-    assert big.size_bytes > inspection.MAX_BYTES >= big.sampled_bytes
-    with pytest.raises(ConfigError, match="nothing below it"):
-        inspect_log(f"s3://{bucket.name}/absent", today=TODAY)
     with pytest.raises(StorageRefused, match="does not exist"):
         inspect_log("s3://no-such-bucket/logs", today=TODAY)
+
+
+def test_what_unpacks_to_much_is_looked_at_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "MAX_BYTES", 50_000)
+    long = b"\n".join(line(session_id=str(n), more="x" * 10_000) for n in range(500))
+    found = inspect(tmp_path, {"dt=2026-03-10/a.jsonl.gz": gzip.compress(long)})
+    assert 10 < found.sampled_lines < 25  # 10 kB each, of 4 · 50 kB
+    assert (found.problem, len(found.sessions)) == (None, 10)
 
 
 @pytest.mark.realdata
@@ -352,7 +368,8 @@ def test_the_ubi_export_of_chorus() -> None:
 
 @pytest.mark.realdata
 @needs_clicks
-def test_the_clicks_of_best_buy() -> None:
+def test_the_clicks_of_best_buy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "MAX_LINES", 5000)
     found = inspect_log(str(CLICKS / "clicks_train.jsonl.gz"), today=TODAY)
     assert found.config["logs"]["fields"] == {"client": "session"}
     assert found.times_without_zone == 1
