@@ -205,9 +205,11 @@ class Detected:
         found: dict[str, Any] = {} if self.format == "sessions" else {"format": self.format}
         if fields:
             found["fields"] = fields
-        known = {name for names in Logs(uri=ANY_URI).actions.values() for name in names}
-        if not known.issuperset(name for names in self.actions.values() for name in names):
-            found["actions"] = {action: list(names) for action, names in self.actions.items()}
+        defaults = Logs(uri=ANY_URI).actions
+        # A sample need not hold every action: the default names stay beside those that were seen.
+        merged = {it: [*names, *sorted(set(self.actions.get(it, ())) - set(names))] for it, names in defaults.items()}
+        if merged != {it: list(names) for it, names in defaults.items()}:
+            found["actions"] = merged
         return found
 
 

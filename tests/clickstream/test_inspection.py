@@ -118,7 +118,13 @@ def test_events_with_actions_of_ones_own_and_hour_folders(tmp_path: Path) -> Non
         "uri": "s3://your-bucket/web/dt={day}/hour={hour}",
         "format": "events",
         "fields": {"query": "q", "time": "ts", "action": "event_type", "item": "sku", "search_id": "query_id"},
-        "actions": {"search": ["search"], "click": ["product_click"], "add_to_cart": ["addToCart"]},
+        "actions": {
+            "search": ["search", "on_search"],
+            "impression": ["impression"],
+            "click": ["click", "item_click", "product_click"],
+            "add_to_cart": ["add_to_cart", "addToCart"],
+            "purchase": ["purchase"],  # none in the sample
+        },
     }
     assert found.other_actions == {"scroll": 1}
     assert any("joined within the sample" in it for it in found.notes)
