@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from datetime import date
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="The models' configs.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+logs_app = typer.Typer(help="Click logs.", no_args_is_help=True)
+app.add_typer(logs_app, name="logs")
 
 
 class ClickModelOption(StrEnum):
@@ -310,6 +312,27 @@ def config_show(model: Model) -> None:
     """Print a config as it is resolved: defaults, environment and suites filled in."""
     with _exit_codes():
         _print_json(load_config(config_path(include_folder(), model)).model_dump_json(indent=2))
+
+
+@logs_app.command("inspect")
+def logs_inspect(
+    uri: Annotated[str, typer.Argument(help="s3://bucket/prefix (endpoint from AWS_ENDPOINT_URL), folder or file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")] = False,
+) -> None:
+    """Look at a sample of a click log: its format, fields and days, some sessions, and the config that reads it."""
+    with _exit_codes():
+        from embft.clickstream.inspection import inspect_log
+
+        found = inspect_log(uri, today=datetime.now(UTC).date())
+        if as_json:
+            # ASCII: the log's texts may hold what a terminal obeys, or half characters.
+            _print_json(json.dumps(found.model_dump(), default=str))
+        else:
+            from embft.console_logs import print_inspection
+
+            print_inspection(found)
+        if found.problem:
+            raise DataRejected(found.problem)
 
 
 def _stage(name: str, model: str, day: date, as_json: bool, force: bool, **options: Any) -> None:
