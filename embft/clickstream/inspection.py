@@ -524,7 +524,7 @@ class _Look:
         objects = [LogObject(uri) for uri, _ in chosen]
         with DayReader(self._day, logs, client_hash, objects, self._folder / "scratch") as reader:
             paths = dict(chosen)
-            reader.read(range(len(chosen)), lambda item, path: shutil.copyfile(paths[item.uri], path))
+            reader.read(range(len(chosen)), lambda item, path, stop: shutil.copyfile(paths[item.uri], path))
             accounting = reader.build(sessions, bad)
         accounting.check()
         return _some_sessions(sessions), accounting.model_dump(), _examples_of(pq.read_table(bad))

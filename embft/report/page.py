@@ -135,7 +135,7 @@ def _funnel(sessions: dict[str, Any]) -> list[tuple[str, int]]:
     return [
         ("Log lines read", pulled["lines"]),
         ("− duplicates", pulled["duplicates"]),
-        ("− filtered by a rule of the log", pulled["filtered"]),
+        ("− filtered by rule", pulled["filtered"]),
         ("− quarantined as unreadable", pulled["quarantined"]),
         # Of a log of events, a session takes several lines.
         ("= sessions", pulled["sessions"]),

@@ -286,7 +286,7 @@ def test_link_that_is_no_web_page_is_left_out() -> None:
 
 def test_every_line_of_the_log_is_accounted_for() -> None:
     text = Page(render(night())).text
-    assert "Log lines read 1,000 − duplicates 60 − filtered by a rule of the log 30 − quarantined as unreadable 10" in text
+    assert "Log lines read 1,000 − duplicates 60 − filtered by rule 30 − quarantined as unreadable 10" in text
     assert "= sessions 900 − set aside by data rules 5 = clean sessions 895" in text
     assert "train learned from 700 301" in text
 
