@@ -18,7 +18,7 @@ else:
 
 MAX_LINE_BYTES = 1 << 20
 
-_CHUNK_BYTES = 1 << 21
+_CHUNK_BYTES = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _GZIP_WBITS = 31  # zlib's way of saying: a gzip header and trailer, the largest window

@@ -47,6 +47,10 @@ def drop_noise(day: Workspace, noise: Noise) -> None:
         day: With `searches` and `dropped`.
         noise: The rules; each sees what those before it left.
     """
+    # Most clients search once or twice a day; only the others are looked at.
+    day.run(
+        f"CREATE TABLE clients AS SELECT client, count(*) AS n FROM {_LEFT} WHERE client IS NOT NULL GROUP BY client HAVING n > 1"
+    )
     if noise.max_sessions_per_minute:
         _drop_too_fast(day, noise.max_sessions_per_minute)
     if noise.typing_pause_s:
@@ -59,18 +63,18 @@ def drop_noise(day: Workspace, noise: Noise) -> None:
         if limit:
             _drop_above(day, rule, key, limit, "searches")
     if noise.max_sessions_per_client_item:
-        clicks = "(SELECT * REPLACE (unnest(clicked) AS clicked) FROM searches WHERE client IS NOT NULL)"
+        clicks = "(SELECT * REPLACE (unnest(clicked) AS clicked) FROM searches)"
         _drop_above(day, "client_item_cap", "client, clicked", noise.max_sessions_per_client_item, clicks)
 
 
 def _drop_above(day: Workspace, rule: str, key: str, limit: int, searches: str) -> None:
     """Drop what comes after the first `limit` searches of one key; those without a client have none to be capped by."""
-    known = "client IS NOT NULL" if "client" in key else "true"
+    busy = "SEMI JOIN (SELECT client FROM clients WHERE n > $limit) USING (client)" if "client" in key else ""
     # An ordinary day has few keys above the limit, and only their searches are put in order.
     day.run(
         f"""
         INSERT INTO dropped
-        WITH told AS (SELECT * FROM {searches} AS s ANTI JOIN dropped USING (rid) WHERE {known}),
+        WITH told AS (SELECT * FROM {searches} AS s {busy} ANTI JOIN dropped USING (rid)),
         many AS (SELECT {key} FROM told GROUP BY ALL HAVING count(*) > $limit),
         placed AS (
             SELECT rid, row_number() OVER (PARTITION BY {key} ORDER BY time_us, session_id) AS place
@@ -88,7 +92,8 @@ def _drop_too_fast(day: Workspace, limit: int) -> None:
         INSERT INTO dropped
         WITH fast AS (
             SELECT client, time_us // 60000000 AS minute FROM {_LEFT}
-            WHERE client IS NOT NULL GROUP BY ALL HAVING count(*) > $limit
+            SEMI JOIN (SELECT client FROM clients WHERE n > $limit) USING (client)
+            GROUP BY ALL HAVING count(*) > $limit
         )
         SELECT rid, 'too_fast' FROM {_LEFT} SEMI JOIN fast
         ON s.client = fast.client AND s.time_us // 60000000 = fast.minute
@@ -104,7 +109,7 @@ def _drop_typing(day: Workspace, pause_s: float) -> None:
         WITH followed AS (
             SELECT rid, query, len(clicked) AS n_clicked, time_us,
                 lead(time_us) OVER next AS next_us, lead(query) OVER next AS next_query
-            FROM {_LEFT} WHERE client IS NOT NULL
+            FROM {_LEFT} SEMI JOIN clients USING (client)
             WINDOW next AS (PARTITION BY client ORDER BY time_us, session_id)
         )
         SELECT rid, 'typing' FROM followed

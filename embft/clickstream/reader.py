@@ -323,9 +323,24 @@ def _as_sessions(rows: pa.RecordBatch, day: pa.Scalar) -> pa.RecordBatch:
 
 def _write(rows: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
     """Write Parquet; the same rows give the same bytes, however they come."""
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for group in _row_groups(rows, schema):
+    # Of what repeats; of ids and times a dictionary would be as long as the column.
+    repeating = [
+        it
+        for it in ("query", "shown.list.element", "clicked.list.element", "reason")
+        if it.split(".")[0] in schema.names
+    ]
+    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=repeating) as writer:
+        for group in _row_groups(_one_ahead(iter(rows)), schema):
             writer.write_table(group)
+
+
+def _one_ahead(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Get the next rows while these are used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, rows, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, rows, None)
+            yield batch
 
 
 def _row_groups(rows: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
