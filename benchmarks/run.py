@@ -19,6 +19,7 @@ NO_BENCHMARKS = {
     "baselines.py",
     "training.py",
     "loops.py",
+    "json_loops.py",
 }
 
 
