@@ -23,38 +23,45 @@ TELLING = "query IS NOT NULL AND (len(clicked) > 0 OR (shown IS NOT NULL AND n_u
 _ROWS_AT_ONCE = 1_000_000
 
 # An event without an id is the same as another if it says the same.
-_CONTENT = "to_json(struct_pack(kind, search_id, time_us, client, query, item, position, shown, dwell_s))"
+_SAID = "kind, search_id, time_us, client, query, item, position, shown, dwell_s"
 
 
 def drop_copied_events(day: Workspace) -> int:
     """Keep one delivery of each event.
 
     Args:
-        day: With `records` of the form of events; gets `events`.
+        day: With `records` of the form of events; gets `copies`, the rows to be left out.
 
     Returns:
-        How many copies were left out.
+        How many there are.
     """
+    # Few events are delivered twice: only those whose hash comes again are compared by what they say.
     day.run(
         f"""
-        CREATE TABLE events AS
-        WITH named AS (
-            SELECT *, md5({_CONTENT}) AS content, coalesce('id ' || event_id, content) AS name FROM records
+        CREATE TABLE copies AS
+        WITH hashed AS (
+            SELECT rowid AS rid, CASE WHEN event_id IS NULL THEN hash({_SAID}) ELSE hash(event_id) END AS h FROM records
+        ),
+        several AS (SELECT h FROM hashed GROUP BY h HAVING count(*) > 1),
+        told AS (
+            SELECT records.rowid AS rid, event_id, object, line, time_us, to_json(struct_pack({_SAID})) AS said
+            FROM records JOIN (FROM hashed SEMI JOIN several USING (h)) AS suspects ON records.rowid = suspects.rid
         )
-        SELECT * EXCLUDE (content, name, event_id, object, line) FROM named
-        QUALIFY row_number() OVER (PARTITION BY name ORDER BY time_us, content, object, line) = 1
+        SELECT rid FROM told
+        QUALIFY row_number() OVER (
+            PARTITION BY event_id, CASE WHEN event_id IS NULL THEN said END ORDER BY time_us, said, object, line
+        ) > 1
         """
     )
-    ((before,),) = day.rows("SELECT count(*) FROM records")
-    ((after,),) = day.rows("SELECT count(*) FROM events")
-    return int(before - after)
+    ((n_copies,),) = day.rows("SELECT count(*) FROM copies")
+    return int(n_copies)
 
 
 def join_searches(day: Workspace, inactivity_minutes: int) -> dict[str, int]:
     """Join events to searches.
 
     Args:
-        day: With `events`; gets `joined`: the searches, with n_lines and the events that were left out of them.
+        day: With `records` and `copies`; gets `joined`: the searches, with n_lines and the events left out of them.
         inactivity_minutes: A pause of a client that ends a search, for events without a search id.
 
     Returns:
@@ -82,7 +89,8 @@ def join_searches(day: Workspace, inactivity_minutes: int) -> dict[str, int]:
 # Without a search id, a client's events belong to the client's last search, unless a pause lies between.
 _NAMED = f"""
 CREATE TABLE named AS
-WITH loose AS (
+WITH events AS (SELECT * FROM (SELECT *, rowid AS rid FROM records) ANTI JOIN copies USING (rid)),
+loose AS (
     SELECT *,
         kind = {int(Kind.SEARCH)} OR time_us - lag(time_us) OVER own > $pause OR lag(time_us) OVER own IS NULL AS begins
     FROM events WHERE search_id IS NULL
@@ -91,7 +99,7 @@ WITH loose AS (
 SELECT kind, time_us, client, query, item, position, shown, dwell_s, search_id AS session_id
 FROM events WHERE search_id IS NOT NULL
 UNION ALL BY NAME
-SELECT * EXCLUDE (begins, search_id),
+SELECT kind, time_us, client, query, item, position, shown, dwell_s,
     md5(client || ' ' || max(CASE WHEN begins THEN time_us END) OVER (
         PARTITION BY client ORDER BY time_us, kind, query, item, position ROWS UNBOUNDED PRECEDING
     ))[:16] AS session_id
@@ -105,54 +113,63 @@ CREATE TABLE joined (
 )
 """
 
+_NOWHERE = 2**31 - 1  # place of an item whose place is not told: behind all others
+
 _JOINED = f"""
 INSERT INTO joined BY NAME
 WITH part AS (SELECT * FROM named WHERE hash(session_id) % $parts = $part),
 heads AS (
-    SELECT session_id, count(*) AS n_events,
-        coalesce(min(time_us) FILTER (kind = {int(Kind.SEARCH)}), min(time_us)) AS time_us,
-        arg_min(query, (kind > 0, time_us, query)) FILTER (query IS NOT NULL) AS query,
-        arg_min(client, (time_us, client)) FILTER (client IS NOT NULL) AS client,
-        arg_min(shown, (time_us, shown)) FILTER (len(shown) > 0) AS found,
+    SELECT session_id, count(*) AS n_lines, min(client) AS client,
+        coalesce(min(time_us) FILTER (kind = {int(Kind.SEARCH)}), min(time_us)) AS time_us
     FROM part GROUP BY session_id
 ),
-items AS (
-    SELECT session_id, item,
-        min((coalesce(position, 2147483647), time_us)) FILTER (kind = {int(Kind.IMPRESSION)}) AS seen,
-        min(position) FILTER (kind = {int(Kind.IMPRESSION)}) AS position,
-        min(time_us) FILTER (kind > {int(Kind.IMPRESSION)}) AS clicked_us,
-        max(kind) FILTER (kind > {int(Kind.IMPRESSION)}) AS action,
-        max(dwell_s) FILTER (kind > {int(Kind.IMPRESSION)}) AS dwell_s,
-        count(*) FILTER (kind > {int(Kind.IMPRESSION)}) AS n_clicks
-    FROM part WHERE item IS NOT NULL AND kind > 0 GROUP BY session_id, item
+queries AS (
+    SELECT session_id, arg_min(query, (kind > {int(Kind.SEARCH)}, time_us, query)) AS query
+    FROM part WHERE query IS NOT NULL GROUP BY session_id
+),
+results AS (
+    SELECT session_id, arg_min(shown, (time_us, shown)) AS results FROM part WHERE len(shown) > 0 GROUP BY session_id
+),
+impressions AS (
+    SELECT session_id, item, coalesce(min(position), {_NOWHERE}) AS position, min(time_us) AS seen_us
+    FROM part WHERE kind = {int(Kind.IMPRESSION)} GROUP BY session_id, item
 ),
 lists AS (
+    -- Sorted as one list of structs: four times as fast as two lists with an order each.
     SELECT session_id,
-        list(item ORDER BY seen, item) FILTER (seen IS NOT NULL) AS impressions,
-        list(position ORDER BY seen, item) FILTER (seen IS NOT NULL) AS positions,
-    FROM items GROUP BY session_id
+        list_transform(seen, lambda it: it.item) AS impressions,
+        list_transform(seen, lambda it: it.position) AS positions
+    FROM (
+        SELECT session_id, list_sort(list(struct_pack(position, seen_us, item))) AS seen
+        FROM impressions GROUP BY session_id
+    )
 ),
 shown AS (
-    SELECT h.*, coalesce(impressions, found) AS shown, positions FROM heads AS h LEFT JOIN lists USING (session_id)
+    SELECT session_id, coalesce(impressions, results) AS shown, positions
+    FROM lists FULL JOIN results USING (session_id)
 ),
 clicks AS (
+    SELECT session_id, item, min(time_us) AS clicked_us, max(kind) AS action, max(dwell_s) AS dwell_s, count(*) AS n
+    FROM part WHERE kind > {int(Kind.IMPRESSION)} AND item IS NOT NULL GROUP BY session_id, item
+),
+clicked AS (
     SELECT session_id,
         list(item ORDER BY clicked_us, item) FILTER (is_seen) AS clicked,
         list(action ORDER BY clicked_us, item) FILTER (is_seen) AS actions,
-        list(i.dwell_s ORDER BY clicked_us, item) FILTER (is_seen) AS dwell_s,
-        coalesce(sum(n_clicks) FILTER (NOT is_seen), 0) AS n_unseen
+        list(dwell_s ORDER BY clicked_us, item) FILTER (is_seen) AS dwell_s,
+        coalesce(sum(n) FILTER (NOT is_seen), 0) AS n_unseen
     FROM (
-        SELECT items.*, shown IS NULL OR list_contains(shown, item) AS is_seen
-        FROM items JOIN shown USING (session_id) WHERE clicked_us IS NOT NULL
-    ) AS i
+        SELECT clicks.*, shown IS NULL OR list_contains(shown, item) AS is_seen
+        FROM clicks LEFT JOIN shown USING (session_id)
+    )
     GROUP BY session_id
 )
 SELECT session_id, time_us, client, query, shown,
     -- Counted from 1, also where a list counts from 0. A list whose places are not all known is in order of time.
-    CASE WHEN len(positions) > 0 AND list_count(positions) = len(positions) THEN
-        list_transform(positions, lambda x: x + CASE WHEN list_min(positions) = 0 THEN 1 ELSE 0 END)
+    CASE WHEN positions[-1] < {_NOWHERE} THEN
+        CASE WHEN positions[1] = 0 THEN list_transform(positions, lambda x: x + 1) ELSE positions END
     END AS positions,
     coalesce(clicked, []) AS clicked, coalesce(actions, []) AS actions, coalesce(dwell_s, []) AS dwell_s,
-    n_events AS n_lines, coalesce(n_unseen, 0) AS n_unseen
-FROM shown LEFT JOIN clicks USING (session_id)
+    n_lines, coalesce(n_unseen, 0) AS n_unseen
+FROM heads LEFT JOIN queries USING (session_id) LEFT JOIN shown USING (session_id) LEFT JOIN clicked USING (session_id)
 """

@@ -49,7 +49,10 @@ def drop_noise(day: Workspace, noise: Noise) -> None:
     """
     # Most clients search once or twice a day; only the others are looked at.
     day.run(
-        f"CREATE TABLE clients AS SELECT client, count(*) AS n FROM {_LEFT} WHERE client IS NOT NULL GROUP BY client HAVING n > 1"
+        f"""
+        CREATE TABLE clients AS
+        SELECT client, count(*) AS n FROM {_LEFT} WHERE client IS NOT NULL GROUP BY client HAVING n > 1
+        """
     )
     if noise.max_sessions_per_minute:
         _drop_too_fast(day, noise.max_sessions_per_minute)
