@@ -199,7 +199,9 @@ class Kubernetes(Strict):
     cpu: str = "4"
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
-    env_from_secret: str = Field("embft", description="Secret whose keys become the pod's environment (AWS_*, …).")
+    env_from_secret: str = Field(
+        "embft", description="Secret whose keys become the pod's environment (AWS_*, EMBFT_CLIENT_KEY, …)."
+    )
     startup_timeout_s: int = Field(
         1800, ge=1, le=_WEEK_S, description="Time for a GPU node to come up and pull the image."
     )

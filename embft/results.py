@@ -113,6 +113,7 @@ class RunSpec(Record):
     window: tuple[LogDay, ...]
     champion: Champion | None = Field(description="The newest promotion of an earlier day; None before the first.")
     base_model_sha256: str | None = Field(None, description="Of the listing of a base model in S3; None elsewhere.")
+    client_key: str | None = Field(None, description="Fingerprint of the key that client ids are hashed with.")
 
     @property
     def subject(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from embft.clickstream.days import DayPattern
+from embft.clickstream.privacy import ClientHash
 from embft.config import ModelConfig, Window
 from embft.errors import ConfigError
 from embft.paths import Paths
@@ -56,8 +57,9 @@ def run(
         window=tuple(it.log_day() for it in listed),
         champion=champion_before(storage, paths, day),
         base_model_sha256=_base_model_digest(storage, config.training.base_model),
+        client_key=ClientHash.from_environment().fingerprint,
     )
-    missing = days_to_pull(storage, paths, config, listed)
+    missing = days_to_pull(storage, paths, config, spec.client_key, listed)
     # The frozen run is itself all that the plan depends on, so it is reused exactly when it would come out the same.
     draft = Draft(stage="plan", model=model, day=day, prefix=paths.stage(day, "plan"), inputs={}, settings=spec)
     result = commit(storage, draft, lambda folder, _: _freeze(spec, missing, folder), force=force)

@@ -17,7 +17,7 @@ from threading import Event
 from typing import Any
 
 from embft.clickstream.days import Role, objects_of
-from embft.clickstream.privacy import ClientHash
+from embft.clickstream.privacy import CLIENT_KEY, ClientHash
 from embft.clickstream.reader import DayReader, LogObject, ReadCounts
 from embft.config import ModelConfig
 from embft.errors import ConfigError
@@ -113,7 +113,13 @@ def run(
             f"--log-day {wanted} is not in the window of {day}, {spec.window[0].day} to {spec.window[-1].day}"
         )
     # Listed again, not taken from the plan: objects may have arrived since, and the result must name what it read.
-    pull = _Pull(storage, paths, spec.config, list_day(storage, spec.config, wanted))
+    client_hash = ClientHash.from_environment()
+    if client_hash.fingerprint != spec.client_key:
+        raise ConfigError(
+            f"{CLIENT_KEY} is not the one that the night was planned with, so its client hashes would not fit; give "
+            "every stage the same key, or run plan again (in Airflow: clear it)"
+        )
+    pull = _Pull(storage, paths, spec.config, client_hash, list_day(storage, spec.config, wanted))
     if part is None:
         return pull.day(force=force)
     n_parts = len(pull.listed.parts)
@@ -126,19 +132,20 @@ def run(
     return pull.day(force=force) if others_stand else result
 
 
-def pull_draft(paths: Paths, config: ModelConfig, day: LogDay) -> Draft:
+def pull_draft(paths: Paths, config: ModelConfig, client_key: str | None, day: LogDay) -> Draft:
     """Say what a log day's sessions depend on, and where they are kept.
 
     Args:
         paths: Of the model.
         config: The frozen config.
+        client_key: Fingerprint of the key of client hashes.
         day: The log day as listed.
 
     Returns:
         The draft of its result.
     """
     # Sessions of one key must not meet those of another: the same client would be two.
-    settings = [config.logs.model_dump(mode="json", exclude=_WITHOUT_EFFECT), ClientHash.from_environment().fingerprint]
+    settings = [config.logs.model_dump(mode="json", exclude=_WITHOUT_EFFECT), client_key]
     return Draft(
         stage="pull",
         model=config.name,
@@ -149,24 +156,24 @@ def pull_draft(paths: Paths, config: ModelConfig, day: LogDay) -> Draft:
     )
 
 
-def days_to_pull(storage: Storage, paths: Paths, config: ModelConfig, days: Sequence[ListedDay]) -> list[str]:
+def days_to_pull(
+    storage: Storage, paths: Paths, config: ModelConfig, client_key: str | None, days: Sequence[ListedDay]
+) -> list[str]:
     """Find the log days that were never pulled, or have changed since.
 
     Args:
         storage: S3.
         paths: Of the model.
         config: The frozen config.
+        client_key: Fingerprint of the key of client hashes.
         days: The window, as listed.
 
     Returns:
         What `pull` is to be run for, in order: a day, or `<day> <part>` for each part of a big one.
     """
-    needed = (it for it in days if it.has_logs and not _stands(storage, paths, config, it))
+    drafts = {it: pull_draft(paths, config, client_key, it.log_day()) for it in days if it.has_logs}
+    needed = (it for it, draft in drafts.items() if standing_result(storage, draft) is None)
     return [name for it in needed for name in _names_of_parts(it)]
-
-
-def _stands(storage: Storage, paths: Paths, config: ModelConfig, day: ListedDay) -> bool:
-    return standing_result(storage, pull_draft(paths, config, day.log_day())) is not None
 
 
 def _names_of_parts(day: ListedDay) -> list[str]:
@@ -183,11 +190,14 @@ def log_day_and_part(name: str) -> tuple[date, int | None]:
 class _Pull:
     """The work on one log day."""
 
-    def __init__(self, storage: Storage, paths: Paths, config: ModelConfig, listed: ListedDay) -> None:
+    def __init__(
+        self, storage: Storage, paths: Paths, config: ModelConfig, client_hash: ClientHash, listed: ListedDay
+    ) -> None:
         self.listed = listed
         self._storage = storage
         self._config = config
-        self._draft = pull_draft(paths, config, listed.log_day())
+        self._client_hash = client_hash
+        self._draft = pull_draft(paths, config, client_hash.fingerprint, listed.log_day())
         self._by_uri = {item.uri: item for item, _ in listed.objects}
 
     def day(self, *, force: bool) -> StageResult:
@@ -236,7 +246,7 @@ class _Pull:
 
     def _reader(self, folder: Path) -> DayReader:
         objects = [LogObject(item.uri, role) for item, role in self.listed.objects]
-        return DayReader(self.listed.day, self._config.logs, ClientHash.from_environment(), objects, folder)
+        return DayReader(self.listed.day, self._config.logs, self._client_hash, objects, folder)
 
     def _fetch(self, item: LogObject, path: Path, stop: Event) -> Path:
         self._storage.download_listed(self._by_uri[item.uri], path, stop)

@@ -68,7 +68,7 @@ def run(model: str, day: date, *, include: Path, force: bool = False) -> StageRe
 
 
 def _pulled(storage: Storage, paths: Paths, spec: RunSpec, log_day: LogDay) -> StageResult:
-    result = storage.read_result(pull_draft(paths, spec.config, log_day).prefix)
+    result = storage.read_result(pull_draft(paths, spec.config, spec.client_key, log_day).prefix)
     if result is None:
         raise ConfigError(
             f"the log day {log_day.day} was not pulled; "

@@ -86,6 +86,9 @@ def test_another_key_of_client_hashes_means_other_sessions(shop: Project, monkey
     plan(shop)
     first = pull_night(shop)
     monkeypatch.setenv("EMBFT_CLIENT_KEY", "another secret of theirs")
+    with pytest.raises(ConfigError, match="EMBFT_CLIENT_KEY is not the one that the night was planned with"):
+        pull_night(shop)
+    plan(shop)
     second = pull_night(shop)
     assert not second.reused
     assert second.uri != first.uri
