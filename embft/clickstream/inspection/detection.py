@@ -46,7 +46,6 @@ class Detected:
     Args:
         format: The nearest one.
         fields: Field → path, of those that were found.
-        others: Field → further paths that would do.
         missing: Needed fields that were not found.
         refused: Missing field → what has a name like it, and why it is no such field.
         actions: Action → names of it in the log.
@@ -55,7 +54,6 @@ class Detected:
 
     format: LogFormat
     fields: dict[str, str]
-    others: dict[str, list[str]]
     missing: list[str]
     refused: dict[str, str]
     actions: dict[str, list[str]]
@@ -63,14 +61,7 @@ class Detected:
 
 
 def detect(seen: Mapping[str, Seen]) -> Detected:
-    """Tell the format and the fields.
-
-    Args:
-        seen: Paths and values of a sample.
-
-    Returns:
-        The format that lacks least; see `missing`.
-    """
+    """Tell the format, the one that lacks least, and its fields."""
     if {"query_id", "timestamp"} <= seen.keys() and _OF_UBI & {path.split(".")[0] for path in seen}:
         return _Matcher("ubi", seen).detected()
     events, sessions = _Matcher("events", seen).detected(), _Matcher("sessions", seen).detected()
@@ -94,12 +85,11 @@ class _Matcher:
     def detected(self) -> Detected:
         """Match all fields."""
         fields: dict[str, str] = {}
-        others: dict[str, list[str]] = {}
         refused: dict[str, str] = {}
         for name in _FIELDS_OF[self._format]:
             named = [path for path in self._named(name) if path not in fields.values()]
             if fitting := [path for path in named if self._fits(name, path)]:
-                fields[name], others[name] = fitting[0], fitting[1:]
+                fields[name] = fitting[0]
             elif named:
                 refused[name] = self._why_not(name, named[0])
         missing = [name for name in _NEEDED[self._format] if name not in fields]
@@ -107,7 +97,7 @@ class _Matcher:
             missing.append("search_id")
         refused = {name: why for name, why in refused.items() if name in missing}
         actions = _actions(self._seen[fields["action"]] if "action" in fields else Seen())
-        return Detected(self._format, fields, others, missing, refused, *actions)
+        return Detected(self._format, fields, missing, refused, *actions)
 
     def _named(self, name: str) -> list[str]:
         """Give the paths that are named like a field, the likeliest first."""

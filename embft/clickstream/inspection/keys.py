@@ -18,12 +18,7 @@ _TYPES: dict[type, str] = {bool: "true or false", int: "whole number", float: "n
 
 @dataclass
 class Seen:
-    """What lies at one path.
-
-    Args:
-        values: Those that are not null, one a line.
-        types: Type → lines.
-    """
+    """What lies at one path, where it is not null: a value a line, and type → lines."""
 
     values: list[Any] = field(default_factory=list)
     types: Counter[str] = field(default_factory=Counter)
@@ -38,14 +33,9 @@ class Seen:
 
 
 def paths_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Seen]:
-    """Look at lines.
+    """Look at lines: dotted path → what lies there, for the leaves.
 
-    Args:
-        rows: Lines as objects.
-
-    Returns:
-        Dotted path → what lies there, for the leaves. Keys with a dot or a control character in them are left out: no
-        config should name them.
+    Keys with a dot or a control character in them are left out: no config can name them.
     """
     found: dict[str, Seen] = {}
     for row in rows:

@@ -20,15 +20,7 @@ _PARENTS = 3  # the day may stand in the names of as many folders above the one 
 
 
 class LogFile(NamedTuple):
-    """An object of a log.
-
-    Args:
-        uri: Or its path.
-        key: What follows the listing's root.
-        placed: The day in its key.
-        size_bytes: Of all of it.
-        head: Gives its first bytes, as many as are asked for.
-    """
+    """An object of a log; `head` gives its first bytes, as many as are asked for."""
 
     uri: str
     key: str
@@ -39,12 +31,6 @@ class LogFile(NamedTuple):
 
 def list_log(uri: str) -> tuple[str, list[LogFile]]:
     """List a log's objects, without those that are empty or hidden.
-
-    Args:
-        uri: s3://bucket/prefix or an object, reached as the AWS_* environment says; or a local folder or file.
-
-    Returns:
-        What URIs of the log begin with in a config, and the objects by key, at least one.
 
     Raises:
         ConfigError: There is nothing to look at, or it cannot be read.

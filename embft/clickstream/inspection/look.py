@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
-from itertools import chain
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,10 +15,10 @@ from embft.clickstream.inspection.listing import LogFile, list_log
 from embft.clickstream.inspection.partitions import missing_days, templates_of
 from embft.clickstream.inspection.sampling import Sampled, choose, take_sample
 from embft.clickstream.inspection.suggestion import suggest
-from embft.clickstream.inspection.times import Times, times_of, value_of
+from embft.clickstream.inspection.times import times_of
 from embft.clickstream.inspection.trial import try_reading
 from embft.clickstream.privacy import private_parts
-from embft.log_config import FORMAT_FIELDS, Logs
+from embft.log_config import Logs
 
 _N_OTHER_KEYS = 60
 _UNREAD: dict[str, Any] = {"read_day": None, "sessions": [], "accounting": None, "reasons": {}}
@@ -58,9 +57,6 @@ class Inspection(_Shown):
     first_day: date | None
     last_day: date | None
     missing_days: list[date]
-    earliest: datetime | None
-    latest: datetime | None
-    times_without_zone: float | None
     read_day: date | None
     sessions: list[dict[str, Any]]
     accounting: dict[str, Any] | None
@@ -89,6 +85,7 @@ def inspect_log(uri: str, *, today: date) -> Inspection:
     root, listed = list_log(uri)
     objects = [it for it in listed if it.placed] or listed
     placed = [it.placed for it in objects if it.placed]
+    days = {it.day for it in placed}
     templates = [root + it for it in templates_of(placed)]
     with TemporaryDirectory(prefix="embft-inspect-") as name:
         folder = Path(name)
@@ -102,8 +99,7 @@ def inspect_log(uri: str, *, today: date) -> Inspection:
         problem = _problem(sample, detected, n_rows=len(rows))
         trial = None if problem else try_reading(sample, Logs.model_validate(suggestion.logs), times.instants, folder)
     notes = [
-        *_notes_on_objects(n_other=len(listed) - len(objects), sample=sample),
-        *(_notes_on_faults(detected) if problem else _notes_on_events(sample, detected, root)),
+        *_notes(len(listed) - len(objects), sample, detected),
         *times.notes,
         *suggestion.notes,
     ]
@@ -112,7 +108,9 @@ def inspect_log(uri: str, *, today: date) -> Inspection:
         **_about_objects(objects, sample),
         **_about_fields(seen, detected, len(rows)),
         templates=templates,
-        **_about_days([it.day for it in placed], times),
+        first_day=min(days, default=None),
+        last_day=max(days, default=None),
+        missing_days=missing_days(days),
         format=None if problem else detected.format,
         **(trial._asdict() if trial else _UNREAD),
         notes=notes,
@@ -155,18 +153,6 @@ def _about_fields(seen: Mapping[str, Seen], detected: Detected, n_rows: int) -> 
     }
 
 
-def _about_days(days: Sequence[date], times: Times) -> dict[str, Any]:
-    instants = [it for it in chain.from_iterable(times.instants) if it is not None]
-    return {
-        "first_day": min(days, default=None),
-        "last_day": max(days, default=None),
-        "missing_days": missing_days(days),
-        "earliest": min(instants, default=None),
-        "latest": max(instants, default=None),
-        "times_without_zone": times.without_zone,
-    }
-
-
 def _problem(sample: Sequence[Sampled], detected: Detected, *, n_rows: int) -> str | None:
     if not n_rows:
         return (
@@ -181,31 +167,15 @@ def _problem(sample: Sequence[Sampled], detected: Detected, *, n_rows: int) -> s
     return None
 
 
-def _notes_on_objects(*, n_other: int, sample: Sequence[Sampled]) -> Iterator[str]:
+def _notes(n_other: int, sample: Sequence[Sampled], detected: Detected) -> Iterator[str]:
     if n_other:
         yield f"no day stands in the keys of {n_other} other objects: they are no part of the log"
     yield from (f"{it.item.uri}: {it.fault}" for it in sample if it.fault)
-    if n_cut := sum(it.is_cut for it in sample):
-        yield f"{n_cut} of the objects that were looked at were read in part"
-
-
-def _notes_on_faults(detected: Detected) -> Iterator[str]:
     yield from (f"{name}: {private_parts(why)}" for name, why in detected.refused.items())
-
-
-def _notes_on_events(sample: Sequence[Sampled], detected: Detected, root: str) -> Iterator[str]:
-    if detected.format == "sessions":
-        return
-    if detected.format == "ubi":
-        # Its two indexes may lie in prefixes of their own.
-        action = detected.fields.get("action", FORMAT_FIELDS["ubi"]["action"])
-        places: dict[bool, set[str]] = {True: set(), False: set()}
-        for it in sample:
-            for row in filter(None, it.rows):
-                places[value_of(row, action) is None].add(root + it.folder)
-        queries, events = (", ".join(sorted(places[is_query])) or "no sampled object" for is_query in (True, False))
-        yield f"UBI queries lie in {queries}, UBI events in {events}; uri must name both"
-    yield (
-        "events are joined within the sample: where a search's other events lie outside it, it looks incomplete "
-        "(no_search, nothing_shown, click_without_impression)"
-    )
+    if detected.format == "ubi" and "action" not in detected.fields:
+        yield "no UBI events are in the sample: if they lie below another prefix, name it in uri too"
+    if detected.format != "sessions":
+        yield (
+            "events are joined within the sample: where a search's other events lie outside it, it looks incomplete "
+            "(no_search, nothing_shown, click_without_impression)"
+        )

@@ -48,14 +48,9 @@ _ACTIONS = {_plain(it): action for action, names in _ACTION_NAMES.items() for it
 
 
 def rank_of(path: str, field_name: str) -> float | None:
-    """Say how usual a name is for a field.
+    """Say how usual a name is for a field, from 0, the most usual; None for a name that is none of the field's.
 
-    Args:
-        path: Its last part counts as a name, and so do its last two together: product.id is a productId.
-        field_name: In `LogFields`.
-
-    Returns:
-        From 0, the most usual; None for a name that is none of the field's.
+    The last part of a path counts as a name, and so do its last two together: product.id is a productId.
     """
     parts = path.split(".")
     names = (_plain(path), _plain("".join(parts[-2:])), _plain(parts[-1]))

@@ -22,26 +22,14 @@ _CHANGING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+|[0-9a-f
 
 
 class Placed(NamedTuple):
-    """What stands in a key.
-
-    Args:
-        day: Its day.
-        template: The key with its day and hour as placeholders, without what follows the folder that holds them.
-    """
+    """A key's day, and the key with placeholders, without what follows the folder that holds them."""
 
     day: date
     template: str
 
 
 def place(key: str) -> Placed | None:
-    """Find the day that stands first in a key, or None where there is none.
-
-    Args:
-        key: Or a path, with slashes.
-
-    Returns:
-        The day, and the template.
-    """
+    """Find the day that stands first in a key or path; None where there is none."""
     found = []
     for pattern, placeholder in _DAY_FORMS:
         for match in pattern.finditer(key):
@@ -69,27 +57,16 @@ def _hive(match: re.Match[str]) -> str:
 
 
 def templates_of(placed: Iterable[Placed]) -> list[str]:
-    """Give few templates that name many keys.
-
-    Args:
-        placed: All keys in which a day stands.
-
-    Returns:
-        At most some, the ones with most keys; what changes from key to key became a star.
-    """
+    """Give the templates with most keys; if they are many, what changes from one to the next becomes a star."""
     templates = [it.template for it in placed]
     for padded in ("{day:%m}", "{day:%d}"):  # 12 is written alike with and without a leading zero
         bare = padded.replace("%", "%-")
         if any(bare in it for it in templates):
             templates = [it.replace(padded, bare) for it in templates]
     if len(set(templates)) > _MAX_TEMPLATES:
-        templates = [_starred(it) for it in templates]
+        parts = (it.partition("{") for it in templates)
+        templates = [_CHANGING.sub("*", head) + brace + tail for head, brace, tail in parts]
     return sorted(it for it, _ in Counter(templates).most_common(_MAX_TEMPLATES))
-
-
-def _starred(template: str) -> str:
-    head, brace, tail = template.partition("{")
-    return _CHANGING.sub("*", head) + brace + tail
 
 
 def newest_day(days: Iterable[date], today: date) -> date | None:
@@ -98,10 +75,8 @@ def newest_day(days: Iterable[date], today: date) -> date | None:
     return max((it for it in several if it < today), default=max(several, default=None))
 
 
-def missing_days(days: Iterable[date]) -> list[date]:
+def missing_days(days: set[date]) -> list[date]:
     """Give the days that are missing between the first and the last of some."""
-    there = set(days)
-    if not there:
-        return []
-    every = (min(there) + timedelta(days=n) for n in range((max(there) - min(there)).days))
-    return [it for it in every if it not in there]
+    n_days = (max(days) - min(days)).days if days else 0
+    every = (min(days) + timedelta(days=n) for n in range(n_days))
+    return [it for it in every if it not in days]

@@ -31,16 +31,9 @@ _BULK_KEYS = {"index", "create", "update", "delete"}
 
 @dataclass
 class Sampled:
-    """An object's part of the sample.
+    """An object's part of the sample: a file with its first bytes, and its lines as objects.
 
-    Args:
-        item: The object.
-        path: A file with its first bytes.
-        n_bytes: How many they are.
-        container: How its lines are packed.
-        is_cut: There is more of it.
-        rows: Its lines as objects; None for those that are none.
-        fault: Why there are none.
+    A line that is no object is None in `rows`; `fault` says why all are. `is_cut`: there is more of the object.
     """
 
     item: LogFile
@@ -56,26 +49,13 @@ class Sampled:
         """The day in its key."""
         return self.item.placed.day if self.item.placed else None
 
-    @property
-    def folder(self) -> str:
-        """What its key begins with, up to the day."""
-        return _folder(self.item)
-
 
 def _folder(item: LogFile) -> str:
     return item.placed.template.partition("{")[0] if item.placed else item.key.rpartition("/")[0]
 
 
 def choose(objects: Sequence[LogFile], today: date) -> list[LogFile]:
-    """Choose the last objects of every folder's newest day, in turn.
-
-    Args:
-        objects: Of the log.
-        today: Preferred is a day before, whose objects no longer grow.
-
-    Returns:
-        At most `MAX_OBJECTS`, small ones first.
-    """
+    """Choose the last objects of every folder's newest day, in turn; the small ones come first."""
     folders: dict[str, list[LogFile]] = defaultdict(list)
     for it in objects:
         folders[_folder(it)].append(it)
@@ -89,20 +69,7 @@ def choose(objects: Sequence[LogFile], today: date) -> list[LogFile]:
 
 
 def take_sample(objects: Sequence[LogFile], folder: Path) -> list[Sampled]:
-    """Read the first lines of some objects.
-
-    Args:
-        objects: Small ones first: what they leave of their share is the others'.
-        folder: Where to put their first bytes.
-
-    Returns:
-        As many parts as there are objects.
-
-    Raises:
-        ConfigError: A file cannot be read.
-        StorageRefused: S3 said no.
-        StorageUnavailable: S3 did not answer.
-    """
+    """Read the first lines of some objects; what the small ones, the first, leave of their share is the others'."""
     sample = []
     n_bytes, n_lines, n_parquet_bytes = MAX_BYTES, MAX_LINES, _MAX_PARQUET_BYTES
     for number, item in enumerate(objects):

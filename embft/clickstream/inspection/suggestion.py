@@ -13,19 +13,11 @@ from embft.clickstream.inspection.listing import YOUR_BUCKET
 from embft.clickstream.inspection.times import Times
 from embft.log_config import FORMAT_FIELDS, Action, LogFields, Logs
 
-_SHORT = 80  # characters of a list that is written on one line
-_N_OTHERS = 3
 _DEFAULT_ACTIONS = {it: list(names) for it, names in Logs(uri=("s3://any-bucket/{day}",)).actions.items()}
 
 
 class Suggestion(NamedTuple):
-    """The section, and what a person should know of it.
-
-    Args:
-        logs: What it holds.
-        yaml: As it is pasted from a terminal: ASCII, with a comment where something was guessed or is left to fill in.
-        notes: On what no config can say.
-    """
+    """The section, the same as YAML with comments on what was guessed or is left to fill in, and notes."""
 
     logs: dict[str, Any]
     yaml: str
@@ -35,18 +27,7 @@ class Suggestion(NamedTuple):
 def suggest(
     detected: Detected, paths: Collection[str], templates: Sequence[str], root: str, times: Times
 ) -> Suggestion:
-    """Put the section together.
-
-    Args:
-        detected: Format, fields and actions.
-        paths: All that the log's lines have.
-        templates: URIs of a day's objects.
-        root: What URIs of the log begin with.
-        times: Zone and lateness.
-
-    Returns:
-        A section that is a valid config, whatever was found.
-    """
+    """Put the section together: a valid config, whatever was found."""
     comments = dict.fromkeys(("timezone", "settle_hours"), "guessed from the times")
     fault = _fault_of(templates)
     logs: dict[str, Any] = {"uri": templates[0] if len(templates) == 1 else list(templates)}
@@ -93,8 +74,7 @@ def _fields(detected: Detected, paths: Collection[str]) -> tuple[dict[str, str |
         elif path is None and usual in paths and name not in ("action", "item"):  # UBI must have these
             fields[name], why[name] = None, "what has that name in the log is no such field"
         elif path not in (None, usual):
-            others = ", ".join(detected.others[name][:_N_OTHERS])
-            fields[name], why[name] = path, "guessed by its name and values" + (f"; or {others}?" if others else "")
+            fields[name], why[name] = path, "guessed by its name and values"
     return fields, why
 
 
@@ -107,7 +87,7 @@ def _actions(detected: Detected) -> dict[Action, list[str]]:
 
 
 def _yaml(logs: dict[str, Any], comments: dict[str, str]) -> str:
-    plain = yaml.dump({"logs": logs}, Dumper=_Dumper, sort_keys=False, width=math.inf)
+    plain = yaml.safe_dump({"logs": logs}, sort_keys=False, width=math.inf)
     text = "\n".join(_commented(it, comments) for it in plain.splitlines()) + "\n"
     read = yaml.safe_load(text)["logs"]
     assert read == logs, text
@@ -119,15 +99,3 @@ def _commented(line: str, comments: dict[str, str]) -> str:
     key = re.match(r"  (?:  )?(\w+):", line)
     comment = comments.get(key[1]) if key else None
     return f"{line}  # {ascii(comment)[1:-1]}" if comment else line
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes a short list on one line."""
-
-
-_Dumper.add_representer(
-    list,
-    lambda dumper, items: dumper.represent_sequence(
-        "tag:yaml.org,2002:seq", items, flow_style=len(str(items)) <= _SHORT
-    ),
-)

@@ -19,37 +19,19 @@ _SHIFTS = sorted(range(-14, 13), key=abs)  # hours from midnight UTC to the day'
 
 @dataclass(frozen=True)
 class Times:
-    """When the lines were written.
-
-    Args:
-        instants: For each line of each object; None where it tells no time.
-        without_zone: Share of the times that state no zone; None where no line has a time.
-        timezone: In which the log's days seem to begin.
-        settle_hours: For how long events come after midnight.
-        notes: What a person should know of it.
-    """
+    """When each line of each object was written, where it says so, and what follows for the config."""
 
     instants: list[list[datetime | None]]
-    without_zone: float | None
     timezone: str
     settle_hours: int
     notes: list[str]
 
 
 def times_of(sample: Sequence[Sampled], path: str | None, *, may_be_late: bool) -> Times:
-    """Read the times, and compare them with the days in the keys.
-
-    Args:
-        sample: The lines.
-        path: Where they have their time, if anywhere.
-        may_be_late: A line may lie in the objects of an earlier day, as an event of a search does.
-
-    Returns:
-        The times, and what follows from them.
-    """
-    values = [[value_of(row, path) for row in it.rows] for it in sample]
+    """Read the times at a path; `may_be_late` says that a line may lie in the objects of an earlier day."""
+    values = [[_value(row, path) for row in it.rows] for it in sample]
     given = [it for it in chain.from_iterable(values) if it is not None]
-    without_zone = sum(map(_has_no_zone, given)) / len(given) if given else None
+    without_zone = sum(map(_has_no_zone, given)) / max(1, len(given))
     instants = [[_instant(it) for it in several] for several in values]
     notes = []
     if without_zone:
@@ -58,7 +40,7 @@ def times_of(sample: Sequence[Sampled], path: str | None, *, may_be_late: bool) 
         )
     hours = _hours_from_midnight(sample, instants)
     if all(0 <= it < 24 for it in hours):
-        return Times(instants, without_zone, "UTC", 0, notes)
+        return Times(instants, "UTC", 0, notes)
     low, high = min(hours), max(hours)
     timezone, settle_hours = "UTC", 0
     shift = next((it for it in _SHIFTS if it <= low and high < it + 24), None)
@@ -75,10 +57,10 @@ def times_of(sample: Sequence[Sampled], path: str | None, *, may_be_late: bool) 
         notes.append(f"{what}: events come after midnight, so settle_hours is set to {settle_hours}")
     else:
         notes.append(f"{what}: those lines are set aside as other_day unless timezone is right")
-    return Times(instants, without_zone, timezone, settle_hours, notes)
+    return Times(instants, timezone, settle_hours, notes)
 
 
-def value_of(row: dict[str, Any] | None, path: str | None) -> Any:
+def _value(row: dict[str, Any] | None, path: str | None) -> Any:
     """Give what lies at a path of a line; None where nothing does, or where there is no telling."""
     try:
         return value_at(row, path) if row and path else None

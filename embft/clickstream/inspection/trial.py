@@ -29,14 +29,7 @@ _UNTOLD = {Reason.CLIENT_TYPE: "who searched (logs.fields.client)", Reason.TEXT_
 
 
 class Trial(NamedTuple):
-    """What a day's part of the sample comes to.
-
-    Args:
-        read_day: Which one.
-        sessions: The first ones.
-        accounting: As `Accounting` gives it.
-        reasons: Reason of quarantine → an example.
-    """
+    """What a day's part of the sample comes to; `reasons`: reason of quarantine → an example."""
 
     read_day: date
     sessions: list[dict[str, Any]]
@@ -49,14 +42,7 @@ def try_reading(
 ) -> Trial:
     """Read the sample's newest day; where no day stands in the keys, the day of most lines.
 
-    Args:
-        sample: The lines, each with its time.
-        logs: The config to try.
-        instants: For each line of each object.
-        folder: Scratch folder.
-
-    Returns:
-        The outcome; clients are hashed with a key that nobody keeps.
+    Clients are hashed with a key that nobody keeps.
     """
     counts = Counter(it.date() for it in chain.from_iterable(instants) if it is not None)
     newest = max((it.day for it in sample if it.day), default=None)
