@@ -92,6 +92,10 @@ def _print_days(console: Console, found: Inspection) -> None:
         missing = ", ".join(map(str, found.missing_days[:_MANY_DAYS])) or "none"
         more = f" and {len(found.missing_days) - _MANY_DAYS} more" if len(found.missing_days) > _MANY_DAYS else ""
         console.print(f"  from {found.first_day} to {found.last_day}; missing in between: {missing}{more}")
+    if found.earliest and found.latest:
+        console.print(
+            f"  times in the sample: {found.earliest:%Y-%m-%d %H:%M:%S} to {found.latest:%Y-%m-%d %H:%M:%S} UTC"
+        )
 
 
 def _print_day(console: Console, found: Inspection) -> None:

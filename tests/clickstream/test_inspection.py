@@ -279,6 +279,8 @@ def test_keys_that_yaml_or_configs_would_trip_over(tmp_path: Path) -> None:
     found = inspect(tmp_path / "a", {"it's #1?/2026-03-10/a.jsonl": sessions_of(10)})
     assert any("the keys hold what no config takes" in it for it in found.notes)
     assert yaml.safe_load(found.config_yaml) == found.config
+    found = inspect(tmp_path / "lines", {"a\nb/2026-03-10/a.jsonl": sessions_of(10)})
+    assert any("a line break in a key" in it for it in found.notes)
     found = inspect(tmp_path / "b", {f"it's - é\x1b: {n}/2026-03-10/a.jsonl": sessions_of(10) for n in "abc"})
     assert len(found.config["logs"]["uri"]) == 3
     assert found.config_yaml.isascii()

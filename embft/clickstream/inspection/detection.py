@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from embft.clickstream.fields import Fields, columns_of
-from embft.clickstream.inspection.keys import Seen, is_harmless, shortened, type_of
+from embft.clickstream.inspection.keys import HARMLESS, Seen, shortened, type_of
 from embft.clickstream.inspection.names import action_of, rank_of
 from embft.clickstream.privacy import ClientHash, private_parts
 from embft.clickstream.quarantine import BadLine
@@ -119,7 +119,7 @@ class _Matcher:
             read = self._fields.read(value, self._columns[name]._replace(path=path))
         except BadLine as bad:
             # What a search is called may be what a visitor is called.
-            return bad.detail if is_harmless(name) else f"{path} holds {type_of(value)}"
+            return bad.detail if name in HARMLESS else f"{path} holds {type_of(value)}"
         if name == "time" and read not in _PLAUSIBLE_US:
             return f"{path} holds no time of a log"
         return None

@@ -8,7 +8,8 @@ from typing import Any
 
 from embft.clickstream.privacy import private_parts
 
-_HARMLESS = ("query", "time", "shown", "clicked", "action", "item", "position", "dwell_s")
+# Fields whose values say nothing of who searched.
+HARMLESS = ("query", "time", "shown", "clicked", "action", "item", "position", "dwell_s")
 _MAX_DEPTH = 6
 _MAX_PATHS = 300
 _LOOKED_AT = 500  # values of a path
@@ -63,11 +64,6 @@ def type_of(value: Any) -> str:
     return _TYPES.get(type(value), type(value).__name__)
 
 
-def is_harmless(field_name: str) -> bool:
-    """Whether values of a field say nothing of who searched."""
-    return field_name in _HARMLESS
-
-
 def shortened(text: str) -> str:
     """Cut a text to show."""
     return text if len(text) <= _CHARACTERS else text[:_CHARACTERS] + "…"
@@ -75,7 +71,7 @@ def shortened(text: str) -> str:
 
 def example_of(field_name: str, seen: Seen) -> str | None:
     """Give a value of a field to show, cut and without private parts; None for a field that tells of people."""
-    for value in seen.some() if is_harmless(field_name) else ():
+    for value in seen.some() if field_name in HARMLESS else ():
         text = value if isinstance(value, str) else json.dumps(value, default=str)
         if text and text != "[]" and private_parts(text.lower()) == text.lower():
             return shortened(text)

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from embft.clickstream.inspection.detection import Detected, detect
 from embft.clickstream.inspection.keys import Seen, example_of, paths_of
@@ -24,11 +24,7 @@ _N_OTHER_KEYS = 60
 _UNREAD: dict[str, Any] = {"read_day": None, "sessions": [], "accounting": None, "reasons": {}}
 
 
-class _Shown(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class KeySeen(_Shown):
+class KeySeen(BaseModel, frozen=True):
     """A key of the lines: its types, in how many lines of all it is, and the field that it seems to be."""
 
     path: str
@@ -38,7 +34,7 @@ class KeySeen(_Shown):
     example: str | None
 
 
-class Inspection(_Shown):
+class Inspection(BaseModel, frozen=True):
     """What a look at a log gave. All texts in it are as the log has them: escape them before they are shown."""
 
     uri: str
@@ -57,6 +53,8 @@ class Inspection(_Shown):
     first_day: date | None
     last_day: date | None
     missing_days: list[date]
+    earliest: datetime | None
+    latest: datetime | None
     read_day: date | None
     sessions: list[dict[str, Any]]
     accounting: dict[str, Any] | None
@@ -97,12 +95,7 @@ def inspect_log(uri: str, *, today: date) -> Inspection:
         times = times_of(sample, detected.fields.get("time"), may_be_late=detected.format != "sessions")
         suggestion = suggest(detected, seen, templates, root, times)
         problem = _problem(sample, detected, n_rows=len(rows))
-        trial = None if problem else try_reading(sample, Logs.model_validate(suggestion.logs), times.instants, folder)
-    notes = [
-        *_notes(len(listed) - len(objects), sample, detected),
-        *times.notes,
-        *suggestion.notes,
-    ]
+        trial = None if problem else try_reading(sample, Logs.model_validate(suggestion.logs), times, folder)
     return Inspection(
         uri=uri,
         **_about_objects(objects, sample),
@@ -111,9 +104,11 @@ def inspect_log(uri: str, *, today: date) -> Inspection:
         first_day=min(days, default=None),
         last_day=max(days, default=None),
         missing_days=missing_days(days),
+        earliest=min(times.known, default=None),
+        latest=max(times.known, default=None),
         format=None if problem else detected.format,
         **(trial._asdict() if trial else _UNREAD),
-        notes=notes,
+        notes=[*_notes(len(listed) - len(objects), sample, detected), *times.notes, *suggestion.notes],
         problem=problem,
         config={"logs": suggestion.logs},
         config_yaml=suggestion.yaml,

@@ -8,14 +8,8 @@ from typing import NamedTuple
 
 _MAX_TEMPLATES = 6
 
-_DAY_FORMS = (
-    (re.compile(r"(?<![a-zA-Z])(y(?:ear)?=)(\d{4})/(m(?:onth)?=)(\d{1,2})/(d(?:ay)?=)(\d{1,2})(?!\d)"), None),
-    (re.compile(r"(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)"), "{day}"),
-    (re.compile(r"(?<!\d)(\d{4})/(\d\d)/(\d\d)(?!\d)"), "{day:%Y/%m/%d}"),
-    (re.compile(r"(?<!\d)(\d{4})_(\d\d)_(\d\d)(?!\d)"), "{day:%Y_%m_%d}"),
-    (re.compile(r"(?<!\d)(\d{4})\.(\d\d)\.(\d\d)(?!\d)"), "{day:%Y.%m.%d}"),
-    (re.compile(r"(?<!\d)(\d{4})(\d\d)(\d\d)(?!\d)"), "{day:%Y%m%d}"),
-)
+_DAY = re.compile(r"(?<!\d)(\d{4})([-/_.]?)(\d\d)\2(\d\d)(?!\d)")
+_HIVE_DAY = re.compile(r"(?<![a-zA-Z])(y(?:ear)?=)(\d{4})/(m(?:onth)?=)(\d{1,2})/(d(?:ay)?=)(\d{1,2})(?!\d)")
 _HOUR_FOLDER = re.compile(r"/((?:hour|hh|hr|h)=|)([01]?\d|2[0-3])(?=/)")
 _HOUR_IN_NAME = re.compile(r"([-_T.]|)([01]\d|2[0-3])(?=[-_.]|$)")
 _CHANGING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+|[0-9a-f]{12,}")
@@ -30,30 +24,33 @@ class Placed(NamedTuple):
 
 def place(key: str) -> Placed | None:
     """Find the day that stands first in a key or path; None where there is none."""
-    found = []
-    for pattern, placeholder in _DAY_FORMS:
-        for match in pattern.finditer(key):
-            year, month, day = (int(it) for it in match.groups() if it.isdigit())
-            try:
-                found.append((match.start(), date(year, month, day), match, placeholder or _hive(match)))
-            except ValueError:
-                continue
-    if not found:
-        return None
-    start, day_of, match, placeholder = min(found, key=lambda it: it[0])
-    rest = key[match.end() :]
-    if hour := _HOUR_FOLDER.match(rest):
-        return Placed(day_of, f"{key[:start]}{placeholder}/{hour[1]}{{hour}}")
-    if "/" in rest:
-        return Placed(day_of, key[:start] + placeholder + rest[: rest.index("/")])
-    if hour := _HOUR_IN_NAME.match(rest):
-        placeholder, rest = f"{placeholder}{hour[1]}{{hour}}", rest[hour.end() :]
-    return Placed(day_of, key[:start] + placeholder + _CHANGING.sub("*", rest))
+    matches = [*_HIVE_DAY.finditer(key), *_DAY.finditer(key)]
+    for match in sorted(matches, key=lambda it: it.start()):
+        try:
+            day = date(*(int(it) for it in match.groups() if it.isdigit()))
+        except ValueError:
+            continue
+        return Placed(day, key[: match.start()] + _placeholder(match) + _template_of_rest(key[match.end() :]))
+    return None
 
 
-def _hive(match: re.Match[str]) -> str:
-    parts = zip(match.groups()[::2], ("Y", "m", "d"), match.groups()[1::2], strict=True)
+def _placeholder(match: re.Match[str]) -> str:
+    if match.re is _DAY:
+        separator = match[2]
+        return "{day}" if separator == "-" else f"{{day:%Y{separator}%m{separator}%d}}"
+    parts = zip(match.groups()[::2], "Ymd", match.groups()[1::2], strict=True)
     return "/".join(f"{name}{{day:%{'-' if len(digits) == 1 else ''}{letter}}}" for name, letter, digits in parts)
+
+
+def _template_of_rest(rest: str) -> str:
+    """Give what is left of the key behind the day: its hour, and the end of its folder or of a name without one."""
+    if hour := _HOUR_FOLDER.match(rest):
+        return f"/{hour[1]}{{hour}}"
+    if "/" in rest:
+        return rest[: rest.index("/")]
+    if hour := _HOUR_IN_NAME.match(rest):
+        return f"{hour[1]}{{hour}}" + _CHANGING.sub("*", rest[hour.end() :])
+    return _CHANGING.sub("*", rest)
 
 
 def templates_of(placed: Iterable[Placed]) -> list[str]:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +139,8 @@ def _look_into_parquet(found: Sampled, n_lines: int) -> None:
     try:
         with pq.ParquetFile(found.path) as file:
             found.is_cut = file.metadata.num_rows > n_lines
-            for batch in file.iter_batches(min(n_lines, _BATCH)):
-                found.rows += [_nested(it) for it in batch.to_pylist()][: n_lines - len(found.rows)]
-                if len(found.rows) >= n_lines:
-                    break
+            rows = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(_BATCH))
+            found.rows = [_nested(it) for it in islice(rows, n_lines)]
     except (OSError, pa.ArrowException) as error:
         found.fault = f"the Parquet object cannot be read ({str(error)[:150]})"
 

@@ -53,6 +53,8 @@ def suggest(
 def _fault_of(templates: Sequence[str]) -> str | None:
     if not templates:
         return "no day stands in the keys: lay each day's objects below a prefix of their own"
+    if "\n" in "".join(templates):
+        return "uri: a line break in a key; the keys hold what no config takes"
     try:
         Logs(uri=tuple(templates))
     except ValidationError as error:

@@ -26,6 +26,11 @@ class Times:
     settle_hours: int
     notes: list[str]
 
+    @property
+    def known(self) -> list[datetime]:
+        """All that a line told."""
+        return [it for it in chain.from_iterable(self.instants) if it is not None]
+
 
 def times_of(sample: Sequence[Sampled], path: str | None, *, may_be_late: bool) -> Times:
     """Read the times at a path; `may_be_late` says that a line may lie in the objects of an earlier day."""

@@ -5,7 +5,6 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from embft.clickstream.days import Day
 from embft.clickstream.inspection.sampling import Sampled
+from embft.clickstream.inspection.times import Times
 from embft.clickstream.lines import read_lines
 from embft.clickstream.privacy import ClientHash, private_parts
 from embft.clickstream.quarantine import Reason
@@ -37,18 +37,16 @@ class Trial(NamedTuple):
     reasons: dict[str, str]
 
 
-def try_reading(
-    sample: Sequence[Sampled], logs: Logs, instants: Sequence[Sequence[datetime | None]], folder: Path
-) -> Trial:
+def try_reading(sample: Sequence[Sampled], logs: Logs, times: Times, folder: Path) -> Trial:
     """Read the sample's newest day; where no day stands in the keys, the day of most lines.
 
     Clients are hashed with a key that nobody keeps.
     """
-    counts = Counter(it.date() for it in chain.from_iterable(instants) if it is not None)
-    newest = max((it.day for it in sample if it.day), default=None)
+    counts = Counter(it.date() for it in times.known)
+    newest = max((it.day for it in sample if it.day and it.rows), default=None)
     day = newest or max(counts, key=lambda it: (counts[it], it))
     paths = {}
-    for sampled, several in zip(sample, instants, strict=True):
+    for sampled, several in zip(sample, times.instants, strict=True):
         if sampled.day == newest and sampled.rows:
             uri, path = _to_read(sampled, several, Day.of(day, logs))
             paths[uri] = path
