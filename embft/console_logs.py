@@ -94,8 +94,7 @@ def _print_days(console: Console, found: Inspection) -> None:
         console.print(f"  from {found.first_day} to {found.last_day}; missing in between: {missing}{more}")
     if found.earliest and found.latest:
         console.print(
-            f"  times in the sample: {found.earliest:%Y-%m-%d %H:%M:%S} to {found.latest:%Y-%m-%d %H:%M:%S} UTC; "
-            f"{found.times_without_zone or 0:.0%} state no zone"
+            f"  times in the sample: {found.earliest:%Y-%m-%d %H:%M:%S} to {found.latest:%Y-%m-%d %H:%M:%S} UTC"
         )
 
 

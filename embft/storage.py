@@ -269,6 +269,33 @@ class Storage:
             cancelled=cancelled or threading.Event(),
         ).into(path)
 
+    def head_bytes(self, listed: StoredObject, n_bytes: int) -> bytes:
+        """Read the first bytes of an object as it was listed; a body that breaks off is read again.
+
+        Args:
+            listed: As `objects` gives it.
+            n_bytes: How many are wanted, few enough for the memory.
+
+        Returns:
+            As many, or all bytes of a smaller object.
+
+        Raises:
+            ObjectChanged: It was replaced or removed since it was listed.
+            StorageRefused: The bucket is gone, or the credentials do not reach it.
+            StorageUnavailable: S3 did not recover in time.
+        """
+        head: bytes = self._patience.retrying(_may_pass, self._count_retry)(self._head_once, listed, n_bytes)
+        return head
+
+    def _head_once(self, listed: StoredObject, n_bytes: int) -> bytes:
+        head = bytearray()
+        with closing(self._read_from(listed, 0)) as pieces:
+            for _, piece in pieces:
+                head += piece
+                if len(head) >= n_bytes:
+                    break
+        return bytes(head[:n_bytes])
+
     def _read_from(self, listed: StoredObject, start: int) -> Generator[tuple[int, bytes], None, None]:
         bucket, key = split_uri(listed.uri)
         rest = {"Range": f"bytes={start}-"} if start else {}
@@ -359,6 +386,10 @@ class Storage:
 
 def _body_was_cut(error: BaseException) -> bool:
     return isinstance(error.__cause__, _CUT_BODY)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, StorageUnavailable) and not isinstance(error, ObjectChanged)
 
 
 def _first_byte(answer: Any, listed: StoredObject) -> int:

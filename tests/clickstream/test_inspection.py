@@ -16,10 +16,9 @@ import yaml
 from typer.testing import CliRunner
 
 from embft.cli import app
-from embft.clickstream import inspection
 from embft.clickstream.days import objects_of
-from embft.clickstream.detection import place, templates_of
-from embft.clickstream.inspection import Inspection, inspect_log
+from embft.clickstream.inspection import Inspection, inspect_log, sampling
+from embft.clickstream.inspection.partitions import place, templates_of
 from embft.console_logs import harmless
 from embft.errors import ConfigError, StorageRefused
 from embft.log_config import Logs
@@ -69,7 +68,7 @@ def test_a_log_with_the_standard_names_needs_its_address_alone(tmp_path: Path) -
     objects = {f"logs/dt=2026-03-{day}/a.jsonl": sessions_of(day) for day in (10, 11, 14)}
     found = inspect(tmp_path, objects)
     assert found.config == {"logs": {"uri": "s3://your-bucket/logs/dt={day}"}}
-    assert (found.format, found.containers) == ("sessions", {"JSON lines": 2})
+    assert (found.format, found.containers) == ("sessions", {"JSON lines": 1})
     assert (found.first_day, found.last_day) == (date(2026, 3, 10), date(2026, 3, 14))
     assert found.missing_days == [date(2026, 3, 12), date(2026, 3, 13)]
     assert len(found.sessions) == 3
@@ -148,9 +147,17 @@ def test_ubi_in_two_prefixes(tmp_path: Path) -> None:
     found = inspect(tmp_path, objects)
     uris = ["s3://your-bucket/ubi_events/{day}", "s3://your-bucket/ubi_queries/{day}"]
     assert found.config["logs"] == {"uri": uris, "format": "ubi"}
-    assert f"UBI queries and events lie in two prefixes: {uris[1]} and {uris[0]}" in found.notes
     day = read_as_configured(found, objects, tmp_path)
     assert day.sessions["shown"].to_pylist() == [["x", "y"]]
+    queries = inspect_log(str(tmp_path / "log" / "ubi_queries"), today=TODAY)
+    assert any("no UBI events are in the sample" in it for it in queries.notes)
+
+
+def test_ubi_whose_actions_say_nothing_of_a_search(tmp_path: Path) -> None:
+    query = {"query_id": "a", "user_query": "lamp", "client_id": "c", "timestamp": "2026-03-10T10:00:00Z"}
+    event = {key: query[key] for key in ("query_id", "client_id", "timestamp")} | {"action_name": "logout"}
+    found = inspect(tmp_path, {"2026-03-10/q.ndjson": lines(query, event)})
+    assert found.config["logs"] == {"uri": "s3://your-bucket/{day}", "format": "ubi"}
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -215,7 +222,7 @@ def test_the_folder_of_one_day_and_what_lies_beside_a_log(tmp_path: Path) -> Non
     assert (found.objects, found.problem) == (1, None)
     assert "no day stands in the keys of 1 other objects: they are no part of the log" in found.notes
     one = inspect_log(str(tmp_path / "log" / "shop" / "dt=2026-03-10"), today=TODAY)
-    assert one.config["logs"]["uri"] == "s3://your-bucket/log/shop/dt={day}"
+    assert one.config["logs"]["uri"] == "s3://your-bucket/dt={day}"
     assert one.sessions == [{**it, "client": one.sessions[0]["client"]} for it in found.sessions]
     assert one.sessions[0]["client"] != found.sessions[0]["client"]  # a key for each look
 
@@ -236,14 +243,14 @@ def test_days_of_another_zone_and_late_events(tmp_path: Path) -> None:
 
 
 def test_only_a_bounded_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "MAX_BYTES", 20_000)
-    monkeypatch.setattr(inspection, "MAX_LINES", 500)
+    monkeypatch.setattr(sampling, "MAX_BYTES", 20_000)
+    monkeypatch.setattr(sampling, "MAX_LINES", 500)
     big = b"\n".join(line(session_id=str(n)) for n in range(5000)) + b"\n"
     objects = {f"dt=2026-03-10/{n:03d}.jsonl": sessions_of(10, 1) for n in range(40)}
     objects["dt=2026-03-10/a.jsonl"] = objects["dt=2026-03-10/b.jsonl"] = big
     objects["dt=2026-03-10/c.jsonl.gz"] = gzip.compress(big)
     found = inspect(tmp_path, objects)
-    assert (found.objects, found.sampled_objects) == (43, inspection.MAX_OBJECTS)
+    assert (found.objects, found.sampled_objects) == (43, sampling.MAX_OBJECTS)
     assert found.sampled_bytes <= 20_000
     assert 100 < found.sampled_lines <= 500
     assert found.accounting is not None
@@ -264,14 +271,16 @@ def test_what_has_a_fields_name_and_other_values_is_named(tmp_path: Path) -> Non
     row = {"query": ["lamp"], "time": 1773136800000000, "clicked": ["a"]}
     found = inspect(tmp_path, {"dt=2026-03-10/a.jsonl": lines(row)})
     assert found.missing == ["query", "time"]
-    assert found.notes[0] == "query: query holds a list of 1; expected a text"
-    assert found.notes[1].startswith("time: time holds 1773136800000000; expected ISO 8601")
+    assert found.notes[1] == "query: query holds a list of 1; expected a text"
+    assert found.notes[0].startswith("time: time holds 1773136800000000; expected ISO 8601")
 
 
 def test_keys_that_yaml_or_configs_would_trip_over(tmp_path: Path) -> None:
     found = inspect(tmp_path / "a", {"it's #1?/2026-03-10/a.jsonl": sessions_of(10)})
     assert any("the keys hold what no config takes" in it for it in found.notes)
     assert yaml.safe_load(found.config_yaml) == found.config
+    found = inspect(tmp_path / "lines", {"a\nb/2026-03-10/a.jsonl": sessions_of(10)})
+    assert any("a line break in a key" in it for it in found.notes)
     found = inspect(tmp_path / "b", {f"it's - é\x1b: {n}/2026-03-10/a.jsonl": sessions_of(10) for n in "abc"})
     assert len(found.config["logs"]["uri"]) == 3
     assert found.config_yaml.isascii()
@@ -289,12 +298,12 @@ def test_what_is_no_log_is_said_to_be_none(tmp_path: Path, garbage: bytes) -> No
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing below it"):
+    with pytest.raises(ConfigError, match="holds no log: 0 objects"):
         inspect_log(str(tmp_path), today=TODAY)
     (tmp_path / "_SUCCESS").touch()
-    with pytest.raises(ConfigError, match="all 1 are empty or hidden"):
+    with pytest.raises(ConfigError, match="holds no log: 1 objects lie there, all empty or hidden"):
         inspect_log(str(tmp_path), today=TODAY)
-    with pytest.raises(ConfigError, match="no such folder"):
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
         inspect_log(str(tmp_path / "absent"), today=TODAY)
     with pytest.raises(ConfigError, match="expected s3://bucket/prefix"):
         inspect_log("gs://shop/logs", today=TODAY)
@@ -337,7 +346,7 @@ def test_the_exit_code_tells_that_it_cannot_tell(tmp_path: Path) -> None:
 
 
 def test_a_log_in_s3(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "MAX_BYTES", 500_000)
+    monkeypatch.setattr(sampling, "MAX_BYTES", 500_000)
     bucket = new_bucket(s3)
     for day in (10, 11):
         bucket.put(f"shop/logs/dt=2026-03-{day}/a.jsonl.gz", gzip.compress(sessions_of(day)))
@@ -354,7 +363,7 @@ def test_a_log_in_s3(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_unpacks_to_much_is_looked_at_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "MAX_BYTES", 50_000)
+    monkeypatch.setattr(sampling, "MAX_BYTES", 50_000)
     long = b"\n".join(line(session_id=str(n), more="x" * 10_000) for n in range(500))
     found = inspect(tmp_path, {"dt=2026-03-10/a.jsonl.gz": gzip.compress(long)})
     assert 10 < found.sampled_lines < 25  # 10 kB each, of 4 · 50 kB
@@ -375,9 +384,9 @@ def test_the_ubi_export_of_chorus() -> None:
 @pytest.mark.realdata
 @needs_clicks
 def test_the_clicks_of_best_buy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "MAX_LINES", 5000)
+    monkeypatch.setattr(sampling, "MAX_LINES", 5000)
     found = inspect_log(str(CLICKS / "clicks_train.jsonl.gz"), today=TODAY)
     assert found.config["logs"]["fields"] == {"client": "session"}
-    assert found.times_without_zone == 1
+    assert any(it.startswith("100% of the times state no zone") for it in found.notes)
     assert found.accounting is not None
     assert found.accounting["quarantined"] == 0

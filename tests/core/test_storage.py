@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from demo.services import free_port
 from embft.config import StorageConfig
-from embft.errors import DataRejected, ObjectMissing, StorageRefused, StorageUnavailable
+from embft.errors import DataRejected, ObjectChanged, ObjectMissing, StorageRefused, StorageUnavailable
 from embft.storage import Storage
 
 
@@ -52,6 +52,18 @@ def test_large_object_goes_in_parts(storage: Storage, tmp_path: Path) -> None:
     path.write_bytes(b"0123456789abcdef" * 1_600_000)
     artifact = storage.upload(path, "s3://shop/large")
     assert storage.fetch(artifact, tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_first_bytes_are_read_of_the_object_that_was_listed(storage: Storage) -> None:
+    whole = b"0123456789" * 100_000
+    storage.write("s3://shop/head/a", whole)
+    (listed,) = storage.objects("s3://shop/head")
+    assert storage.head_bytes(listed, 700_001) == whole[:700_001]
+    assert storage.head_bytes(listed, 0) == b""
+    assert storage.head_bytes(listed, 2_000_000) == whole
+    storage.write("s3://shop/head/a", b"another")
+    with pytest.raises(ObjectChanged, match="was replaced"):
+        storage.head_bytes(listed, 5)
 
 
 def test_changed_artifact_is_refused_with_the_remedy(storage: Storage, tmp_path: Path) -> None:
