@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embft.clickstream import quarantine, sessions
+from embft.clickstream import quarantine, reader, sessions
 from embft.clickstream.quarantine import RAW_BYTES
 from embft.log_config import LogFields, Logs, Noise
 from tests.clickstream.good_lines import DAY, KEY, LOGS, Read, line
@@ -33,6 +33,7 @@ GOLDEN = {
     "shown_type": line(shown="a"),
     "session_id_type": line(session_id=1.5),
     "client_type": line(client=True),
+    "duplicate_key": line()[:-1] + b', "query": "blue lamp"}',
 }
 
 
@@ -71,6 +72,27 @@ def test_bad_line_is_set_aside_with_its_reason_place_and_bytes(read: Read, reaso
 )
 def test_other_faces_of_a_bad_line(read: Read, reason: str, bad: bytes) -> None:
     assert read(bad).accounting.quarantined_by_reason == {reason: 1}
+
+
+def test_a_list_of_ten_thousand_results_is_none_that_somebody_saw(read: Read) -> None:
+    found = read(line(shown=[str(number) for number in range(10_000)]))
+    (row,) = found.quarantine.to_pylist()
+    assert row["reason"] == "too_many_results"
+    assert "shown lists 10000 ids" in row["detail"]
+
+
+def test_lines_may_end_as_on_windows(read: Read) -> None:
+    found = read(b"\r\n".join([line(), line(session_id="s2"), b""]))
+    assert (found.sessions.num_rows, found.accounting.quarantined) == (2, 0)
+
+
+def test_a_day_of_garbage_keeps_the_bytes_of_some_lines_and_the_number_of_all(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_MAX_RAW_LINES", 3)
+    found = read(b"garbage\n" * 10)
+    assert found.accounting.quarantined_by_reason == {"not_json": 10}
+    assert found.quarantine["raw"].to_pylist() == [b"garbage"] * 3 + [b""] * 7
 
 
 def test_raw_bytes_in_quarantine_are_bounded(read: Read) -> None:
