@@ -18,14 +18,12 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 import embft
@@ -34,7 +32,6 @@ from benchmarks.measures import Case, Evaluation
 from embft.clickstream.propensities import estimate_propensities, shown_propensities, summarise_weights
 from embft.clickstream.queries import QueryWriter
 from embft.clickstream.shop import Shop, load_shop
-from embft.finetuning.features import FineTuningFeatures
 from embft.finetuning.threads import cpu_threads
 
 Floats = NDArray[np.float64]
@@ -47,7 +44,7 @@ PLANTED = {
     "power 0.8": np.arange(1.0, N_POSITIONS + 1) ** -0.8,
     "uneven": np.array([1, 0.9, 0.5, 0.4, 0.45, 0.3, 0.2, 0.2, 0.1, 0.1]),
 }
-LOSSES = ("in_batch_softmax", "listwise_softmax", "cosine_prob_margin", "listwise_softmax_by_click")
+LOSSES = ("in_batch_softmax", "listwise_softmax", "cosine_prob_margin")
 _N_QUERIES, _N_ITEMS = 2000, 30
 _TRUST = 0.05
 _WANTED, _SAME_KIND, _SAME_DEPARTMENT = 0.9, 0.5, 0.1
@@ -55,18 +52,6 @@ _PREFERENCE, _AGAINST_WANTED, _EXPLORATION = 1.5, 1.5, 0.7
 _UNBIASED_SHARE = 0.28  # of the searches: they have as many clicks as all do under bias
 _DAY = date(2026, 3, 1)
 _SHOP = Path(__file__).resolve().parents[1] / "include" / "demo"
-
-
-class ByClick(embft.ListwiseSoftmaxLoss):
-    """Each click's whole term weighed by its confidence, as Joachims et al. 2017 weigh, not the pairs within it."""
-
-    def terms(self, features: FineTuningFeatures) -> tuple[torch.Tensor, torch.Tensor]:
-        """One term per click that has a negative."""
-        confidences, click = features.positive_confidences, features.click_index
-        values, sessions = super().terms(replace(features, positive_confidences=torch.ones_like(confidences)))
-        n_pairs = torch.bincount(click)
-        of_click = confidences.new_zeros(len(n_pairs)).scatter_(0, click, confidences)
-        return values * of_click[n_pairs > 0], sessions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -231,8 +216,6 @@ def _report_gain(seeds: Sequence[int], n_sessions: int) -> None:
         inputs = _inputs(sessions, shown_propensities(sessions, propensities))
         for loss in LOSSES:
             for how, confidences in (("uncorrected", "dummy_confidences"), ("corrected", "propensity_confidences")):
-                if loss == "listwise_softmax_by_click" and how == "uncorrected":
-                    continue  # is listwise_softmax
                 value = shop.ndcg(_trained(inputs, shop.items, loss, confidences, seed))
                 found.setdefault(f"{how}.{loss}", []).append(value)
         unbiased = shop.log(round(n_sessions * _UNBIASED_SHARE), seed, eta=0.0)
@@ -270,7 +253,7 @@ def _trained(
 ) -> embft.EmbeddingsModelInterface:
     """Train on nine tenths of the sessions; the last tenth picks the best epoch."""
     settings = embft.FineTuningSettings(
-        loss_func=ByClick() if loss == "listwise_softmax_by_click" else loss,
+        loss_func=loss,
         confidence_calculator=confidences,
         metric_calculators=(),
         devices="cpu",

@@ -47,10 +47,11 @@ def test_plan_passes_the_form_on_and_gives_the_days(project: Project) -> None:
     assert project.calls()[0]["argv"][-4:] == ["--promote", "never", "--window-days", "20"]
 
 
-def test_pull_names_its_log_day(project: Project) -> None:
-    task = operator(project, "pull", log_day="2026-11-09")
+@pytest.mark.parametrize(("name", "options"), [("2026-11-09", []), ("2026-11-09 3", ["--part", "3"])])
+def test_pull_names_its_log_day_and_the_part_of_a_big_one(project: Project, name: str, options: list[str]) -> None:
+    task = operator(project, "pull", log_day=name)
     assert task.execute(make_context(task)).startswith("s3://bucket/models/shop/sessions/2026-11-09/")
-    assert project.calls()[0]["argv"][-2:] == ["--log-day", "2026-11-09"]
+    assert project.calls()[0]["argv"][-2 - len(options) :] == ["--log-day", "2026-11-09", *options]
 
 
 @pytest.mark.parametrize(
