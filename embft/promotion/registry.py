@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from embft.experiments.reaching import environment_defaults, reaching_mlflow
-from embft.storage import explaining_s3
+from embft.storage_errors import explaining_s3
 
 _SERVED_WITH = ("sentence-transformers", "torch", "transformers", "tokenizers", "numpy")
 

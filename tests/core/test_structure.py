@@ -37,7 +37,8 @@ def loaded_by(code: str) -> set[str]:
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("boto3", {"storage.py"}),
+        ("boto3", {"storage.py", "storage_errors.py"}),
+        ("duckdb", {"clickstream/workspace.py"}),
         ("great_expectations", {"validation/engine.py", "validation/docs.py"}),
         (
             "mlflow",

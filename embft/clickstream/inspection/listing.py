@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from embft.clickstream.inspection.partitions import Placed, place
 from embft.config import StorageConfig
 from embft.errors import ConfigError
-from embft.storage import Storage, split_uri
+from embft.storage import Storage
+from embft.storage_errors import split_uri
 
 YOUR_BUCKET = "s3://your-bucket/"
 
