@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from embft.config import STAGES
 from embft.results import StageResult
-from embft.stages.pull import log_day_and_part
 
 
 def run_night(
@@ -33,6 +32,9 @@ def run_night(
     Yields:
         Each stage's result as it is committed; one for every log day that is pulled.
     """
+    # Here, for every stage comes by this module, and most need none of what it brings.
+    from embft.stages.log_days import log_day_and_part
+
     plan_options: dict[str, Any] = {"promote": promote, "window_days": window_days}
     plan = run_named("plan", model, day, include=include, force=force, **plan_options)
     yield plan

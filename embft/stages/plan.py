@@ -12,7 +12,7 @@ from embft.config import ModelConfig, Window
 from embft.errors import ConfigError
 from embft.paths import Paths
 from embft.results import Champion, RunSpec, StageResult, digest_of
-from embft.stages.pull import days_to_pull, list_day
+from embft.stages.log_days import days_to_pull, list_day
 from embft.stages.stage import Draft, Outcome, commit, open_model
 from embft.storage import Storage
 

@@ -12,7 +12,7 @@ from embft.clickstream.sessions import read_sessions
 from embft.errors import ConfigError
 from embft.paths import Paths
 from embft.results import LogDay, RunSpec, StageResult
-from embft.stages.pull import pull_draft
+from embft.stages.log_days import pull_draft
 from embft.stages.stage import (
     Draft,
     Outcome,

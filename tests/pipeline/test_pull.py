@@ -13,7 +13,7 @@ import pytest
 from embft.errors import ConfigError, ObjectChanged, StorageUnavailable
 from embft.results import StageResult
 from embft.stages import pull
-from embft.stages.pull import ListedDay
+from embft.stages.log_days import ListedDay
 from embft.storage import Storage, StoredObject
 from embft.storage_download import Patience
 from tests.buckets import new_bucket
