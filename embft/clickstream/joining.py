@@ -133,7 +133,10 @@ lists AS (
     FROM items GROUP BY session_id
 ),
 shown AS (
-    SELECT h.*, coalesce(impressions, found) AS shown, positions FROM heads AS h LEFT JOIN lists USING (session_id)
+    SELECT h.* EXCLUDE (found), coalesce(impressions, found) AS shown, positions,
+        CASE WHEN list_min(positions) = 0 THEN 1 ELSE 0 END AS shift,
+        impressions IS NOT NULL AS has_impressions, CASE WHEN impressions IS NULL THEN found END AS found
+    FROM heads AS h LEFT JOIN lists USING (session_id)
 ),
 clicks AS (
     SELECT session_id,
@@ -142,15 +145,19 @@ clicks AS (
         list(i.dwell_s ORDER BY clicked_us, item) FILTER (is_seen) AS dwell_s,
         coalesce(sum(n_clicks) FILTER (NOT is_seen), 0) AS n_unseen
     FROM (
-        SELECT items.*, shown IS NULL OR list_contains(shown, item) AS is_seen
-        FROM items JOIN shown USING (session_id) WHERE clicked_us IS NOT NULL
+        -- A list of impressions may be of any length, and would stand beside each of its clicks.
+        SELECT items.*,
+            CASE WHEN has_impressions THEN seen IS NOT NULL
+                ELSE found IS NULL OR list_contains(found, item) END AS is_seen
+        FROM items JOIN (SELECT session_id, has_impressions, found FROM shown) USING (session_id)
+        WHERE clicked_us IS NOT NULL
     ) AS i
     GROUP BY session_id
 )
 SELECT session_id, time_us, client, query, shown,
     -- Counted from 1, also where a list counts from 0. A list whose places are not all known is in order of time.
     CASE WHEN len(positions) > 0 AND list_count(positions) = len(positions) THEN
-        list_transform(positions, lambda x: x + CASE WHEN list_min(positions) = 0 THEN 1 ELSE 0 END)
+        list_transform(positions, lambda x: x + shift)
     END AS positions,
     coalesce(clicked, []) AS clicked, coalesce(actions, []) AS actions, coalesce(dwell_s, []) AS dwell_s,
     n_events AS n_lines, coalesce(n_unseen, 0) AS n_unseen
