@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embft.clickstream.fields import MAX_POSITION, MAX_RESULTS, Column, Kind
+from embft.clickstream.fields import MAX_POSITION, MAX_RESULTS, MAX_SECONDS, Column, Kind
 from embft.clickstream.privacy import ClientHash
 from embft.clickstream.quarantine import BadLine
 from embft.clickstream.sources import SourceRules
@@ -226,7 +226,7 @@ def _positions(values: pa.Array) -> Converted:
 def _seconds(values: pa.Array) -> Converted:
     if not pa.types.is_float64(values.type):
         values = values.cast(pa.float64())
-    good = pc.and_(pc.greater_equal(values, 0.0), pc.is_finite(values))
+    good = pc.and_(pc.greater_equal(values, 0.0), pc.less_equal(values, MAX_SECONDS))
     return Converted(values, _mask(pc.and_(values.is_valid(), pc.invert(good))))
 
 

@@ -4,7 +4,6 @@ This is what a field means. `embft.clickstream.columns` does the same for whole 
 module every value that it is not sure of.
 """
 
-import math
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
@@ -19,6 +18,9 @@ from embft.log_config import Logs
 
 MAX_RESULTS = 1000
 MAX_POSITION = 1_000_000
+MAX_SECONDS = 1e9  # three decades
+
+_PERSONAL = ("client", "ip", "user_agent")
 
 
 class Kind(Enum):
@@ -118,7 +120,16 @@ class Fields:
         Raises:
             BadLine: It is not what the field holds.
         """
-        return None if value is None else self._readers[column.kind](value, column)
+        if value is None:
+            return None
+        try:
+            return self._readers[column.kind](value, column)
+        except BadLine as bad:
+            if column.name not in _PERSONAL:
+                raise
+            expected = "an id: a text that is not empty, or a whole number" if column.kind is Kind.CLIENT else "a text"
+            detail = f"{column.path} holds something else than {expected}; it is not shown, for it tells who searched"
+            raise BadLine(bad.reason, detail) from None
 
 
 def _text(value: Any, column: Column) -> str:
@@ -157,6 +168,8 @@ def _position(value: Any, column: Column) -> int:
 
 
 def _seconds(value: Any, column: Column) -> float:
-    if type(value) not in (int, float) or not 0 <= value < math.inf:
-        raise BadLine(column.reason, f"{column.path} holds {describe(value)}; expected seconds, 0 or more")
+    if type(value) not in (int, float) or not 0 <= value <= MAX_SECONDS:
+        raise BadLine(
+            column.reason, f"{column.path} holds {describe(value)}; expected seconds, from 0 to {MAX_SECONDS:.0f}"
+        )
     return float(value)

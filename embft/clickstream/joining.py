@@ -159,8 +159,15 @@ clicked AS (
         list(dwell_s ORDER BY clicked_us, item) FILTER (is_seen) AS dwell_s,
         coalesce(sum(n) FILTER (NOT is_seen), 0) AS n_unseen
     FROM (
-        SELECT clicks.*, shown IS NULL OR list_contains(shown, item) AS is_seen
-        FROM clicks LEFT JOIN shown USING (session_id)
+        -- A list of impressions may be of any length, and would stand beside each of its clicks.
+        SELECT clicks.*,
+            CASE WHEN has_impressions THEN seen_us IS NOT NULL
+                ELSE alone IS NULL OR list_contains(alone, item) END AS is_seen
+        FROM clicks LEFT JOIN impressions USING (session_id, item) LEFT JOIN (
+            SELECT session_id, impressions IS NOT NULL AS has_impressions,
+                CASE WHEN impressions IS NULL THEN results END AS alone
+            FROM lists FULL JOIN results USING (session_id)
+        ) USING (session_id)
     )
     GROUP BY session_id
 )

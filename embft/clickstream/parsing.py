@@ -190,7 +190,8 @@ class ObjectParser:
         return line
 
     def _set_aside(self, parsed: Parsed, number: int, raw: bytes, bad: BadLine) -> None:
-        parsed.bad.append((number, self._hidden.hidden(raw[:RAW_BYTES]), bad))
+        # A new one: that which was raised holds on to the frames it passed, and by them to the whole line.
+        parsed.bad.append((number, self._hidden.hidden(raw[:RAW_BYTES]), BadLine(bad.reason, bad.detail)))
 
     def _parse_parquet(self, path: Path, role: Role) -> Iterator[Parsed]:
         number = 1
@@ -204,25 +205,42 @@ class ObjectParser:
                     yield parsed
         except BadLine as bad:
             yield self._lost(number, path, bad)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             detail = f"the Parquet object cannot be read from here on ({str(error)[:150]}); deliver it again"
             yield self._lost(number, path, BadLine(Reason.CORRUPT_PARQUET, detail))
 
     def _lost(self, number: int, path: Path, bad: BadLine) -> Parsed:
         parsed = Parsed(lines=1)
         with path.open("rb") as file:
-            self._set_aside(parsed, number, file.read(RAW_BYTES), bad)
+            raw = file.read(RAW_BYTES)
+        # Of a Parquet file that is one no more than that it is: who searched stands in it in a form of its own.
+        self._set_aside(parsed, number, _PARQUET_MAGIC if raw.startswith(_PARQUET_MAGIC) else raw, bad)
         return parsed
 
     def _parse_rows(self, batch: pa.RecordBatch, first: int, role: Role, parsed: Parsed) -> None:
-        table = _typed_columns(pa.table(batch), self._columns)
+        table = _typed_columns(pa.table(batch), self._columns) if _is_valid(batch) else None
         if table is None:
             doubtful = np.arange(batch.num_rows)
         else:
             doubtful = self._judge_table(table, np.arange(first, first + batch.num_rows), role, parsed)
-        rows = batch.take(pa.array(doubtful)).to_pylist()
-        raws = (json.dumps(_as_json(row), ensure_ascii=False, default=str).encode() for row in rows)
-        self._parse_each(zip((doubtful + first).tolist(), raws, strict=True), role, parsed)
+        self._parse_each(self._raw_rows(batch, doubtful.tolist(), first, parsed), role, parsed)
+
+    def _raw_rows(
+        self, batch: pa.RecordBatch, rows: list[int], first: int, parsed: Parsed
+    ) -> Iterator[tuple[int, bytes]]:
+        """Give rows as lines of JSON; sets aside those that hold what Python cannot."""
+        for row in rows:
+            try:
+                # Not `take`, which knows no string_view.
+                (values,) = batch.slice(row, 1).to_pylist()
+            except UnicodeDecodeError as error:
+                detail = f"a text of the row is not UTF-8 ({error.reason}); write logs as UTF-8"
+                self._set_aside(parsed, first + row, b"", BadLine(Reason.NOT_UTF8, detail))
+            except (ValueError, OverflowError):
+                detail = "a time of the row lies beyond the years 1 to 9999; look at the unit it was written in"
+                self._set_aside(parsed, first + row, b"", BadLine(Reason.TIME_UNREADABLE, detail))
+            else:
+                yield first + row, json.dumps(_as_json(values), ensure_ascii=False, default=str).encode()
 
 
 class _BlockReader:
@@ -230,7 +248,9 @@ class _BlockReader:
 
     def __init__(self, columns: tuple[Column, ...], is_ubi: bool) -> None:
         self._columns = columns
-        self._is_ubi = is_ubi
+        shown = next((it for it in columns if it.name == "shown"), None)
+        # What a log of 2024 has in place of the other.
+        self._old_hit_ids = shown._replace(path=_OLD_HIT_IDS, name=_OLD_HIT_IDS) if shown and is_ubi else None
         self._schema: pa.Schema | None = None
 
     def read(self, data: bytes, starts: NDArray[np.int64]) -> pa.Table | None:
@@ -252,26 +272,29 @@ class _BlockReader:
             if table is not None and table.num_rows == n_lines:
                 self._schema = schema
                 columns = {it.name: _at(table, it.path) for it in self._columns}
-                if self._is_ubi and (old := columns["shown"]).null_count == n_lines:
-                    columns["shown"] = _at(table, _OLD_HIT_IDS) if _OLD_HIT_IDS in table.column_names else old
+                if self._old_hit_ids and (old := _at(table, _OLD_HIT_IDS)).null_count < n_lines:
+                    if columns["shown"].null_count < n_lines:
+                        return None
+                    columns["shown"] = old
                 return pa.table(columns)
         return None
 
     def _looked_up(self, data: bytes) -> pa.Schema | None:
         """Choose the columns' types by some lines."""
-        seen: dict[str, list[Any]] = {column.name: [] for column in self._columns}
+        wanted = (*self._columns, self._old_hit_ids) if self._old_hit_ids else self._columns
+        seen: dict[str, list[Any]] = {column.name: [] for column in wanted}
         lines = data.split(b"\n")
         step = max(1, len(lines) // _LOOKED_AT)
         for raw in lines[::step]:
             try:
                 line = json_object(raw)
-                for column in self._columns:
+                for column in wanted:
                     if (value := value_at(line, column.path)) is not None:
                         seen[column.name].append(value)
             except BadLine:
                 continue
         tree: dict[str, Any] = {}
-        for column in self._columns:
+        for column in wanted:
             *parents, leaf = column.path.split(".")
             node = tree
             for key in parents:
@@ -340,11 +363,14 @@ def _parquet_columns(schema: pa.Schema, columns: tuple[Column, ...]) -> dict[str
     """Find the file's columns by their whole path, or by its first key.
 
     Raises:
-        BadLine: There is no column that tells the time.
+        BadLine: There is no column that tells the time, or there are two of one name.
     """
     found = {}
     for column in columns:
         for name in (column.path, column.path.split(".")[0]):
+            if schema.names.count(name) > 1:
+                detail = f"the object has {schema.names.count(name)} columns {name}; write each column once"
+                raise BadLine(Reason.DUPLICATE_KEY, detail)
             if name in schema.names:
                 found[column.name] = name
                 break
@@ -353,6 +379,15 @@ def _parquet_columns(schema: pa.Schema, columns: tuple[Column, ...]) -> dict[str
         detail = f"the object has no column {path}, only {', '.join(schema.names)[:200]}; see logs.fields.time"
         raise BadLine(Reason.COLUMN_MISSING, detail)
     return found
+
+
+def _is_valid(batch: pa.RecordBatch) -> bool:
+    """Whether all its texts are UTF-8, which Parquet asks for and Arrow does not look at."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _typed_columns(table: pa.Table, columns: tuple[Column, ...]) -> pa.Table | None:
@@ -382,9 +417,19 @@ def _as_json(row: dict[str, Any]) -> dict[str, Any]:
         *parents, leaf = name.split(".")
         node = found
         for key in parents:
-            node = node.setdefault(key, {})
-        node[leaf] = None if isinstance(value, float) and math.isnan(value) else value
+            if not isinstance(node.get(key), dict):
+                node[key] = {}
+            node = node[key]
+        node[leaf] = _without_nan(value)
     return found
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(it) for name, it in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(it) for it in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _familiar(values: pa.Array, kind: Kind) -> pa.Array | None:
@@ -395,8 +440,13 @@ def _familiar(values: pa.Array, kind: Kind) -> pa.Array | None:
     if pa.types.is_null(type_) or (kind is Kind.TIME and pa.types.is_timestamp(type_)):
         return values
     if pa.types.is_list(type_) or pa.types.is_large_list(type_):
-        element = pa.int64() if pa.types.is_integer(type_.value_type) else pa.string()
-        return _cast(values, pa.list_(element)) if kind in (Kind.IDS, Kind.LIST) else None
+        within = type_.value_type.value_type if pa.types.is_dictionary(type_.value_type) else type_.value_type
+        # Arrow would write numbers and times out as texts.
+        if kind not in (Kind.IDS, Kind.LIST) or not (
+            pa.types.is_integer(within) or pa.types.is_null(within) or _is_text(within)
+        ):
+            return None
+        return _cast(values, pa.list_(pa.int64() if pa.types.is_integer(within) else pa.string()))
     if pa.types.is_integer(type_):
         wanted = pa.float64() if kind is Kind.SECONDS else pa.int64()
         return _cast(values, wanted) if kind not in (Kind.QUERY, Kind.TEXT, Kind.LIST) else None
@@ -405,8 +455,13 @@ def _familiar(values: pa.Array, kind: Kind) -> pa.Array | None:
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, type_), values)
         wanted = pa.int64() if kind is Kind.POSITION else pa.float64()
         return _cast(values, wanted) if kind in (Kind.TIME, Kind.SECONDS, Kind.POSITION) else None
-    texts = pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
-    return _cast(values, pa.string()) if texts and kind not in (Kind.POSITION, Kind.SECONDS, Kind.LIST) else None
+    return (
+        _cast(values, pa.string()) if _is_text(type_) and kind not in (Kind.POSITION, Kind.SECONDS, Kind.LIST) else None
+    )
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
 
 
 def _cast(values: pa.Array, type_: pa.DataType) -> pa.Array | None:

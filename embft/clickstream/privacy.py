@@ -14,7 +14,8 @@ _MIN_KEY_CHARACTERS = 16
 _HASH_BYTES = 8
 _HIDDEN = b'"<hidden>"'
 
-_EMAIL = re.compile(r"[^\s@<>,;:\"']+@[^\s@<>,;:\"']+\.[a-z]{2,}")
+# Bounded as RFC 5321 has it: else a long word is scanned once for each of its characters.
+_EMAIL = re.compile(r"[^\s@<>,;:\"']{1,64}@[^\s@<>,;:\"']{1,255}\.[a-z]{2,}")
 # An international number, or groups as people write them. A bare run of digits is an item number more often.
 _PHONE = re.compile(
     r"(?<![\w+])(?:\+\d[\d ()./-]{6,18}\d|\(\d{3}\) ?\d{3}[ .-]?\d{4}|\d{3}[.-]\d{3}[.-]\d{4}"
@@ -22,7 +23,7 @@ _PHONE = re.compile(
 )
 _CARD = re.compile(r"(?<!\d)[3-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{2,4}(?:[ -]?\d{1,3})?(?!\d)")
 _CARD_DIGITS = range(14, 20)
-_EMAIL_BYTES = re.compile(rb"[^\s@<>,;:\"'\\]+@[^\s@<>,;:\"'\\]+\.[A-Za-z]{2,}")
+_EMAIL_BYTES = re.compile(rb"[^\s@<>,;:\"'\\]{1,64}@[^\s@<>,;:\"'\\]{1,255}\.[A-Za-z]{2,}")
 
 
 class ClientHash:
@@ -117,8 +118,9 @@ class RawLines:
 
     def __init__(self, paths: Sequence[str | None]) -> None:
         names = {path.rpartition(".")[2] for path in paths if path}
-        # A value may break off with the line.
-        value = rb'("(?:[^"\\]|\\.)*"?|[-+.\w]+)'
+        # A value may break off with the line. Where it is a list or an object that nests, the rest of the line goes.
+        text = rb'"(?:[^"\\]|\\.)*"'
+        value = rb"(?:" + text + rb"?|[-+.\w]+|[\[{](?:" + text + rb'|[^"\[\]{}])*[\]}]|(?s:[\[{].*))'
         self._pattern = (
             re.compile(rb'("(?:' + b"|".join(re.escape(it.encode()) for it in sorted(names)) + rb')"\s*:\s*)' + value)
             if names

@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections import Counter
 from typing import Any
 
 from embft.clickstream.quarantine import BadLine, Reason, describe
@@ -18,8 +19,8 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) == len(pairs):
         return found
     repeating = _Repeating(found)
-    names = [name for name, _ in pairs]
-    repeating.repeated = frozenset(name for name in found if names.count(name) > 1)
+    counts = Counter(name for name, _ in pairs)
+    repeating.repeated = frozenset(name for name, count in counts.items() if count > 1)
     return repeating
 
 
