@@ -184,8 +184,11 @@ class Logs(Strict):
     @model_validator(mode="after")
     def _names_the_day(self) -> "Logs":
         for uri in self.uri:
-            if "{day" not in uri:
+            braces = re.findall(r"\{[^}]*\}?", uri)
+            if not any(it.startswith("{day") for it in braces):
                 raise ValueError(f"uri is {uri!r}; it must contain {{day}}")
+            if unknown := [it for it in braces if not re.fullmatch(r"\{day(:[^}]+)?\}|\{hour\}", it)]:
+                raise ValueError(f"uri is {uri!r}; {unknown[0]!r} is none of {{day}}, {{day:%Y/%m/%d}} and {{hour}}")
         return self
 
     @model_validator(mode="after")

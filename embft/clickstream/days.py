@@ -69,6 +69,11 @@ class Day:
         start, end = (_midnight(it, zone) for it in (day, day + timedelta(days=1)))
         return cls(day, logs.timezone, start, end, end + logs.settle_hours * _HOUR_US)
 
+    @property
+    def first_settled_us(self) -> int:
+        """Until here clicks count on searches of the day before."""
+        return self.start_us + self.settled_us - self.end_us
+
     def has(self, time_us: int) -> bool:
         """Whether a search at this time is of the day."""
         return self.start_us <= time_us < self.end_us

@@ -4,13 +4,15 @@ An event of a search: the search itself (its query, and perhaps the ids of its r
 what follows a click. A search is told by all of them together:
 
 - its query and time are those of the earliest search event; without one, those of the earliest event that has a query;
+- if any of them holds a private query, the search is private, and left out as a whole;
 - what was shown are its impressions by position, or else the result ids of the search event;
 - what was clicked are the items of clicks and what follows them, each with its strongest action, in order of time.
 
 The outcome depends on the events alone, not on their order or on how they are spread over objects.
 """
 
-from embft.clickstream.records import Kind
+from embft.clickstream.records import PRIVATE, Kind
+from embft.clickstream.sources import PRIVATE_QUERY
 from embft.clickstream.workspace import Workspace
 
 NO_SEARCH = "no_search"  # events whose search is not in the log, and that do not tell the query themselves
@@ -18,7 +20,7 @@ NOTHING_SHOWN = "nothing_shown"  # searches with neither results nor clicks
 CLICK_WITHOUT_IMPRESSION = "click_without_impression"
 
 # Of `joined`: the searches that are of use.
-TELLING = "query IS NOT NULL AND (len(clicked) > 0 OR (shown IS NOT NULL AND n_unseen = 0))"
+TELLING = f"coalesce(query, '{PRIVATE}') <> '{PRIVATE}' AND (len(clicked) > 0 OR (shown IS NOT NULL AND n_unseen = 0))"
 
 _ROWS_AT_ONCE = 1_000_000
 
@@ -40,16 +42,21 @@ def drop_copied_events(day: Workspace) -> int:
         f"""
         CREATE TABLE copies AS
         WITH hashed AS (
-            SELECT rowid AS rid, CASE WHEN event_id IS NULL THEN hash({_SAID}) ELSE hash(event_id) END AS h FROM records
+            SELECT rowid AS rid,
+                CASE WHEN event_id IS NULL THEN hash({_SAID}) ELSE hash(event_id, search_id, client) END AS h
+            FROM records
         ),
         several AS (SELECT h FROM hashed GROUP BY h HAVING count(*) > 1),
         told AS (
-            SELECT records.rowid AS rid, event_id, object, line, time_us, to_json(struct_pack({_SAID})) AS said
+            SELECT records.rowid AS rid, event_id, search_id, client, object, line, time_us,
+                to_json(struct_pack({_SAID})) AS said
             FROM records JOIN (FROM hashed SEMI JOIN several USING (h)) AS suspects ON records.rowid = suspects.rid
         )
         SELECT rid FROM told
         QUALIFY row_number() OVER (
-            PARTITION BY event_id, CASE WHEN event_id IS NULL THEN said END ORDER BY time_us, said, object, line
+            -- Some logs count the events of each search anew.
+            PARTITION BY event_id, search_id, client, CASE WHEN event_id IS NULL THEN said END
+            ORDER BY time_us, said, object, line
         ) > 1
         """
     )
@@ -76,10 +83,12 @@ def join_searches(day: Workspace, inactivity_minutes: int) -> dict[str, int]:
         day.run(_JOINED, {"part": part, "parts": n_parts})
     counts = day.rows(
         f"""
-        SELECT CASE WHEN query IS NULL THEN '{NO_SEARCH}' WHEN len(clicked) > 0 OR n_unseen > 0
-                THEN '{CLICK_WITHOUT_IMPRESSION}' ELSE '{NOTHING_SHOWN}' END AS rule,
+        SELECT CASE WHEN query IS NULL THEN '{NO_SEARCH}'
+                WHEN query = '{PRIVATE}' THEN '{PRIVATE_QUERY}'
+                WHEN len(clicked) > 0 OR n_unseen > 0 THEN '{CLICK_WITHOUT_IMPRESSION}'
+                ELSE '{NOTHING_SHOWN}' END AS rule,
             -- A search that keeps some of its clicks stays; one that keeps none is not one that nobody clicked in.
-            sum(CASE WHEN query IS NOT NULL AND len(clicked) > 0 THEN n_unseen ELSE n_lines END)
+            sum(CASE WHEN {TELLING} THEN n_unseen ELSE n_lines END)
         FROM joined WHERE NOT ({TELLING}) OR n_unseen > 0 GROUP BY rule
         """
     )
@@ -100,8 +109,11 @@ SELECT kind, time_us, client, query, item, position, shown, dwell_s, search_id A
 FROM events WHERE search_id IS NOT NULL
 UNION ALL BY NAME
 SELECT kind, time_us, client, query, item, position, shown, dwell_s,
-    md5(client || ' ' || max(CASE WHEN begins THEN time_us END) OVER (
-        PARTITION BY client ORDER BY time_us, kind, query, item, position ROWS UNBOUNDED PRECEDING
+    -- Two searches of one client may begin in the same second.
+    md5(client || ' ' || to_json(
+        max(CASE WHEN begins THEN struct_pack(t := time_us, q := coalesce(query, '')) END) OVER (
+            PARTITION BY client ORDER BY time_us, kind, query, item, position ROWS UNBOUNDED PRECEDING
+        )
     ))[:16] AS session_id
 FROM loose
 """
@@ -109,7 +121,7 @@ FROM loose
 _EMPTY_JOINED = """
 CREATE TABLE joined (
     session_id VARCHAR, time_us BIGINT, client VARCHAR, query VARCHAR, shown VARCHAR[], positions INTEGER[],
-    clicked VARCHAR[], actions TINYINT[], dwell_s FLOAT[], n_lines BIGINT, n_unseen BIGINT
+    clicked VARCHAR[], actions TINYINT[], dwell_s FLOAT[], n_lines BIGINT, n_unseen BIGINT, has_search BOOLEAN
 )
 """
 
@@ -119,12 +131,14 @@ _JOINED = f"""
 INSERT INTO joined BY NAME
 WITH part AS (SELECT * FROM named WHERE hash(session_id) % $parts = $part),
 heads AS (
-    SELECT session_id, count(*) AS n_lines, min(client) AS client,
+    SELECT session_id, count(*) AS n_lines, min(client) AS client, bool_or(kind = {int(Kind.SEARCH)}) AS has_search,
         coalesce(min(time_us) FILTER (kind = {int(Kind.SEARCH)}), min(time_us)) AS time_us
     FROM part GROUP BY session_id
 ),
 queries AS (
-    SELECT session_id, arg_min(query, (kind > {int(Kind.SEARCH)}, time_us, query)) AS query
+    SELECT session_id,
+        CASE WHEN bool_or(query = '{PRIVATE}') THEN '{PRIVATE}'
+            ELSE arg_min(query, (kind > {int(Kind.SEARCH)}, time_us, query)) END AS query
     FROM part WHERE query IS NOT NULL GROUP BY session_id
 ),
 results AS (
@@ -177,6 +191,6 @@ SELECT session_id, time_us, client, query, shown,
         CASE WHEN positions[1] = 0 THEN list_transform(positions, lambda x: x + 1) ELSE positions END
     END AS positions,
     coalesce(clicked, []) AS clicked, coalesce(actions, []) AS actions, coalesce(dwell_s, []) AS dwell_s,
-    n_lines, coalesce(n_unseen, 0) AS n_unseen
+    n_lines, coalesce(n_unseen, 0) AS n_unseen, has_search
 FROM heads LEFT JOIN queries USING (session_id) LEFT JOIN shown USING (session_id) LEFT JOIN clicked USING (session_id)
 """

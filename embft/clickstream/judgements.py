@@ -141,10 +141,10 @@ def _with_lists(sessions: pa.Table, rows: Sequence[_Lists]) -> pa.Table:
 
 
 def _that_teach(sessions: pa.Table, choices: Judgements) -> pa.Table:
+    has_click = pc.greater(pc.list_value_length(sessions["clicked"]), 0)
     # Of a list that held nothing but a click left too soon, nothing remains; a null is a list that the log lacks.
-    teaches = pc.fill_null(pc.greater(pc.list_value_length(sessions["shown"]), 0), True)
-    if choices.no_click_sessions == "drop":
-        teaches = pc.and_(teaches, pc.greater(pc.list_value_length(sessions["clicked"]), 0))
+    has_list = pc.fill_null(pc.greater(pc.list_value_length(sessions["shown"]), 0), True)
+    teaches = has_click if choices.no_click_sessions == "drop" else pc.or_(has_click, has_list)
     return sessions if pc.all(teaches, min_count=0).as_py() else sessions.filter(teaches)
 
 

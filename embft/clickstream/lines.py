@@ -3,6 +3,7 @@
 What an object is, its first bytes say, not its name.
 """
 
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ MAX_LINE_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # pzstd begins with such a frame
 _GZIP_WBITS = 31  # zlib's way of saying: a gzip header and trailer, the largest window
 _BOM = b"\xef\xbb\xbf"
 _REST_IS_LOST = "the lines before were used, the rest is lost: deliver the object again"
@@ -80,7 +82,7 @@ def read_blocks(path: Path, uri: str) -> Iterator[Block | Line]:
         file.seek(0)
         if head.startswith(_GZIP_MAGIC):
             yield from _blocks(_bounded(_inflated(file), path))
-        elif head.startswith(_ZSTD_MAGIC):
+        elif head.startswith(_ZSTD_MAGIC) or _SKIPPABLE.match(head):
             yield from _blocks(_bounded(_unpacked(file), path))
         elif head and uri.endswith((".gz", ".zst")):
             yield Line(1, head, _wrong_name(head, uri))

@@ -117,15 +117,22 @@ class RawLines:
     """
 
     def __init__(self, paths: Sequence[str | None]) -> None:
-        names = {path.rpartition(".")[2] for path in paths if path}
+        split = [path.split(".") for path in paths if path]
         # A value may break off with the line. Where it is a list or an object that nests, the rest of the line goes.
         text = rb'"(?:[^"\\]|\\.)*"'
-        value = rb"(?:" + text + rb"?|[-+.\w]+|[\[{](?:" + text + rb'|[^"\[\]{}])*[\]}]|(?s:[\[{].*))'
-        self._pattern = (
-            re.compile(rb'("(?:' + b"|".join(re.escape(it.encode()) for it in sorted(names)) + rb')"\s*:\s*)' + value)
+        scalar = rb"(?:" + text + rb"?|[-+.\w]+)"
+        value = rb"(?:" + scalar + rb"|[\[{](?:" + text + rb'|[^"\[\]{}])*[\]}]|(?s:[\[{].*))'
+        self._patterns = [
+            re.compile(
+                rb'("(?:' + b"|".join(re.escape(it.encode()) for it in sorted(names)) + rb')"\s*:\s*)' + what, re.I
+            )
+            for names, what in (
+                ({keys[-1] for keys in split}, value),
+                # Where a line has a text in place of the object, it may be who searched as well.
+                ({key for keys in split for key in keys[:-1]}, scalar),
+            )
             if names
-            else None
-        )
+        ]
 
     def hidden(self, raw: bytes) -> bytes:
         """Give the bytes as they may be kept.
@@ -136,6 +143,6 @@ class RawLines:
         Returns:
             The same, with client, IP address, user agent and e-mail addresses replaced.
         """
-        if self._pattern:
-            raw = self._pattern.sub(rb"\1" + _HIDDEN, raw)
+        for pattern in self._patterns:
+            raw = pattern.sub(rb"\1" + _HIDDEN, raw)
         return _EMAIL_BYTES.sub(b"<email>", raw) if b"@" in raw else raw

@@ -239,13 +239,20 @@ class DayReader:
         self._tables.run(
             f"""
             CREATE VIEW searches AS
-            SELECT * EXCLUDE (n_unseen, n_lines), rowid AS rid, n_lines - n_unseen AS n_lines, 0 AS object, 0 AS line
+            SELECT * EXCLUDE (n_unseen, n_lines, has_search), rowid AS rid, n_lines - n_unseen AS n_lines,
+                0 AS object, 0 AS line
             FROM joined WHERE {TELLING}
             """
         )
         self._tables.run(
-            f"INSERT INTO dropped SELECT rid, '{OTHER_DAY}' FROM searches WHERE time_us < $start OR time_us >= $end",
-            {"start": self._day.start_us, "end": self._day.end_us},
+            f"""
+            INSERT INTO dropped SELECT rowid, '{OTHER_DAY}' FROM joined WHERE ({TELLING}) AND (
+                time_us < $start OR time_us >= $end
+                -- A click soon after midnight, without its search: that is of the day before, which looks for it here.
+                OR (NOT has_search AND time_us < $settled)
+            )
+            """,
+            {"start": self._day.start_us, "end": self._day.end_us, "settled": self._day.first_settled_us},
         )
 
     def _set_conflicts_aside(self) -> None:

@@ -21,6 +21,7 @@ from embft.clickstream.quarantine import BadLine, Reason
 from embft.clickstream.sources import INTERNAL_IP, PRIVATE_QUERY, USER_AGENT, SourceRules
 from embft.log_config import FORMAT_FIELDS, Logs
 
+PRIVATE = ""  # a private query: no other is empty
 OTHER_DAY = "other_day"
 OTHER_ACTION = "other_action"
 NO_ITEM = "no_item"
@@ -216,9 +217,6 @@ class EventForm:
         _required_time(values, self._logs)
         self._check_joinable(values)
         _check_source(read, self._rules)
-        query = values["query"]
-        if query is not None and query.is_private:
-            raise Filtered(PRIVATE_QUERY)
         if kind is not Kind.SEARCH and values.get("item") is None:
             raise Filtered(NO_ITEM)
         time_us = values["time"]
@@ -227,7 +225,10 @@ class EventForm:
                 raise Filtered(OTHER_DAY)
             _other_day(time_us, self._day)
         record = {name: values.get(name) for name in self.schema.names}
-        return record | {"kind": int(kind), "time_us": time_us, "query": query and query.text}
+        query = values["query"]
+        # A private query stays, hidden: left out alone, its clicks would be taken for those of the search before.
+        text = None if query is None else PRIVATE if query.is_private else query.text
+        return record | {"kind": int(kind), "time_us": time_us, "query": text}
 
     def judge_all(self, columns: dict[str, Converted], n_rows: int, role: Role) -> Judged:
         """Judge many lines; as for `SessionForm`.
@@ -249,7 +250,6 @@ class EventForm:
         filtered = {
             OTHER_ACTION: unknown,
             **_source_rules(columns, self._rules, n_rows),
-            PRIVATE_QUERY: _private(columns["query"], n_rows),
             NO_ITEM: (kinds != Kind.SEARCH) & _null(_values(columns, "item", pa.string(), n_rows)),
         }
         times = time.values.fill_null(0).to_numpy(zero_copy_only=False)
@@ -259,11 +259,18 @@ class EventForm:
         arrays = [
             pa.array(kinds, pa.int8())
             if field.name == "kind"
+            else self._queries(columns["query"], n_rows)
+            if field.name == "query"
             else _values(columns, {"time_us": "time"}.get(field.name, field.name), field.type, n_rows)
             for field in self.schema
         ]
         kept = ~(doubtful | _union(filtered, n_rows))
         return Judged(pa.record_batch(arrays, schema=self.schema), kept, filtered, doubtful)
+
+    @staticmethod
+    def _queries(query: Converted, n_rows: int) -> pa.Array:
+        texts = query.values.cast(pa.string())
+        return texts if query.private is None else pc.if_else(pa.array(query.private), PRIVATE, texts)
 
     def _kind_of(self, action: str | None) -> Kind:
         if action is None:

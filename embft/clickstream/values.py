@@ -7,6 +7,8 @@ from typing import Any
 
 from embft.clickstream.quarantine import BadLine, Reason, describe
 
+_MANY_DIGITS = 1000
+
 
 class _Repeating(dict[str, Any]):
     """An object in which keys stand twice, with their last values; `repeated` names them."""
@@ -24,12 +26,17 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return repeating
 
 
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) < _MANY_DIGITS else float(digits)
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
 # Python's own decoder takes NaN and Infinity, which no other JSON reader does.
-_decode = json.JSONDecoder(object_pairs_hook=_object_of, parse_constant=_refuse_constant).decode
+# And it refuses whole numbers of thousands of digits, which others take for what they are: too big.
+_decode = json.JSONDecoder(object_pairs_hook=_object_of, parse_constant=_refuse_constant, parse_int=_whole).decode
 
 
 def json_object(raw: bytes) -> dict[str, Any]:

@@ -147,6 +147,61 @@ def test_without_search_ids_a_clients_events_belong_to_its_last_search(read: Rea
     assert rows["lamp"]["client"] != rows["other"]["client"]
 
 
+def loose(*events: dict[str, Any]) -> tuple[bytes, Logs]:
+    """Events without search ids, and the logs to read them."""
+    logs = EVENTS.model_copy(update={"fields": EVENTS.fields.model_copy(update={"search_id": None})})
+    return lines([{**it, "search_id": None} for it in events]), logs
+
+
+def test_clicks_on_a_private_search_are_none_on_the_one_before(read: Read) -> None:
+    content, logs = loose(
+        event("search", 0, query="lamp"),
+        event("click", 5, item="a"),
+        event("search", 10, query="me@example.org"),
+        event("click", 15, item="x"),
+    )
+    found = read(content, logs=logs)
+    assert (only(found)["query"], only(found)["clicked"]) == ("lamp", ["a"])
+    assert found.accounting.filtered == {"private_query": 2}
+    named = read(lines([event("search", query="me@example.org"), *SHOWN, event("click", 5, item="a")]), logs=EVENTS)
+    assert named.accounting.filtered == {"private_query": 5}
+
+
+def test_two_searches_of_one_client_in_one_second_are_two(read: Read) -> None:
+    content, logs = loose(
+        event("search", 0, query="lamp"), event("search", 0, query="sofa"), event("click", 5, item="s")
+    )
+    found = read(content, logs=logs)
+    assert [(row["query"], row["clicked"]) for row in found.sessions.to_pylist()] == [("sofa", ["s"])]
+    assert found.accounting.filtered == {"nothing_shown": 1}
+
+
+def test_event_ids_that_begin_anew_with_each_search_are_no_copies(read: Read) -> None:
+    events = [
+        event(action, n, search_id=f"s{search}", event_id=n, query="lamp", item="a")
+        for search in range(5)
+        for n, action in enumerate(["search", "click"])
+    ]
+    found = read(lines([*events, events[3]]), logs=EVENTS)
+    assert (found.accounting.sessions, found.accounting.duplicates) == (5, 1)
+
+
+def test_a_click_after_midnight_counts_for_the_day_of_its_search_alone(tmp_path: Path) -> None:
+    midnight = (datetime(2026, 3, 11, tzinfo=UTC) - NOON).total_seconds()
+    searched = [event("search", midnight - 600, query="lamp"), event("impression", midnight - 599, item="a")]
+    # The click tells the query as well, as some logs do.
+    clicked = [event("click", midnight + 600, item="a", query="lamp")]
+    objects = {"today": lines(searched), "tomorrow": lines(clicked)}
+    settling = EVENTS.model_copy(update={"settle_hours": 2})
+    first = read_day(objects, tmp_path / "1", logs=settling, roles={"tomorrow": Role.NEXT})
+    assert only(first)["clicked"] == ["a"]
+    tomorrow = {"tomorrow": objects["tomorrow"]}
+    second = read_day(
+        tomorrow, tmp_path / "2", day=DAY + timedelta(days=1), logs=settling, roles={"tomorrow": Role.EARLY}
+    )
+    assert (second.sessions.num_rows, second.accounting.filtered) == (0, {"other_day": 1})
+
+
 def test_an_event_that_belongs_to_nobody_is_set_aside(read: Read) -> None:
     found = read(lines([SEARCH, *SHOWN, event("click", item="a", search_id=None, client=None)]), logs=EVENTS)
     (row,) = found.quarantine.to_pylist()

@@ -167,16 +167,16 @@ def test_items_keep_their_order_their_position_and_what_was_done_with_them(
     row: dict[str, Any], rule: str, min_dwell_s: int | None
 ) -> None:
     found = judge(table(row), Judgements(not_clicked=rule, min_dwell_s=min_dwell_s)).sessions.to_pylist()
-    if not found:
-        assert row["shown"]
-        assert set(row["shown"]) <= set(row["clicked"])  # nothing but clicks that were left too soon
-        return
-    before, after = placed(row), placed(found[0])
-    assert list(after.items()) == [(id_, place) for id_, place in before.items() if id_ in after]
     dwell_of = dict(zip(row["clicked"], row["dwell_s"] or [None] * len(row["clicked"]), strict=True))
     long = [
         id_ for id_ in row["clicked"] if min_dwell_s is None or dwell_of[id_] is None or dwell_of[id_] >= min_dwell_s
     ]
+    if not found:
+        assert row["shown"]
+        assert not long  # nothing but clicks that were left too soon, and what stands below them
+        return
+    before, after = placed(row), placed(found[0])
+    assert list(after.items()) == [(id_, place) for id_, place in before.items() if id_ in after]
     assert found[0]["clicked"] == long
     assert [id_ for id_ in before if id_ in long] == [id_ for id_ in after if id_ in long]  # no click is lost
     assert not set(after) & (set(row["clicked"]) - set(long))
