@@ -20,6 +20,9 @@ else:
 MAX_LINE_BYTES = 1 << 20
 
 _CHUNK_BYTES = 1 << 22
+_PACKED_BYTES = 1 << 18  # of what unpacks to ten times as much
+_BLOCK_BYTES = 1 << 21
+_BLOCK_LINES = 50_000
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # pzstd begins with such a frame
@@ -130,25 +133,43 @@ def _wrong_name(head: bytes, uri: str) -> BadLine:
 
 
 def _blocks(pieces: Iterator[bytes]) -> Iterator[Block | Line]:
-    number, pending = 1, b""
+    number, pending, waiting = 1, b"", b""
     try:
         for piece in pieces:
-            end = piece.rfind(b"\n") + 1
-            if not end:
-                # One byte over the limit is kept: enough to know that the line is too long, without holding it.
-                pending = (pending + piece)[: MAX_LINE_BYTES + 1]
+            # Small pieces wait for one another: each block costs some time of its own.
+            waiting += piece
+            if len(waiting) < _BLOCK_BYTES:
                 continue
-            data = pending + piece[:end]
-            pending = piece[end : end + MAX_LINE_BYTES + 1]
-            yield Block(number, data.removeprefix(_BOM) if number == 1 else data)
+            data, pending, waiting = *_whole_lines(pending, waiting), b""
+            yield from _portions(number, data)
             number += data.count(b"\n")
     except BadLine as fault:
-        yield Line(number, pending[:RAW_BYTES], fault)
+        data, pending = _whole_lines(pending, waiting)
+        yield from _portions(number, data)
+        yield Line(number + data.count(b"\n"), pending[:RAW_BYTES], fault)
     else:
-        last = pending.removeprefix(_BOM) if number == 1 else pending
+        data, pending = _whole_lines(pending, waiting)
+        yield from _portions(number, data)
+        yield from _portions(number + data.count(b"\n"), pending)
+
+
+def _whole_lines(pending: bytes, data: bytes) -> tuple[bytes, bytes]:
+    """Cut after the last line feed; of a line without an end no more than tells that it is too long is kept."""
+    end = data.rfind(b"\n") + 1
+    return (pending + data[:end] if end else b""), (data[end:] if end else pending + data)[: MAX_LINE_BYTES + 1]
+
+
+def _portions(number: int, data: bytes) -> Iterator[Block]:
+    """Give blocks of so few lines that those of garbage fit the memory as well."""
+    if number == 1:
         # A byte order mark alone is an empty object, as editors save one.
-        if last:
-            yield Block(number, last)
+        data = data.removeprefix(_BOM)
+    if data.count(b"\n") > _BLOCK_LINES:
+        end = (data.rfind(b"\n", 0, len(data) // 2) + 1) or data.index(b"\n") + 1
+        yield from _portions(number, data[:end])
+        yield from _portions(number + data.count(b"\n", 0, end), data[end:])
+    elif data:
+        yield Block(number, data)
 
 
 def _bounded(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
@@ -177,7 +198,7 @@ def _unpacked(file: BinaryIO) -> Iterator[bytes]:
         BadLine: The stream is damaged, or breaks off.
     """
     stream = zstd.ZstdDecompressor()
-    data = file.read(_CHUNK_BYTES)
+    data = file.read(_PACKED_BYTES)
     while data or not stream.needs_input:
         try:
             piece = stream.decompress(data, max_length=_CHUNK_BYTES)
@@ -187,12 +208,12 @@ def _unpacked(file: BinaryIO) -> Iterator[bytes]:
             yield piece
         data = b""
         if stream.eof:
-            data = stream.unused_data or file.read(_CHUNK_BYTES)
+            data = stream.unused_data or file.read(_PACKED_BYTES)
             if not data:
                 return
             stream = zstd.ZstdDecompressor()
         elif stream.needs_input:
-            data = file.read(_CHUNK_BYTES)
+            data = file.read(_PACKED_BYTES)
     raise BadLine(Reason.TRUNCATED, f"the zstd stream breaks off here; {_REST_IS_LOST}")
 
 
@@ -203,7 +224,7 @@ def _inflated(file: BinaryIO) -> Iterator[bytes]:
         BadLine: The stream is damaged, or breaks off.
     """
     stream = zlib.decompressobj(_GZIP_WBITS)
-    data = file.read(_CHUNK_BYTES)
+    data = file.read(_PACKED_BYTES)
     while data:
         try:
             piece = stream.decompress(data, _CHUNK_BYTES)
@@ -214,11 +235,11 @@ def _inflated(file: BinaryIO) -> Iterator[bytes]:
         if stream.eof:
             # Zeros between members and at the end are padding, as the gzip tool takes them; they may fill whole chunks.
             data = stream.unused_data.lstrip(b"\0")
-            while not data and (more := file.read(_CHUNK_BYTES)):
+            while not data and (more := file.read(_PACKED_BYTES)):
                 data = more.lstrip(b"\0")
             stream = zlib.decompressobj(_GZIP_WBITS) if data else stream
         else:
-            data = stream.unconsumed_tail or file.read(_CHUNK_BYTES)
+            data = stream.unconsumed_tail or file.read(_PACKED_BYTES)
     if not stream.eof:
         yield from _last_bytes(stream)
 

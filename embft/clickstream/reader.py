@@ -34,7 +34,7 @@ from embft.clickstream.parsing import ObjectParser, Parsed
 from embft.clickstream.privacy import ClientHash
 from embft.clickstream.quarantine import Reason
 from embft.clickstream.records import OTHER_DAY, Kind
-from embft.clickstream.workspace import Workspace
+from embft.clickstream.workspace import Gathered, Workspace
 from embft.log_config import Logs
 
 Fetch = Callable[["LogObject", Path, Event], Path]
@@ -126,7 +126,7 @@ class DayReader:
         """
         stop = Event()
         with ThreadPoolExecutor(_THREADS) as pool:
-            futures = [pool.submit(self._read, number, fetch, stop) for number in numbers]
+            futures = [pool.submit(self._read, some, fetch, stop) for some in _shares(list(numbers))]
             try:
                 for future in futures:
                     self._counts.add(future.result())
@@ -202,25 +202,35 @@ class DayReader:
             quarantined_by_reason=by_reason,
         )
 
-    def _read(self, number: int, fetch: Fetch, stop: Event) -> ReadCounts:
+    def _read(self, numbers: Sequence[int], fetch: Fetch, stop: Event) -> ReadCounts:
+        counts = ReadCounts()
+        parser = ObjectParser(self._day, self._logs, self._client_hash)
+        tables = self._tables.cursor()
+        records, bad = Gathered(tables, "records"), Gathered(tables, "bad")
+        try:
+            for number in numbers:
+                for parsed in self._parsed(parser, number, fetch, stop):
+                    if stop.is_set():
+                        return counts
+                    counts.add(parsed)
+                    for batch in parsed.records:
+                        records.add(_with_object(batch, number))
+                    if parsed.bad:
+                        bad.add(_bad_rows(parsed, number))
+            records.flush()
+            bad.flush()
+        finally:
+            tables.close()
+        return counts
+
+    def _parsed(self, parser: ObjectParser, number: int, fetch: Fetch, stop: Event) -> Iterator[Parsed]:
         item = self._objects[number]
         scratch = self._folder / "objects" / f"{number:06d}"
         scratch.parent.mkdir(parents=True, exist_ok=True)
-        counts, tables = ReadCounts(), self._tables.cursor()
         try:
-            parser = ObjectParser(self._day, self._logs, self._client_hash)
-            for parsed in parser.parse(fetch(item, scratch, stop), item.uri, item.role):
-                if stop.is_set():
-                    break
-                counts.add(parsed)
-                for records in parsed.records:
-                    tables.add("records", _with_object(records, number))
-                if parsed.bad:
-                    tables.add("bad", _bad_rows(parsed, number))
+            yield from parser.parse(fetch(item, scratch, stop), item.uri, item.role)
         finally:
             scratch.unlink(missing_ok=True)
-            tables.close()
-        return counts
 
     def _name_sessions(self) -> None:
         """Make `searches` of the records; one without an id gets one that is made of its content."""
@@ -313,14 +323,20 @@ _CONFLICT_DETAIL = (
 )
 
 
+def _shares(numbers: Sequence[int]) -> list[Sequence[int]]:
+    """Deal objects out: many tiny ones at a time, for each turn costs some time, and few big ones."""
+    size = min(100, max(1, len(numbers) // (8 * _THREADS)))
+    return [numbers[at : at + size] for at in range(0, len(numbers), size)]
+
+
 def _with_object(records: pa.RecordBatch, number: int) -> pa.RecordBatch:
     return records.append_column("object", pa.array(repeat(number, records.num_rows), pa.int32()))
 
 
-def _bad_rows(parsed: Parsed, number: int) -> pa.Table:
+def _bad_rows(parsed: Parsed, number: int) -> pa.RecordBatch:
     rows = [(number, line, bad.reason.value, bad.detail, raw) for line, raw, bad in parsed.bad]
     columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _BAD_SCHEMA, strict=True)]
-    return pa.table(columns, schema=_BAD_SCHEMA)
+    return pa.record_batch(columns, schema=_BAD_SCHEMA)
 
 
 def _as_sessions(rows: pa.RecordBatch, day: pa.Scalar) -> pa.RecordBatch:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 _MEMORY = "384MB"
 _BATCH_ROWS = 65_536
+_INSERTED_ROWS = 20_000
 
 
 class Workspace:
@@ -42,7 +43,7 @@ class Workspace:
         """Let go of the memory and the files."""
         self._connection.close()
 
-    def add(self, table: str, rows: pa.Table | pa.RecordBatch) -> None:
+    def add(self, table: str, rows: pa.Table) -> None:
         """Append rows.
 
         Args:
@@ -101,3 +102,35 @@ class Workspace:
         """Give a table's columns."""
         schema: pa.Schema = self._connection.sql(f"SELECT * FROM {table} LIMIT 0").to_arrow_table().schema
         return schema
+
+
+class Gathered:
+    """Rows on their way into a table: each insertion costs some time, however few they are.
+
+    Args:
+        tables: Where the table is.
+        name: Its name.
+    """
+
+    def __init__(self, tables: Workspace, name: str) -> None:
+        self._tables = tables
+        self._name = name
+        self._waiting: list[pa.RecordBatch] = []
+        self._n_rows = 0
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        """Append rows, now or with later ones.
+
+        Args:
+            rows: With the table's columns.
+        """
+        self._waiting.append(rows)
+        self._n_rows += rows.num_rows
+        if self._n_rows >= _INSERTED_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Append what waits."""
+        if self._waiting:
+            self._tables.add(self._name, pa.Table.from_batches(self._waiting))
+        self._waiting, self._n_rows = [], 0

@@ -51,7 +51,7 @@ def test_gzip_members_one_after_the_other_are_one_object(tmp_path: Path) -> None
     assert raws(lines_of(content, tmp_path, NAMED_GZ)) == [b"one", b"two"]
 
 
-@pytest.mark.parametrize("padding", [1, 512, module._CHUNK_BYTES, 3 * module._CHUNK_BYTES])
+@pytest.mark.parametrize("padding", [1, 512, module._PACKED_BYTES, 3 * module._PACKED_BYTES])
 def test_padding_between_gzip_members_hides_none_of_them(padding: int, tmp_path: Path) -> None:
     first, second = gzip.compress(b"one\n"), gzip.compress(b"two\n")
     content = first + b"\0" * padding + second
@@ -61,7 +61,7 @@ def test_padding_between_gzip_members_hides_none_of_them(padding: int, tmp_path:
 
 def test_padding_up_to_the_end_of_a_read_hides_no_member(tmp_path: Path) -> None:
     first = gzip.compress(b"one\n")
-    content = first + b"\0" * (module._CHUNK_BYTES - len(first)) + gzip.compress(b"two\n")
+    content = first + b"\0" * (module._PACKED_BYTES - len(first)) + gzip.compress(b"two\n")
     assert raws(lines_of(content, tmp_path)) == [b"one", b"two"]
 
 
@@ -137,6 +137,8 @@ def test_lines_do_not_depend_on_how_the_bytes_come_in(content: bytes, chunk_byte
         stored = gzip.compress(content) if packed else b"." + content
         whole = lines_of(stored, folder)
         patch.setattr(module, "_CHUNK_BYTES", chunk_bytes)
+        patch.setattr(module, "_PACKED_BYTES", chunk_bytes)
+        patch.setattr(module, "_BLOCK_BYTES", chunk_bytes)
         assert lines_of(stored, folder) == whole
     expected = (content if packed else b"." + content).split(b"\n")
     expected[0] = expected[0].removeprefix(b"\xef\xbb\xbf")
