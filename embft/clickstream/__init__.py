@@ -4,9 +4,10 @@ Reading a log, in the order in which data flows:
 
     days                             which objects hold a day's lines, and when the day begins and ends
     lines → parsing                  an object's bytes → blocks of lines → records, and what is set aside
+      arrow_lines · parquet_rows     many lines as columns
       fields · columns               one value by itself; whole columns at once, to the same end
       values · times · privacy · sources   what a field may hold, and what of it is kept
-      records                        a line is a search, or an event of one
+      records: session_form · event_form   a line is a search, or an event of one
     joining                          events → searches
     noise                            copies, robots, caps
     reader (in a workspace)          all of it for one day → sessions, quarantine, accounting

@@ -16,6 +16,7 @@ from embft.clickstream.times import microseconds, parse_time
 from embft.clickstream.values import item_id, item_ids, whole_characters
 from embft.log_config import Logs
 
+OLD_HIT_IDS = "query_response_object_ids"  # what UBI of 2024 has in place of query_response_hit_ids
 MAX_RESULTS = 1000
 MAX_POSITION = 1_000_000
 MAX_SECONDS = 1e9  # three decades

@@ -245,7 +245,7 @@ EVENT_LISTS = st.lists(
 
 
 @given(events=EVENT_LISTS, seed=st.randoms(use_true_random=False))
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_any_order_and_any_split_give_the_same_sessions(
     tmp_path_factory: pytest.TempPathFactory, events: list[dict[str, Any]], seed: random.Random
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embft.clickstream import parsing
+from embft.clickstream import arrow_lines, parsing
 from embft.clickstream.days import Day, Role
 from embft.clickstream.parsing import ObjectParser
 from embft.log_config import LogFields, Logs, Noise, Privacy
@@ -106,7 +106,9 @@ UBI_LOGS = Logs(uri="s3://shop/{day}", format="ubi", settle_hours=2, privacy=Pri
 
 
 def outcome(parser: ObjectParser, content: bytes, role: Role) -> tuple[list[Any], list[Any], dict[str, int], int]:
-    with tempfile.NamedTemporaryFile() as file:
+    with tempfile.NamedTemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        # So few lines would else be read one by one.
+        patch.setattr(parsing, "_ONE_BY_ONE", 1)
         file.write(content)
         file.flush()
         parts = list(parser.parse(Path(file.name), "s3://shop/part.jsonl", role))
@@ -126,11 +128,8 @@ def line_of(value: bytes | dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize(("logs", "lines"), [(SESSION_LOGS, SESSIONS), (UBI_LOGS, EVENTS)], ids=["sessions", "ubi"])
 @pytest.mark.parametrize("role", [Role.OWN, Role.EARLY, Role.NEXT])
-def test_lines_together_and_lines_alone_come_to_the_same(
-    logs: Logs, lines: st.SearchStrategy[Any], role: Role, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_together_and_lines_alone_come_to_the_same(logs: Logs, lines: st.SearchStrategy[Any], role: Role) -> None:
     day = Day.of(DAY, logs)
-    monkeypatch.setattr(parsing, "_ONE_BY_ONE", 2)
 
     @given(st.lists(st.one_of(lines, lines, lines, RAW), max_size=12))
     @settings(max_examples=60, deadline=None)
@@ -139,8 +138,7 @@ def test_lines_together_and_lines_alone_come_to_the_same(
         together = outcome(ObjectParser(day, logs, KEY), b"\n".join(raws), role)
         alone = ObjectParser(day, logs, KEY)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(parsing, "_is_plain", lambda *_: False)
-            patch.setattr(parsing, "_ONE_BY_ONE", 100)
+            patch.setattr(arrow_lines, "_is_plain", lambda *_: False)
             apart = outcome(alone, b"\n".join(raws), role)
         assert together == apart
         rows, bad, filtered, n_lines = together

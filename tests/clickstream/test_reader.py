@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embft.clickstream import quarantine, reader, sessions
@@ -277,6 +277,7 @@ LINES = st.binary(max_size=40) | FIELDS.map(lambda change: line(**change)) | st.
 
 
 @given(parts=st.lists(st.tuples(st.lists(LINES, max_size=6), st.booleans(), st.integers(0, 30)), max_size=3))
+@settings(max_examples=30)
 def test_any_bytes_are_accounted_for_and_nothing_raises(read: Read, parts: list[tuple[list[bytes], bool, int]]) -> None:
     objects = {}
     for number, (lines, packed, n_cut) in enumerate(parts):
