@@ -10,7 +10,7 @@ Reading a log, in the order in which data flows:
       records: session_form · event_form   a line is a search, or an event of one
     joining                          events → searches
     noise                            copies, robots, caps
-    reader (in a workspace)          all of it for one day → sessions, quarantine, accounting
+    reader (in a workspace)          all of it for one day → sessions, quarantine, accounting, by row_groups
     inspection                       a look at a log that has no config yet
     catalogue                        the items, read with the same manners
 

@@ -7,7 +7,9 @@ class _Counted(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lines: int = Field(ge=0, description="Lines read; an object or a rest that cannot be read counts as one.")
-    duplicates: int = Field(ge=0, description="Repetitions of a line's content, wherever they were delivered.")
+    duplicates: int = Field(
+        ge=0, description="Repetitions of a line's content, or of an event's id, wherever they were delivered."
+    )
     quarantined: int = Field(ge=0)
     quarantined_by_reason: dict[str, int]
 

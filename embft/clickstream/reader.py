@@ -22,7 +22,6 @@ from threading import Event
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from embft.clickstream import quarantine
 from embft.clickstream import sessions as session_table
@@ -34,6 +33,7 @@ from embft.clickstream.parsing import ObjectParser, Parsed
 from embft.clickstream.privacy import ClientHash
 from embft.clickstream.quarantine import Reason
 from embft.clickstream.records import OTHER_DAY, Kind
+from embft.clickstream.row_groups import write_rows
 from embft.clickstream.workspace import Gathered, Workspace
 from embft.log_config import Logs
 
@@ -42,7 +42,6 @@ Fetch = Callable[["LogObject", Path, Event], Path]
 
 _THREADS = min(4, os.cpu_count() or 1)
 _MAX_RAW_LINES = 10_000  # of each reason, whose bytes are kept
-_ROW_GROUP = 65_536
 _BAD_SCHEMA = pa.schema(
     [
         ("object", pa.int32()),
@@ -118,7 +117,10 @@ class DayReader:
         self._tables.close()
 
     def read(self, numbers: Iterable[int], fetch: Fetch) -> None:
-        """Read objects, some side by side. Whatever their bytes are, nothing raises but what `fetch` does.
+        """Read objects, some side by side.
+
+        Whatever their bytes are, they end nothing; what `fetch` raises does, as does a machine without disk, or without
+        the key that client ids are hashed with.
 
         Args:
             numbers: Which of the day's objects.
@@ -160,7 +162,7 @@ class DayReader:
         """
         for table, path in (("records", records), ("bad", bad)):
             rows = self._tables.batches(f"SELECT * FROM {table} ORDER BY object, line")
-            _write(rows, self._tables.schema(table), path)
+            write_rows(rows, self._tables.schema(table), path)
         return self._counts
 
     def build(self, sessions: Path, bad: Path) -> Accounting:
@@ -282,7 +284,7 @@ class DayReader:
         )
         days = pa.scalar(self._day.calendar_day, pa.date32())
         rows = self._tables.batches(_IN_ORDER)
-        _write((_as_sessions(it, days) for it in rows), session_table.SCHEMA, path)
+        write_rows((_as_sessions(it, days) for it in rows), session_table.SCHEMA, path)
         return int(n_sessions), int(used)
 
     def _write_bad(self, path: Path) -> dict[str, int]:
@@ -299,7 +301,7 @@ class DayReader:
             FROM bad JOIN objects USING (object) ORDER BY uri, line, reason
             """
         )
-        _write((it.cast(quarantine.SCHEMA) for it in rows), quarantine.SCHEMA, path)
+        write_rows((it.cast(quarantine.SCHEMA) for it in rows), quarantine.SCHEMA, path)
         return {reason: n for reason, n in self._tables.rows("SELECT reason, count(*) FROM bad GROUP BY 1 ORDER BY 1")}
 
 
@@ -342,36 +344,3 @@ def _bad_rows(parsed: Parsed, number: int) -> pa.RecordBatch:
 def _as_sessions(rows: pa.RecordBatch, day: pa.Scalar) -> pa.RecordBatch:
     rows = rows.append_column("day", pa.array([day.as_py()] * rows.num_rows, day.type))
     return rows.select(session_table.SCHEMA.names).cast(session_table.SCHEMA)
-
-
-def _write(rows: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
-    """Write Parquet; the same rows give the same bytes, however they come."""
-    # Of what repeats; of ids and times a dictionary would be as long as the column.
-    repeating = [
-        it
-        for it in ("query", "shown.list.element", "clicked.list.element", "reason")
-        if it.split(".")[0] in schema.names
-    ]
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=repeating) as writer:
-        for group in _row_groups(_one_ahead(iter(rows)), schema):
-            writer.write_table(group)
-
-
-def _one_ahead(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Get the next rows while these are used."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, rows, None)
-        while (batch := coming.result()) is not None:
-            coming = pool.submit(next, rows, None)
-            yield batch
-
-
-def _row_groups(rows: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    waiting = schema.empty_table()
-    for batch in rows:
-        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch], schema)])
-        while waiting.num_rows >= _ROW_GROUP:
-            yield waiting.slice(0, _ROW_GROUP).combine_chunks()
-            waiting = waiting.slice(_ROW_GROUP)
-    if waiting.num_rows:
-        yield waiting.combine_chunks()

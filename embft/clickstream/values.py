@@ -59,7 +59,7 @@ def json_object(raw: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         if not raw.strip():
             raise BadLine(Reason.BLANK, "the line is blank; each line holds one JSON object") from None
-        raise BadLine(Reason.NOT_JSON, f"not JSON: {str(error)[:200]}") from None
+        raise BadLine(Reason.NOT_JSON, f"not JSON ({str(error)[:200]}); each line holds one JSON object") from None
     if not isinstance(value, dict):
         raise BadLine(Reason.NOT_OBJECT, f"the line holds {describe(value)}; expected one JSON object")
     return value
