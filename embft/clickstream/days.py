@@ -69,22 +69,14 @@ class Day:
         start, end = (_midnight(it, zone) for it in (day, day + timedelta(days=1)))
         return cls(day, logs.timezone, start, end, end + logs.settle_hours * _HOUR_US)
 
-    @property
-    def first_settled_us(self) -> int:
-        """Until here clicks count on searches of the day before."""
-        return self.start_us + self.settled_us - self.end_us
-
-    def has(self, time_us: int) -> bool:
-        """Whether a search at this time is of the day."""
-        return self.start_us <= time_us < self.end_us
-
     def settles(self, time_us: int) -> bool:
         """Whether an event at this time may belong to a search of the day."""
         return self.start_us <= time_us < self.settled_us
 
-    def is_before(self, time_us: int) -> bool:
-        """Whether a time lies before the day."""
-        return time_us < self.start_us
+    @property
+    def first_settled_us(self) -> int:
+        """Until here clicks count on searches of the day before."""
+        return self.start_us + self.settled_us - self.end_us
 
 
 def _midnight(day: date, zone: ZoneInfo) -> int:

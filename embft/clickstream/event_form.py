@@ -14,19 +14,17 @@ from embft.clickstream.records import (
     CLOCK,
     NO_ITEM,
     OTHER_ACTION,
-    OTHER_DAY,
     PRIVATE,
     Filtered,
     Judged,
     Kind,
     any_doubtful,
+    check_day,
     check_source,
     check_time,
-    exclusive,
+    conclude,
     is_null,
-    refuse_other_day,
     source_rules,
-    union_of,
     values_of,
 )
 from embft.clickstream.sources import SourceRules
@@ -86,10 +84,7 @@ class EventForm:
         if kind is not Kind.SEARCH and values.get("item") is None:
             raise Filtered(NO_ITEM)
         time_us = values["time"]
-        if not self._day.settles(time_us):
-            if role.may_hold(self._day.is_before(time_us)):
-                raise Filtered(OTHER_DAY)
-            refuse_other_day(time_us, self._day)
+        check_day(time_us, self._day.settled_us, self._day, role)
         record = {name: values.get(name) for name in self.schema.names}
         query = values["query"]
         # A private query stays, hidden: left out alone, its clicks would be taken for those of the search before.
@@ -118,10 +113,6 @@ class EventForm:
             **source_rules(columns, self._rules, n_rows),
             NO_ITEM: (kinds != Kind.SEARCH) & is_null(values_of(columns, "item", pa.string(), n_rows)),
         }
-        times = time.values.fill_null(0).to_numpy(zero_copy_only=False)
-        within = (times >= self._day.start_us) & (times < self._day.settled_us)
-        filtered = exclusive({**filtered, OTHER_DAY: ~within}, doubtful)
-        doubtful |= filtered.pop(OTHER_DAY)
         arrays = [
             pa.array(kinds, pa.int8())
             if field.name == "kind"
@@ -130,8 +121,8 @@ class EventForm:
             else values_of(columns, {"time_us": "time"}.get(field.name, field.name), field.type, n_rows)
             for field in self.schema
         ]
-        kept = ~(doubtful | union_of(filtered, n_rows))
-        return Judged(pa.record_batch(arrays, schema=self.schema), kept, filtered, doubtful)
+        records = pa.record_batch(arrays, schema=self.schema)
+        return conclude(records, filtered, doubtful, self._day.settled_us, self._day, role)
 
     @staticmethod
     def _queries(query: Converted, n_rows: int) -> pa.Array:

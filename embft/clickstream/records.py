@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -102,12 +102,23 @@ def check_source(read: Callable[[str], Any], rules: SourceRules) -> None:
         raise Filtered(INTERNAL_IP)
 
 
-def refuse_other_day(time_us: int, day: Day) -> NoReturn:
-    """Refuse a line of a day that its object does not belong to.
+def check_day(time_us: int, end_us: int, day: Day, role: Role) -> None:
+    """Refuse a line of another day, unless that day looks for it in this object.
+
+    Args:
+        time_us: The line's, microseconds since 1970.
+        end_us: When lines of the day end.
+        day: The day that is read.
+        role: Of the line's object.
 
     Raises:
-        BadLine: Always.
+        BadLine: The object should not hold it.
+        Filtered: Another day's own pull finds it here.
     """
+    if day.start_us <= time_us < end_us:
+        return
+    if role.may_hold(is_before=time_us < day.start_us):
+        raise Filtered(OTHER_DAY)
     try:
         time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
         when = f"{time.isoformat()} is on {time.astimezone(ZoneInfo(day.zone)).date()} in {day.zone}"
@@ -116,6 +127,34 @@ def refuse_other_day(time_us: int, day: Day) -> NoReturn:
     settled = "" if day.settled_us == day.end_us else " and logs.settle_hours"
     detail = f"{when}, but these are the objects of {day.calendar_day}; see logs.timezone{settled} in the config"
     raise BadLine(Reason.OTHER_DAY, detail)
+
+
+def conclude(
+    records: pa.RecordBatch, filtered: dict[str, Mask], doubtful: Mask, end_us: int, day: Day, role: Role
+) -> Judged:
+    """Place many lines on the day, after all other rules.
+
+    Args:
+        records: All rows, with their time.
+        filtered: Rule → rows that break it, the first rule first.
+        doubtful: Rows to be judged one by one.
+        end_us: When lines of the day end.
+        day: The day that is read.
+        role: Of the lines' object.
+
+    Returns:
+        What becomes of each.
+    """
+    times = records["time_us"].fill_null(0).to_numpy(zero_copy_only=False)
+    before, after = times < day.start_us, times >= end_us
+    filtered = _exclusive({**filtered, OTHER_DAY: before | after}, doubtful)
+    expected = (before & role.may_hold(is_before=True)) | (after & role.may_hold(is_before=False))
+    doubtful = doubtful | (filtered[OTHER_DAY] & ~expected)
+    filtered[OTHER_DAY] &= expected
+    kept = ~doubtful
+    for mask in filtered.values():
+        kept &= ~mask
+    return Judged(records, kept, filtered, doubtful)
 
 
 def values_of(columns: dict[str, Converted], name: str, kind: pa.DataType, n_rows: int) -> pa.Array:
@@ -152,7 +191,7 @@ def source_rules(columns: dict[str, Converted], rules: SourceRules, n_rows: int)
     return found
 
 
-def exclusive(masks: dict[str, Mask], taken: Mask) -> dict[str, Mask]:
+def _exclusive(masks: dict[str, Mask], taken: Mask) -> dict[str, Mask]:
     """Give each row to the first rule that it breaks; rows that are taken to none."""
     taken = taken.copy()
     found = {}
@@ -160,11 +199,3 @@ def exclusive(masks: dict[str, Mask], taken: Mask) -> dict[str, Mask]:
         found[rule] = mask & ~taken
         taken |= mask
     return found
-
-
-def union_of(masks: dict[str, Mask], n_rows: int) -> Mask:
-    """Say which rows any of some rules takes, bool [rows]."""
-    union = np.zeros(n_rows, np.bool_)
-    for mask in masks.values():
-        union |= mask
-    return union

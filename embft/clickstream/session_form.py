@@ -12,17 +12,15 @@ from embft.clickstream.days import Day, Role
 from embft.clickstream.quarantine import BadLine, Reason
 from embft.clickstream.records import (
     CLOCK,
-    OTHER_DAY,
     Filtered,
     Judged,
     any_doubtful,
+    check_day,
     check_source,
     check_time,
-    exclusive,
+    conclude,
     is_null,
-    refuse_other_day,
     source_rules,
-    union_of,
     values_of,
 )
 from embft.clickstream.sources import PRIVATE_QUERY, SourceRules
@@ -75,10 +73,7 @@ class SessionForm:
         if query.is_private:
             raise Filtered(PRIVATE_QUERY)
         time_us = values["time"]
-        if not self._day.has(time_us):
-            if role.may_hold(self._day.is_before(time_us)):
-                raise Filtered(OTHER_DAY)
-            refuse_other_day(time_us, self._day)
+        check_day(time_us, self._day.end_us, self._day, role)
         record = {name: values.get(name) for name in self.schema.names}
         return record | {"time_us": time_us, "query": query.text, "clicked": values.get("clicked") or []}
 
@@ -97,15 +92,9 @@ class SessionForm:
         query, time = columns["query"], columns["time"]
         private = np.zeros(n_rows, np.bool_) if query.private is None else query.private
         doubtful |= is_null(time.values) | (is_null(query.values) & ~private)
-        sources = source_rules(columns, self._rules, n_rows)
-        times = time.values.fill_null(0).to_numpy(zero_copy_only=False)
-        within = (times >= self._day.start_us) & (times < self._day.end_us)
-        filtered = exclusive({**sources, PRIVATE_QUERY: private, OTHER_DAY: ~within}, doubtful)
-        # Whether it may lie on another day is asked of each line: those are few.
-        doubtful |= filtered.pop(OTHER_DAY)
-        arrays = [self._array(field, columns, n_rows) for field in self.schema]
-        kept = ~(doubtful | union_of(filtered, n_rows))
-        return Judged(pa.record_batch(arrays, schema=self.schema), kept, filtered, doubtful)
+        filtered = {**source_rules(columns, self._rules, n_rows), PRIVATE_QUERY: private}
+        records = pa.record_batch([self._array(it, columns, n_rows) for it in self.schema], schema=self.schema)
+        return conclude(records, filtered, doubtful, self._day.end_us, self._day, role)
 
     def _array(self, field: pa.Field, columns: dict[str, Converted], n_rows: int) -> pa.Array:
         values = values_of(columns, {"time_us": "time"}.get(field.name, field.name), field.type, n_rows)

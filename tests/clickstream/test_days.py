@@ -48,7 +48,7 @@ def test_days_follow_one_another_and_hold_the_times_of_their_date(day: date, zon
     assert today.end_us == tomorrow.start_us
     time = datetime.fromtimestamp(today.start_us / 1e6 + second, UTC)
     local = time.astimezone(ZoneInfo(zone)).date()
-    assert today.has(today.start_us + second * 1_000_000) == (local == day)
+    assert today.settles(today.start_us + second * 1_000_000) == (local == day)
 
 
 def test_sessions_belong_to_the_day_of_their_zone_whatever_their_offset(tmp_path: Path) -> None:
