@@ -18,9 +18,11 @@ from rich.table import Table
 from demo.airflow_api import AirflowApi
 from demo.stack import BUCKET, HOME, stack
 from embft.clickstream.delivery import deliver
+from embft.clickstream.privacy import ClientHash
 from embft.clickstream.simulator import load_shop, simulate
 from embft.config import include_folder
-from embft.results import StageResult, digest_of
+from embft.results import StageResult
+from embft.stages.log_days import sessions_of_day
 from embft.stages.stage import open_model
 
 MODEL = "demo"
@@ -134,7 +136,7 @@ def read_night(day: date) -> Night:
     config, storage, paths = open_model(MODEL, include_folder())
     return Night(
         day=day,
-        pulled=storage.read_result(paths.sessions(day, digest_of(config.logs))),
+        pulled=storage.read_result(sessions_of_day(paths, config, ClientHash.from_environment().fingerprint, day)),
         validated=storage.read_result(paths.stage(day, "validate_sessions")),
         evaluated=storage.read_result(paths.stage(day, "evaluate")),
         gated=storage.read_result(paths.stage(day, "gate")),

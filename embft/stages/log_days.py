@@ -73,6 +73,26 @@ def list_day(storage: Storage, config: ModelConfig, day: date) -> ListedDay:
     return ListedDay(day, tuple(found), (*parts, (first, len(found))))
 
 
+def sessions_of_day(paths: Paths, config: ModelConfig, client_key: str | None, day: date) -> str:
+    """Say where a log day's sessions are kept: apart from those that were read with other settings, or another key.
+
+    Args:
+        paths: Of the model.
+        config: The frozen config.
+        client_key: Fingerprint of the key of client hashes.
+        day: The log day.
+
+    Returns:
+        The prefix.
+    """
+    return paths.sessions(day, digest_of(_settings(config, client_key)))
+
+
+def _settings(config: ModelConfig, client_key: str | None) -> list[Any]:
+    # Sessions of one key must not meet those of another: the same client would be two.
+    return [config.logs.model_dump(mode="json", exclude=_WITHOUT_EFFECT), client_key]
+
+
 def pull_draft(paths: Paths, config: ModelConfig, client_key: str | None, day: LogDay) -> Draft:
     """Say what a log day's sessions depend on, and where they are kept.
 
@@ -85,15 +105,13 @@ def pull_draft(paths: Paths, config: ModelConfig, client_key: str | None, day: L
     Returns:
         The draft of its result.
     """
-    # Sessions of one key must not meet those of another: the same client would be two.
-    settings = [config.logs.model_dump(mode="json", exclude=_WITHOUT_EFFECT), client_key]
     return Draft(
         stage="pull",
         model=config.name,
         day=day.day,
-        prefix=paths.sessions(day.day, digest_of(settings)),
+        prefix=sessions_of_day(paths, config, client_key, day.day),
         inputs={"listing": day.listing_digest},
-        settings=settings,
+        settings=_settings(config, client_key),
     )
 
 
