@@ -10,15 +10,16 @@ import os
 import re
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, RootModel, model_validator
+from pydantic import Field, model_validator
 
 from embft.config_base import S3Object, S3Uri, SafeUrl, Strict, TimeZone, WebUrl
 from embft.errors import ConfigError
 from embft.finetuning.params import FineTuningParams, FineTuningSettings
 from embft.log_config import Logs
+from embft.validation_config import Validation, add_suites
 from embft.yaml_files import YamlFile
 
 STAGES = (
@@ -33,7 +34,6 @@ STAGES = (
     "register",
     "publish",
 )
-SUITES = ("catalogue", "sessions", "ranks")
 _WEEK_S = 7 * 24 * 3600
 
 
@@ -80,26 +80,6 @@ class Window(Strict):
         if self.test_days >= self.days:
             raise ValueError(f"test_days is {self.test_days}, days is {self.days}; test_days must be smaller than days")
         return self
-
-
-class Expectation(Strict):
-    """One Great Expectations rule, by the library's own names."""
-
-    type: str = Field(description="Expectation type, such as expect_column_values_to_not_be_null.")
-    kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
-    severity: Literal["critical", "warning"] = "critical"
-    why: str = Field(description="What goes wrong if this is broken; shown to the person on call.")
-
-
-class Validation(Strict):
-    """Limits around the Great Expectations suites."""
-
-    max_quarantined: float = Field(
-        0.05, ge=0, le=1, description="Share of lines (pull) or rows (validation) set aside above which a run stops."
-    )
-    suites: dict[Literal["catalogue", "sessions", "ranks"], tuple[Expectation, ...]] = Field(
-        default_factory=dict, description="Rules by suite; a suite left out comes from include/expectations/."
-    )
 
 
 class EventWeights(Strict):
@@ -283,7 +263,7 @@ def load_config(path: Path) -> ModelConfig:
     """
     file = YamlFile(path)
     content = file.expanded(dict)
-    _add_suites(content, path.parent.parent / "expectations")
+    add_suites(content, file, path.parent.parent / "expectations")
     config = file.validated(content, ModelConfig)
     if config.name != path.stem:
         raise file.fault(("name",), f"is {config.name!r}; it must equal the file's name, {path.stem!r}")
@@ -365,33 +345,3 @@ def _must_exist(include: Path) -> None:
             f"the include folder {include.absolute()} does not exist; "
             "run embft in the project's folder, or set EMBFT_INCLUDE to its include folder"
         )
-
-
-def load_suite(path: Path) -> tuple[Expectation, ...]:
-    """Read one suite of expectations.
-
-    Args:
-        path: A YAML list of `type`, `kwargs`, `severity` and `why`.
-
-    Returns:
-        The rules in the file's order.
-
-    Raises:
-        ConfigError: The file is missing, is not YAML, or a rule breaks the schema.
-    """
-    file = YamlFile(path)
-    return file.validated(file.expanded(list), _Suite).root
-
-
-class _Suite(RootModel[tuple[Expectation, ...]]):
-    pass
-
-
-def _add_suites(raw: dict[str, Any], folder: Path) -> None:
-    validation = raw.setdefault("validation", {})
-    if not isinstance(validation, dict):
-        return  # pydantic names the fault
-    suites = validation.setdefault("suites", {})
-    for name in SUITES:
-        if isinstance(suites, dict) and name not in suites:
-            suites[name] = load_suite(folder / f"{name}.yaml")

@@ -3,6 +3,7 @@
 <artifacts>/<model>/
     runs/<day>/<stage>/result.json            the commit point of a stage
     runs/<day>/<stage>/attempts/<attempt>/…   what that attempt wrote
+    pages/<day>/<stage>/<attempt>/…           what people look at and no stage reads; removed when it is old
     sessions/<log day>/<settings>/parts/…     what each task read of a big log day
     sessions/<log day>/<settings>/…           pulled sessions, shared by every night that reads that day
     champions/<day>.json                      the model that was promoted by the night of that day
@@ -60,6 +61,15 @@ class Paths:
     def attempt(stage_prefix: str, attempt: str) -> str:
         """Prefix that one attempt of a stage writes under."""
         return f"{stage_prefix}/attempts/{attempt}"
+
+    @property
+    def all_pages(self) -> str:
+        """Prefix of every stage's pages."""
+        return f"{self.root}/pages"
+
+    def pages(self, day: date, stage: str) -> str:
+        """Prefix of a stage's pages, its attempts below it. Apart from the run, so that they can be removed by age."""
+        return f"{self.all_pages}/{day.isoformat()}/{stage}"
 
     @property
     def mlflow(self) -> str:

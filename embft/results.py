@@ -70,6 +70,9 @@ class StageResult(Record):
     settings_digest: str
     code_version: str
     outputs: dict[str, Artifact]
+    pages: dict[str, Artifact] = Field(
+        default_factory=dict, description="For people; no stage reads them, and they are removed when they are old."
+    )
     figures: dict[str, Any]
     links: dict[str, str] = Field(default_factory=dict, description="Web pages to look at, name → address.")
     started_utc: datetime

@@ -10,10 +10,11 @@ import logging
 import mimetypes
 import re
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 256 * 1024
 _PARALLEL = 8
+_MAX_REMOVED = 1000  # as many as S3 takes in one request
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class StoredObject:
     uri: str
     size_bytes: int
     etag: str
+    modified_utc: datetime | None = None
 
 
 def sha256_of(path: Path) -> str:
@@ -128,7 +131,9 @@ class Storage:
         with self._explained(prefix_uri):
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
             return [
-                StoredObject(f"s3://{bucket}/{item['Key']}", item["Size"], item["ETag"].strip('"'))
+                StoredObject(
+                    f"s3://{bucket}/{item['Key']}", item["Size"], item["ETag"].strip('"'), item["LastModified"]
+                )
                 for page in pages
                 for item in page.get("Contents", ())
             ]
@@ -152,7 +157,7 @@ class Storage:
                 found = self._s3.head_object(Bucket=bucket, Key=key)
         except ObjectMissing:
             return None
-        return StoredObject(uri, found["ContentLength"], found["ETag"].strip('"'))
+        return StoredObject(uri, found["ContentLength"], found["ETag"].strip('"'), found["LastModified"])
 
     def read(self, uri: str) -> bytes | None:
         """Read a small object whole, or give None where there is none.
@@ -199,6 +204,24 @@ class Storage:
         except ConfigError as error:
             log.warning("%s; it counts as missing", error)
             return None
+
+    def remove(self, uris: Sequence[str]) -> None:
+        """Remove objects; those that are gone already are no fault.
+
+        Args:
+            uris: Of one bucket.
+
+        Raises:
+            StorageRefused: The credentials do not reach the bucket.
+            StorageUnavailable: S3 did not answer.
+        """
+        for first in range(0, len(uris), _MAX_REMOVED):
+            chunk = uris[first : first + _MAX_REMOVED]
+            with self._explained(chunk[0]):
+                self._s3.delete_objects(
+                    Bucket=split_uri(chunk[0])[0],
+                    Delete={"Objects": [{"Key": split_uri(uri)[1]} for uri in chunk], "Quiet": True},
+                )
 
     def write(self, uri: str, data: bytes) -> None:
         """Write a small object with a single PUT: readers see the old one or the new one.

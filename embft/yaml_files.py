@@ -95,10 +95,21 @@ class YamlFile:
             The error, to be raised.
         """
         key = ".".join(map(str, location)) or "the file"
+        return ConfigError(f"{self.place(location)}: {key}: {message}")
+
+    def place(self, location: Location) -> str:
+        """Say where a key stands, or the section around it.
+
+        Args:
+            location: Keys and indices from the file's top.
+
+        Returns:
+            `<file>:<line>`.
+        """
         known = location
         while known and known not in self._line_of:
             known = known[:-1]
-        return ConfigError(f"{self.path}:{self._line_of.get(known, 1)}: {key}: {message}")
+        return f"{self.path}:{self._line_of.get(known, 1)}"
 
     def _read_lines(self, node: yaml.Node | None, location: Location) -> None:
         if node is None:

@@ -36,6 +36,7 @@ class Outcome:
         status: `rejected` where the data or the model was refused.
         reason: One sentence; required with `rejected`.
         links: Web pages to look at.
+        pages: Page's name → local file: what people look at and no stage reads. Nothing depends on their digests.
     """
 
     files: dict[str, Path]
@@ -43,6 +44,7 @@ class Outcome:
     status: Literal["done", "rejected"] = "done"
     reason: str | None = None
     links: dict[str, str] = field(default_factory=dict)
+    pages: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ def run_stage(stage: Stage, model: str, day: date, *, include: Path, force: bool
         prefix=paths.stage(day, stage.name),
         inputs=output_digests(results),
         settings=stage.settings(run),
+        pages_prefix=paths.pages(day, stage.name),
     )
 
     def work(folder: Path, attempt_uri: str) -> Outcome:
@@ -198,6 +201,7 @@ class Draft:
     prefix: str
     inputs: dict[str, str]
     settings: Any
+    pages_prefix: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -244,6 +248,7 @@ def commit(storage: Storage, draft: Draft, work: Callable[[Path, str], Outcome],
     with tempfile.TemporaryDirectory(prefix=f"embft-{draft.stage}-") as folder:
         outcome = work(Path(folder), attempt_uri)
         outputs = storage.upload_all(outcome.files, attempt_uri)
+        pages = storage.upload_all(outcome.pages, f"{draft.pages_prefix}/{attempt}") if outcome.pages else {}
     result = StageResult(
         stage=draft.stage,
         model=draft.model,
@@ -256,6 +261,7 @@ def commit(storage: Storage, draft: Draft, work: Callable[[Path, str], Outcome],
         settings_digest=digest_of(draft.settings),
         code_version=code_version(),
         outputs=outputs,
+        pages=pages,
         figures=outcome.figures,
         links=outcome.links,
         started_utc=started,
@@ -274,6 +280,21 @@ def code_version() -> str:
     for path in sorted(path for pattern in ("*.py", "*.j2") for path in package.rglob(pattern)):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
     return f"{embft.__version__}+{digest.hexdigest()[:12]}"
+
+
+def docs_link(config: ModelConfig, pages_prefix: str, attempt_uri: str) -> dict[str, str]:
+    """Name the first page of an attempt's Data Docs, for `Outcome.links`.
+
+    Args:
+        config: The model's.
+        pages_prefix: Of the stage's pages.
+        attempt_uri: Prefix of the attempt.
+
+    Returns:
+        Nothing where no browser of the storage is named.
+    """
+    url = config.storage.page_of(f"{pages_prefix}/{os.path.basename(attempt_uri)}/docs/index.html")
+    return {"Data Docs": url} if url else {}
 
 
 def files_below(folder: Path, name: str) -> dict[str, Path]:

@@ -5,24 +5,24 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
+from embft.stages.stage import Context, Outcome, Stage, docs_link, files_below, run_stage
 
 
 def _work(context: Context) -> Outcome:
     from embft.validation.ranks import check_ranks
 
     docs = context.folder / "docs"
+    pages = context.paths.pages(context.run.day, "validate_ranks")
     verdict = check_ranks(
         pq.read_table(context.fetch("preprocess_ranks", "inputs/train.parquet")),
         pq.read_table(context.fetch("preprocess_ranks", "inputs/test.parquet")),
-        context.run.config.validation.suites["ranks"],
+        context.run.config.validation.rules("ranks"),
         reference=_reference(context),
         docs_folder=docs,
         subject=context.run.subject,
     )
-    docs_url = context.run.config.storage.page_of(f"{context.attempt_uri}/docs/index.html")
     return Outcome(
-        files=files_below(docs, "docs"),
+        files={},
         figures={
             "ranked_by": _ranked_by(context),
             **verdict.figures,
@@ -30,7 +30,8 @@ def _work(context: Context) -> Outcome:
         },
         status="rejected" if verdict.rejected else "done",
         reason=verdict.reason,
-        links={"Data Docs": docs_url} if docs_url else {},
+        links=docs_link(context.run.config, pages, context.attempt_uri),
+        pages=files_below(docs, "docs"),
     )
 
 
@@ -57,7 +58,11 @@ def _ranked_by(context: Context) -> str:
 STAGE = Stage(
     "validate_ranks",
     needs=("preprocess_ranks",),
-    settings=lambda run: [run.config.validation.suites["ranks"], run.champion and run.champion.day, run.subject],
+    settings=lambda run: [
+        [rule.effect for rule in run.config.validation.rules("ranks")],
+        run.champion and run.champion.day,
+        run.subject,
+    ],
     work=_work,
 )
 run = partial(run_stage, STAGE)

@@ -1,28 +1,33 @@
 """`validate_sessions`: the window's sessions and the catalogue under the suites `sessions` and `catalogue`."""
 
+from collections import Counter
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embft.clickstream.catalogue import CatalogueRead, read_catalogue
-from embft.clickstream.sessions import read_sessions
 from embft.errors import ConfigError
 from embft.paths import Paths
-from embft.results import LogDay, RunSpec, StageResult
+from embft.results import LogDay, RunSpec, StageResult, digest_of
+from embft.stages.earlier_nights import accepted_before, profiles_of
 from embft.stages.log_days import pull_draft
+from embft.stages.retention import remove_old_pages
 from embft.stages.stage import (
     Draft,
     Outcome,
     commit,
+    docs_link,
     files_below,
     open_model,
     output_digests,
     read_run,
 )
 from embft.storage import Storage
+
+_COUNTED = ("lines", "used", "duplicates", "quarantined")
 
 
 def run(model: str, day: date, *, include: Path, force: bool = False) -> StageResult:
@@ -46,25 +51,36 @@ def run(model: str, day: date, *, include: Path, force: bool = False) -> StageRe
     catalogue = storage.head(spec.config.catalogue.uri)
     if catalogue is None:
         raise ConfigError(f"catalogue.uri: {spec.config.catalogue.uri} does not exist")
+    nights = accepted_before(storage, paths, day, "validate_sessions", spec.config.validation.reference_days)
     draft = Draft(
         stage="validate_sessions",
         model=model,
         day=day,
         prefix=paths.stage(day, "validate_sessions"),
-        inputs={**output_digests(pulled), "catalogue": catalogue.etag},
+        inputs={**output_digests(pulled), "catalogue": catalogue.etag, "before": _digest_of_before(nights)},
         settings=[
             spec.config.catalogue,
-            spec.config.validation,
+            [spec.config.validation.max_quarantined, spec.config.validation.reference_days],
+            [rule.effect for suite in ("catalogue", "sessions") for rule in spec.config.validation.rules(suite)],
             spec.config.window,
             spec.config.logs.privacy.min_clients,
             spec.subject,
         ],
+        pages_prefix=paths.pages(day, "validate_sessions"),
     )
 
     def work(folder: Path, attempt_uri: str) -> Outcome:
-        return _validate(storage, spec, pulled, folder, attempt_uri)
+        return _validate(storage, spec, pulled, nights, folder, docs_link(spec.config, draft.pages_prefix, attempt_uri))
 
-    return commit(storage, draft, work, force=force)
+    result = commit(storage, draft, work, force=force)
+    if not result.reused:
+        remove_old_pages(storage, paths, spec.config.validation.keep_pages_days)
+    return result
+
+
+def _digest_of_before(nights: list[StageResult]) -> str:
+    items = nights[0].outputs["items.parquet"].sha256 if nights else None
+    return digest_of([profiles_of(nights), items])
 
 
 def _pulled(storage: Storage, paths: Paths, spec: RunSpec, log_day: LogDay) -> StageResult:
@@ -78,58 +94,70 @@ def _pulled(storage: Storage, paths: Paths, spec: RunSpec, log_day: LogDay) -> S
 
 
 def _validate(
-    storage: Storage, spec: RunSpec, pulled: dict[str, StageResult], folder: Path, attempt_uri: str
+    storage: Storage,
+    spec: RunSpec,
+    pulled: dict[str, StageResult],
+    nights: list[StageResult],
+    folder: Path,
+    links: dict[str, str],
 ) -> Outcome:
-    from embft.validation.sessions import check_sessions
+    from embft.validation.profiles import DayProfile
+    from embft.validation.sessions import Before, Limits, PulledDay, check_sessions
 
     config = spec.config
-    sessions = _window_sessions(storage, pulled, folder)
     catalogue = _catalogue(storage, spec, folder)
-    docs = folder / "docs"
+    items = storage.fetch(nights[0].outputs["items.parquet"], folder / "items_before.parquet") if nights else None
     verdict = check_sessions(
-        sessions,
+        [
+            PulledDay(
+                result.day,
+                partial(storage.fetch, result.outputs["sessions.parquet"], folder / "pulled" / f"{day}.parquet"),
+                result.figures["sessions"],
+                _lines(result),
+                _too_much_quarantined(result, config.validation.max_quarantined),
+            )
+            for day, result in pulled.items()
+        ],
         catalogue.items,
-        config.validation.suites["sessions"],
-        config.validation.suites["catalogue"],
-        window=(spec.window[0].day, spec.window[-1].day),
-        zone=config.zone,
-        max_quarantined=config.validation.max_quarantined,
-        min_clients=config.logs.privacy.min_clients,
-        docs_folder=docs,
+        config.validation.rules("sessions"),
+        config.validation.rules("catalogue"),
+        limits=Limits(
+            window=(spec.window[0].day, spec.window[-1].day),
+            zone=config.zone,
+            max_quarantined=config.validation.max_quarantined,
+            min_clients=config.logs.privacy.min_clients,
+            reference_days=config.validation.reference_days,
+        ),
+        before=Before(
+            {date.fromisoformat(day): DayProfile(**profile) for day, profile in profiles_of(nights).items()},
+            pq.read_table(items) if items else None,
+        ),
+        folder=folder / "checked",
         subject=spec.subject,
     )
-    tables = {
-        "sessions.parquet": verdict.clean,
-        "items.parquet": verdict.clean_items,
-        "quarantine.parquet": verdict.quarantine,
-        "catalogue_quarantine.parquet": catalogue.quarantine,
-    }
-    files = {name: _written(table, folder / name) for name, table in tables.items()}
-    files |= files_below(docs, "docs")
-    pull_reason = _too_much_quarantined(pulled, config.validation.max_quarantined)
-    docs_url = config.storage.page_of(f"{attempt_uri}/docs/index.html")
+    unread = folder / "catalogue_quarantine.parquet"
+    pq.write_table(catalogue.quarantine, unread)
     return Outcome(
-        files=files,
+        files={**verdict.files, "catalogue_quarantine.parquet": unread},
         figures={
             "pulled": _accounting(pulled),
             "catalogue": catalogue.accounting.model_dump(mode="json"),
+            "reasons": verdict.reasons,
+            **verdict.figures,
             "rules": [
                 {"suite": it.suite, **rule.model_dump(mode="json")} for it in verdict.verdicts for rule in it.rules
             ],
-            **verdict.figures,
         },
-        status="rejected" if verdict.rejected or pull_reason else "done",
-        reason=pull_reason or verdict.reason,
-        links={"Data Docs": docs_url} if docs_url else {},
+        status="rejected" if verdict.reasons else "done",
+        reason=verdict.reasons[0] if verdict.reasons else None,
+        links=links,
+        pages=files_below(folder / "checked" / "docs", "docs"),
     )
 
 
-def _window_sessions(storage: Storage, pulled: dict[str, StageResult], folder: Path) -> pa.Table:
-    tables = [
-        read_sessions(storage.fetch(result.outputs["sessions.parquet"], folder / "pulled" / f"{day}.parquet"))
-        for day, result in pulled.items()
-    ]
-    return pa.concat_tables(tables)
+def _lines(pulled: StageResult) -> dict[str, int]:
+    figures = pulled.figures
+    return {**{key: figures[key] for key in _COUNTED}, "filtered": sum(figures["filtered"].values())}
 
 
 def _catalogue(storage: Storage, spec: RunSpec, folder: Path) -> CatalogueRead:
@@ -139,34 +167,23 @@ def _catalogue(storage: Storage, spec: RunSpec, folder: Path) -> CatalogueRead:
     return read_catalogue(path, uri, spec.config.catalogue)
 
 
-def _written(table: pa.Table, path: Path) -> Path:
-    pq.write_table(table, path)
-    return path
-
-
 def _accounting(pulled: dict[str, StageResult]) -> dict[str, Any]:
     """Sum the accounting of the window's days."""
-    figures = [result.figures for result in pulled.values()]
-    totals: dict[str, Any] = {
-        key: sum(it[key] for it in figures) for key in ("lines", "used", "sessions", "duplicates", "quarantined")
-    }
-    totals["filtered"] = sum(sum(it["filtered"].values()) for it in figures)
-    return totals
+    totals: Counter[str] = Counter()
+    for result in pulled.values():
+        totals.update({**_lines(result), "sessions": result.figures["sessions"]})
+    return dict(totals)
 
 
-def _too_much_quarantined(pulled: dict[str, StageResult], limit: float) -> str | None:
-    """Say which log day lost more lines than the config allows.
-
-    Judged by day: one broken delivery must not hide behind the good days of a long window.
-    """
-    for day, result in pulled.items():
-        lines, bad = result.figures["lines"], result.figures["quarantined"]
-        if lines and bad / lines > limit:
-            reasons = result.figures["quarantined_by_reason"]
-            commonest = max(reasons, key=reasons.get)
-            return (
-                f"{bad} of {lines} log lines of {day} ({bad / lines:.1%}) could not be read, most of them for "
-                f"{commonest!r} ({reasons[commonest]}); the limit is {limit:.1%} (validation.max_quarantined); the "
-                f"lines lie in {result.outputs['quarantine.parquet'].uri}"
-            )
-    return None
+def _too_much_quarantined(pulled: StageResult, limit: float) -> str | None:
+    """Say why a log day that lost more lines than the config allows must not be learned from."""
+    lines, bad = pulled.figures["lines"], pulled.figures["quarantined"]
+    if not lines or bad / lines <= limit:
+        return None
+    reasons = pulled.figures["quarantined_by_reason"]
+    commonest = max(reasons, key=reasons.get)
+    return (
+        f"{bad} of {lines} log lines of {pulled.day} ({bad / lines:.1%}) could not be read, most of them for "
+        f"{commonest!r} ({reasons[commonest]}); the limit is {limit:.1%} (validation.max_quarantined); the "
+        f"lines lie in {pulled.outputs['quarantine.parquet'].uri}"
+    )

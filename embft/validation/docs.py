@@ -27,7 +27,6 @@ from embft.validation.verdicts import RuleOutcome, Verdict
 from embft.validation.wording import figure
 
 _MAX_SHOWN = 20  # values of one rule in a page; the quarantine has them all
-UNBOUNDED = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a;background:#fff}
@@ -80,14 +79,17 @@ def write_suite_page(docs_folder: Path, suite: str, results: Sequence[Expectatio
     return path
 
 
-def write_index(docs_folder: Path, title: str, verdicts: Sequence[Verdict], reason: str | None) -> Path:
+def write_index(
+    docs_folder: Path, title: str, verdicts: Sequence[Verdict], reasons: Sequence[str], warnings: Sequence[str]
+) -> Path:
     """Write the page that a person sees first: what is wrong, then why it matters, then every rule.
 
     Args:
         docs_folder: Folder that holds the suites' pages.
         title: What was validated.
         verdicts: One for each suite.
-        reason: Why the run stops; None where it goes on.
+        reasons: Why the run stops; none where it goes on.
+        warnings: What a person should know of a run that goes on.
 
     Returns:
         `index.html`.
@@ -96,7 +98,8 @@ def write_index(docs_folder: Path, title: str, verdicts: Sequence[Verdict], reas
     environment.filters["figure"] = figure
     page = environment.from_string(_INDEX).render(
         title=title,
-        reason=reason,
+        reasons=reasons,
+        warnings=warnings,
         policy=Markup(_POLICY),  # constants of ours, not data
         style=Markup(_STYLE),
         suites=[(verdict, sorted(verdict.rules, key=_urgency)) for verdict in verdicts],
@@ -114,14 +117,17 @@ def _urgency(rule: RuleOutcome) -> int:
 
 
 def _shown(result: ExpectationValidationResult) -> ExpectationValidationResult:
-    """Copy a result for display: long lists left out or cut, every text escaped."""
-    kept = {key: value for key, value in result.result.items() if key not in UNBOUNDED}
+    """Copy a result for display: long lists cut, every text escaped."""
     return ExpectationValidationResult(
         success=result.success,
         expectation_config=result.expectation_config,
-        result=_escaped({key: value[:_MAX_SHOWN] if isinstance(value, list) else value for key, value in kept.items()}),
+        result=_escaped({key: _cut(value) for key, value in result.result.items()}),
         exception_info=_escaped(dict(result.exception_info or {})),
     )
+
+
+def _cut(value: Any) -> Any:
+    return value[:_MAX_SHOWN] if isinstance(value, list) else value
 
 
 def _escaped(value: Any) -> Any:
@@ -152,16 +158,19 @@ _INDEX = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>{{ style }}</style></head><body>
 <h1>{{ title }}:
-{% if reason %}<span class="bad">rejected</span>{% else %}<span class="good">accepted</span>{% endif %}</h1>
-{% if reason %}<p class="bad">{{ reason }}</p>{% endif %}
+{% if reasons %}<span class="bad">rejected</span>{% else %}<span class="good">accepted</span>{% endif %}</h1>
+{% if reasons or warnings %}
+<ul>
+{% for it in reasons %}<li><span class="bad">Stops the run</span> {{ it }}</li>{% endfor %}
+{% for it in warnings %}<li><span class="warn">Warning</span> {{ it }}</li>{% endfor %}
+</ul>
+{% endif %}
 {% for verdict, rules in suites %}
 <h2>{{ verdict.suite }}: {{ "{:,}".format(verdict.rows) }} rows,
- {{ "{:,}".format(verdict.broken | length) }} broken
+ {{ "{:,}".format(verdict.n_broken) }} broken
  · <a href="{{ verdict.suite }}.html">Great Expectations page</a></h2>
-{% if verdict.rejections or verdict.warnings or verdict.notes %}
+{% if verdict.notes %}
 <ul>
-{% for it in verdict.rejections %}<li><span class="bad">Stops the run</span> {{ it }}</li>{% endfor %}
-{% for it in verdict.warnings %}<li><span class="warn">Warning</span> {{ it }}</li>{% endfor %}
 {% for it in verdict.notes %}<li><span class="quiet">Note</span> {{ it }}</li>{% endfor %}
 </ul>
 {% endif %}

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from embft.config import Expectation
 from embft.errors import ConfigError
 from embft.validation.wording import columns_of
+from embft.validation_config import Expectation
 
 
 @contextlib.contextmanager
@@ -71,11 +71,17 @@ __all__ = [
     "build",
     "find",
     "judges_rows",
+    "merged",
     "render_page",
 ]
 _MAP_EXPECTATIONS = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)
 # What the engine itself hands to an expectation; a rule's kwargs must not.
 _OURS = ("meta", "severity", "notes", "result_format", "catch_exceptions", "batch_id", "id")
+
+
+_UNBOUNDED = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
+_MAX_PARTIAL = 20  # as many as the library itself lists
+NO_POSITIONS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ def build(suite: str, rules: Sequence[Expectation], columns: Sequence[str]) -> l
             _check_columns(rule, columns)
             built.append(_expectation(rule, index))
         except ValueError as error:
-            faults.append(f"suite {suite}, rule {index + 1}, {rule.type}: {error}")
+            faults.append(f"{rule.where or f'suite {suite}, rule {index + 1}'}: {rule.name}: {error}")
     if faults:
         raise ConfigError("\n".join(faults))
     return built
@@ -157,6 +163,37 @@ def find(suite: str, frame: pd.DataFrame, expectations: Sequence[Any]) -> list[F
         result = results.get(expectation.meta["rule"]) or _raised(expectation, "Great Expectations gave no result")
         findings.append(_finding(result))
     return findings
+
+
+def merged(first: Finding, second: Finding) -> Finding:
+    """Put the findings of one rule on the rows of two partitions together; which rows they are is not kept.
+
+    Args:
+        first: Of a rule that `judges_rows`.
+        second: Of the same rule on further rows.
+
+    Returns:
+        A finding on all rows.
+    """
+    results = [first.result.result, second.result.result]
+    counts = {key: sum(int(it.get(key) or 0) for it in results) for key in ("element_count", "missing_count")}
+    n_unexpected = sum(int(it.get("unexpected_count") or 0) for it in results)
+    n_present = counts["element_count"] - counts["missing_count"]
+    partial = [value for it in results for value in it.get("partial_unexpected_list") or ()]
+    success = first.success and second.success
+    error = first.error or second.error
+    result = ExpectationValidationResult(
+        success=success,
+        expectation_config=first.result.expectation_config,
+        result={
+            **counts,
+            "unexpected_count": n_unexpected,
+            "unexpected_percent": 100 * n_unexpected / n_present if n_present else None,
+            "partial_unexpected_list": partial[:_MAX_PARTIAL],
+        },
+        exception_info=(first if first.error else second).result.exception_info,
+    )
+    return Finding(success, NO_POSITIONS, first.observed, error, result)
 
 
 def render_page(results: ExpectationSuiteValidationResult) -> str:
@@ -217,7 +254,17 @@ def _finding(result: ExpectationValidationResult) -> Finding:
     observed = result.result.get("observed_value")
     if observed is None and result.result.get("unexpected_percent") is not None:
         observed = f"{result.result['unexpected_percent']:.4g} % of {result.result['element_count']:,} rows break it"
-    return Finding(bool(result.success) and error is None, np.sort(positions), observed, error, result)
+    return Finding(bool(result.success) and error is None, np.sort(positions), observed, error, _short(result))
+
+
+def _short(result: ExpectationValidationResult) -> ExpectationValidationResult:
+    """Leave out the lists of every broken row: they are read already, on no page, and as long as the data."""
+    return ExpectationValidationResult(
+        success=result.success,
+        expectation_config=result.expectation_config,
+        result={key: value for key, value in result.result.items() if key not in _UNBOUNDED},
+        exception_info=result.exception_info,
+    )
 
 
 def _error(info: dict[str, Any]) -> str | None:
@@ -237,7 +284,7 @@ def _expectation(rule: Expectation, index: int) -> Any:
         kind = get_expectation_impl(rule.type)
     except ExpectationNotFoundError:
         known = sorted(list_registered_expectation_implementations())
-        raise ValueError(f"Great Expectations knows no such type{_did_you_mean(rule.type, known)}") from None
+        raise ValueError(f"type: Great Expectations knows no {rule.type!r}{_did_you_mean(rule.type, known)}") from None
     try:
         return kind(**rule.kwargs, severity=rule.severity, notes=rule.why, meta={"rule": index})
     except GxValidationError as error:
@@ -262,7 +309,8 @@ def _check_columns(rule: Expectation, columns: Sequence[str]) -> None:
         return
     for name in columns_of(rule):
         if name not in columns:
-            raise ValueError(f"no column {name!r}{_did_you_mean(name, columns)}; the columns are {', '.join(columns)}")
+            hint = _did_you_mean(name, columns)
+            raise ValueError(f"kwargs: no column {name!r}{hint}; the columns are {', '.join(columns)}")
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -45,10 +45,38 @@ def isin_own_list(
     Returns:
         bool [entries].
     """
+    keys, other_keys = _keys(parents, ids, other_parents, other_ids)
+    return np.isin(keys, other_keys)
+
+
+def place_in_own_list(
+    parents: NDArray[np.int64], ids: pa.Array, other_parents: NDArray[np.int64], other_ids: pa.Array
+) -> NDArray[np.int64]:
+    """Find each entry in the same row's other list.
+
+    Args:
+        parents: Row of each entry.
+        ids: The entries.
+        other_parents: Row of each entry of the other lists.
+        other_ids: Entries of the other lists.
+
+    Returns:
+        Index into `other_ids` of its first place, int64 [entries]; -1 where the row's other list lacks it.
+    """
+    keys, other_keys = _keys(parents, ids, other_parents, other_ids)
+    if not len(other_keys):
+        return np.full(len(keys), -1, dtype=np.int64)
+    distinct, first = np.unique(other_keys, return_index=True)
+    at = np.minimum(np.searchsorted(distinct, keys), len(distinct) - 1)
+    return np.where(distinct[at] == keys, first[at], -1).astype(np.int64)
+
+
+def _keys(
+    parents: NDArray[np.int64], ids: pa.Array, other_parents: NDArray[np.int64], other_ids: pa.Array
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number the entries so that equal ids of the same row, and only they, get the same number."""
     both = pa.concat_arrays([ids.cast(pa.string()), other_ids.cast(pa.string())])
     codes = both.dictionary_encode(null_encoding="encode")
     numbers = codes.indices.to_numpy().astype(np.int64)
     n_codes = len(codes.dictionary)
-    keys = parents * n_codes + numbers[: len(ids)]
-    other_keys = other_parents * n_codes + numbers[len(ids) :]
-    return np.isin(keys, other_keys)
+    return parents * n_codes + numbers[: len(ids)], other_parents * n_codes + numbers[len(ids) :]

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from embft.config import Expectation
-from embft.validation.docs import UNBOUNDED
 from embft.validation.engine import ExpectationValidationResult, Finding
+from embft.validation_config import Expectation
 
 HIDDEN = "(rare, not shown)"
 WITHHELD = "Great Expectations raised an error; its message may quote rare texts (logs.privacy) and is not shown"
@@ -26,11 +25,11 @@ class Private:
 
     Args:
         column: Its name.
-        shareable: Texts that may be shown.
+        shareable: Texts that may be shown; it grows while partitions are read.
     """
 
     column: str
-    shareable: frozenset[str]
+    shareable: set[str]
 
     def masked(self, rule: Expectation, finding: Finding) -> Finding:
         """Hide in a finding every text that is not shareable, where its rule has to do with the column.
@@ -62,8 +61,7 @@ class Private:
         return ExpectationValidationResult(
             success=result.success,
             expectation_config=result.expectation_config,
-            # A list of every broken row is on no page, and long.
-            result={key: self._shareable_part(part) for key, part in result.result.items() if key not in UNBOUNDED},
+            result={key: self._shareable_part(part) for key, part in result.result.items()},
             exception_info=info if finding.error else result.exception_info,
         )
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embft.config import Expectation
 from embft.validation.catalogue import earlier_copies
 from embft.validation.docs import write_index
 from embft.validation.drift import distance, drift, summarise
 from embft.validation.lists import flat, isin_own_list, lengths
-from embft.validation.suites import Figures, run_suite
+from embft.validation.suites import Figures, SuiteRun
 from embft.validation.verdicts import Verdict
+from embft.validation_config import Expectation
 
 NO_REFERENCE = "no earlier run to compare with"
 
@@ -73,25 +73,29 @@ def check_ranks(
     ranks = _Ranks(pa.concat_tables([train.select(columns), test.select(columns)]))
     distribution = summarise(ranks.finite, ranks.n_sessions_with_ranks)
     figures = _figures(ranks, distribution, reference)
-    verdict = run_suite(
+    frame = ranks.frame(n_train=train.num_rows)
+    suite = SuiteRun(
         "ranks",
-        ranks.frame(n_train=train.num_rows),
         rules,
+        columns=list(frame.columns),
+        figures=list(figures.frame.columns),
         id_column="session_id",
-        docs_folder=docs_folder,
         critical_rows="reject",
-        figures=figures,
     )
-    reason = f"ranks: {verdict.rejections[0]}" if verdict.rejections else None
-    write_index(docs_folder, f"{subject}Ranks of the fine-tuning inputs", [verdict], reason)
+    suite.judge(frame)
+    verdict = suite.verdict(docs_folder, figures)
+    reasons = [f"ranks: {sentence}" for sentence in verdict.rejections]
+    warnings = [f"ranks: {sentence}" for sentence in verdict.warnings]
+    write_index(docs_folder, f"{subject}Ranks of the fine-tuning inputs", [verdict], reasons, warnings)
     return RanksVerdict(
         verdict=verdict,
-        reason=reason,
+        reason=reasons[0] if reasons else None,
         figures={
-            **figures.values,
-            "sessions": {"train": train.num_rows, "test": test.num_rows, "broken": len(verdict.broken)},
+            **{str(name): None if np.isnan(it) else float(it) for name, it in figures.frame.iloc[0].items()},
+            "sessions": {"train": train.num_rows, "test": test.num_rows, "broken": verdict.n_broken},
             "distribution": distribution,
-            "warnings": verdict.warnings,
+            "reasons": reasons,
+            "warnings": warnings,
             "notes": verdict.notes,
         },
     )
@@ -169,7 +173,7 @@ def _figures(ranks: _Ranks, distribution: Mapping[str, Any], reference: Mapping[
     gap = None
     if len(ranks.of_clicked) and len(ranks.of_not_clicked):
         gap = float(ranks.of_clicked.mean() - ranks.of_not_clicked.mean())
-    values = {
+    values: dict[str, float | None] = {
         "rank_mean": distribution["mean"],
         "rank_stdev": distribution["stdev"],
         "clicked_minus_not_clicked": gap,
@@ -181,4 +185,4 @@ def _figures(ranks: _Ranks, distribution: Mapping[str, Any], reference: Mapping[
         unknown = dict.fromkeys(("rank_distance", "rank_drift"), NO_REFERENCE if distribution["n"] else "no ranks")
     if gap is None:
         unknown["clicked_minus_not_clicked"] = "no ranks on both sides"
-    return Figures(values, unknown)
+    return Figures.of_set(values, unknown)

@@ -9,15 +9,44 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embft.validation.catalogue import earlier_copies, trimmed_length
+from embft.validation.catalogue import trimmed_length
 from embft.validation.lists import flat, isin_own_list, lengths
+from embft.validation.scripts import is_garbled
+
+COLUMNS = (
+    "row",
+    "session_id",
+    "day",
+    "time",
+    "client",
+    "query",
+    "query_length",
+    "is_garbled",
+    "n_earlier_copies",
+    "in_window",
+    "days_off",
+    "shown_known",
+    "n_shown",
+    "n_clicked",
+    "has_click",
+    "n_unknown_clicked",
+    "unknown_clicked",
+    "n_clicked_not_shown",
+    "clicked_not_shown",
+    "n_unknown_shown",
+)
 
 # Column of a rule → column whose values say more than a session's id.
 EXAMPLES = {"n_unknown_clicked": "unknown_clicked", "n_clicked_not_shown": "clicked_not_shown"}
 
 
 def session_frame(
-    sessions: pa.Table, item_ids: pa.ChunkedArray, *, window: tuple[date, date], zone: ZoneInfo
+    sessions: pa.Table,
+    item_ids: pa.ChunkedArray,
+    *,
+    window: tuple[date, date],
+    zone: ZoneInfo,
+    n_earlier_copies: NDArray[np.int64],
 ) -> pd.DataFrame:
     """Describe each session.
 
@@ -26,12 +55,12 @@ def session_frame(
         item_ids: Ids of the catalogue's good items.
         window: First and last day, both included.
         zone: Zone in which the log's days begin and end.
+        n_earlier_copies: Earlier rows with the same session_id, in this table or before it.
 
     Returns:
         The columns that the header of `include/expectations/sessions.yaml` lists.
     """
     n_rows = sessions.num_rows
-    ids = sessions["session_id"].to_pandas()
     day = pd.to_datetime(sessions["day"].to_pandas())
     local_day = sessions["time"].to_pandas().dt.tz_convert(zone).dt.tz_localize(None).dt.normalize()
     shown_known = sessions["shown"].is_valid().to_numpy()
@@ -41,13 +70,14 @@ def session_frame(
     return pd.DataFrame(
         {
             "row": np.arange(n_rows),
-            "session_id": ids,
+            "session_id": sessions["session_id"].to_pandas(),
             "day": day,
             "time": sessions["time"].to_pandas(),
             "client": sessions["client"].to_pandas(),
             "query": sessions["query"].to_pandas(),
             "query_length": trimmed_length(sessions["query"]),
-            "n_earlier_copies": earlier_copies(ids),
+            "is_garbled": is_garbled(sessions["query"]).astype(np.int64),
+            "n_earlier_copies": n_earlier_copies,
             "in_window": ((day >= pd.Timestamp(window[0])) & (day <= pd.Timestamp(window[1]))).astype("int64"),
             "days_off": (local_day - day).dt.days.abs().fillna(0).astype("int64"),
             "shown_known": shown_known.astype(np.int64),

@@ -1,26 +1,36 @@
-"""The catalogue and the window's sessions under their suites, and what must be set aside of them."""
+"""The catalogue and the window's sessions under their suites, and what must be set aside of them.
+
+Rows that break a critical row-level rule go to quarantine. A log day that breaks a critical rule on its figures is not
+learned from: where it is the night's own day the night stops, where it is an earlier one (its own night was stopped by
+it, and nobody mended it since) the night goes on without it and says so.
+"""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from embft.clickstream.anonymity import shareable_queries
-from embft.config import Expectation
-from embft.validation.catalogue import catalogue_frame
+from embft.clickstream.sessions import SCHEMA, read_sessions
+from embft.validation import catalogue as of_catalogue
+from embft.validation import day_figures as of_days
+from embft.validation import session_frame as of_sessions
 from embft.validation.docs import write_index
+from embft.validation.hashes import SeenBefore
 from embft.validation.masking import Private
-from embft.validation.session_frame import EXAMPLES, session_frame
-from embft.validation.suites import run_suite
+from embft.validation.profiles import LOOKBACK_DAYS, DayProfile, Profiler
+from embft.validation.suites import SuiteRun
 from embft.validation.verdicts import Verdict
 from embft.validation.wording import examples_in_words, figure, percent
+from embft.validation_config import Expectation
 
 QUARANTINE = pa.schema(
     [
@@ -31,6 +41,39 @@ QUARANTINE = pa.schema(
         ("raw", pa.string()),
     ]
 )
+_PARTITION_ROWS = 200_000  # small days are judged together: each run of the library costs a part of a second
+
+
+@dataclass(frozen=True)
+class PulledDay:
+    """One log day as `pull` left it.
+
+    Args:
+        day: The log day.
+        sessions: Fetches its Parquet file.
+        n_sessions: Rows of it.
+        lines: What was counted of the day's lines: lines, duplicates, quarantined, filtered.
+        refused: Why the day must not be learned from, whatever its sessions say; None where nothing is known.
+    """
+
+    day: date
+    sessions: Callable[[], Path]
+    n_sessions: int
+    lines: Mapping[str, int]
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Before:
+    """What earlier nights left to compare with.
+
+    Args:
+        days: Profiles of log days.
+        items: The good items of the newest earlier night; None where there is none.
+    """
+
+    days: Mapping[date, DayProfile] = field(default_factory=dict)
+    items: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -38,52 +81,59 @@ class SessionsVerdict:
     """What may go on of a window's sessions and catalogue, and what may not.
 
     Args:
-        clean: Sessions that break no critical row-level rule, columns and order as given.
-        clean_items: Items likewise.
-        quarantine: What was set aside, columns as in `QUARANTINE`: position, id, suite, rules, the row as JSON.
+        files: `sessions.parquet` and `items.parquet`, what may go on, columns and order as given; `quarantine.parquet`,
+            what was set aside, columns as in `QUARANTINE`: position, id, suite, names of rules, the row as JSON.
         verdicts: Of the suites `catalogue` and `sessions`.
-        reason: Why, in a sentence for the person on call; None where the run goes on.
+        reasons: Why the run must stop, in sentences for the person on call, the cause before what follows from it.
         figures: JSON-able figures for people and for later stages.
     """
 
-    clean: pa.Table
-    clean_items: pa.Table
-    quarantine: pa.Table
+    files: dict[str, Path]
     verdicts: list[Verdict]
-    reason: str | None
+    reasons: list[str]
     figures: dict[str, Any]
 
-    @property
-    def rejected(self) -> bool:
-        """Whether the run must stop."""
-        return self.reason is not None
+
+@dataclass(frozen=True)
+class Limits:
+    """What the check of sessions needs of the config.
+
+    Args:
+        window: First and last day, both included; the last is the night's own.
+        zone: Zone in which the log's days begin and end.
+        max_quarantined: Share of rows set aside above which the run stops, 0 … 1.
+        min_clients: Clients that must have searched for a query before a page, a figure or the reason shows it.
+        reference_days: How far back usual goes.
+    """
+
+    window: tuple[date, date]
+    zone: ZoneInfo
+    max_quarantined: float
+    min_clients: int
+    reference_days: int
 
 
 def check_sessions(
-    sessions: pa.Table,
+    days: Sequence[PulledDay],
     items: pa.Table,
     rules_sessions: Sequence[Expectation],
     rules_catalogue: Sequence[Expectation],
     *,
-    window: tuple[date, date],
-    zone: ZoneInfo,
-    max_quarantined: float,
-    min_clients: int,
-    docs_folder: Path,
+    limits: Limits,
+    before: Before,
+    folder: Path,
     subject: str = "",
 ) -> SessionsVerdict:
-    """Check the catalogue, then the sessions against what is left of it.
+    """Check the catalogue, then the sessions against what is left of it, one partition after the other.
 
     Args:
-        sessions: Columns session_id, day, time, client, query, shown, clicked.
+        days: The window's log days in the order of time.
         items: Columns id, text.
         rules_sessions: The suite `sessions`.
         rules_catalogue: The suite `catalogue`.
-        window: First and last day, both included.
-        zone: Zone in which the log's days begin and end.
-        max_quarantined: Share of rows set aside above which the run stops, 0 … 1.
-        min_clients: Clients that must have searched for a query before a page, a figure or the reason shows it.
-        docs_folder: Folder for Data Docs; `index.html` is the first page.
+        limits: Of the config.
+        before: What earlier nights left.
+        folder: For the files, and `docs/` with Data Docs, whose first page is `index.html`.
         subject: What the page's title begins with, such as "demo (synthetic data): ".
 
     Returns:
@@ -92,90 +142,203 @@ def check_sessions(
     Raises:
         ConfigError: A rule has an unknown type, a wrong argument, or an unknown column.
     """
-    catalogue = run_suite("catalogue", catalogue_frame(items), rules_catalogue, id_column="id", docs_folder=docs_folder)
-    clean_items = _without(items, catalogue)
-    frame = session_frame(sessions, clean_items["id"], window=window, zone=zone)
-    shareable = shareable_queries(sessions, min_clients)
-    checked = run_suite(
-        "sessions",
-        frame,
-        rules_sessions,
-        id_column="session_id",
-        docs_folder=docs_folder,
-        examples=EXAMPLES,
-        private=None if shareable is None else Private("query", shareable),
+    docs, files = folder / "docs", {name: folder / f"{name}.parquet" for name in ("sessions", "items", "quarantine")}
+    with pq.ParquetWriter(files["quarantine"], QUARANTINE) as quarantine:
+        suite = SuiteRun(
+            "catalogue",
+            rules_catalogue,
+            columns=of_catalogue.COLUMNS,
+            figures=of_catalogue.FIGURES,
+            id_column="id",
+        )
+        broken = suite.judge(of_catalogue.catalogue_frame(items))
+        quarantine.write_table(_set_aside("catalogue", items, "id", broken, first_row=0))
+        clean_items = _without(items, broken)
+        catalogue = suite.verdict(docs, of_catalogue.catalogue_figures(clean_items, before.items))
+        check = _Check(rules_sessions, clean_items["id"], limits, quarantine, folder)
+        for partition in _partitions(days):
+            check.judge(partition)
+    pq.write_table(clean_items, files["items"])
+    sessions = check.suite.verdict(
+        docs, of_days.day_figures(check.profiles, before.days, reference_days=limits.reference_days)
     )
+    newest = limits.window[1].isoformat()
+    refused = {it.day.isoformat(): [it.refused] for it in days if it.refused}
+    for day, sentences in sessions.days_broken("critical").items():
+        refused.setdefault(day, []).extend(sentences)
+    _join([check.clean[it] for it in check.clean if it not in refused], files["sessions"])
+
     # Without a good catalogue every session looks bad: the catalogue's fault comes first.
-    reasons = [*_reasons(catalogue, "items", max_quarantined), *_reasons(checked, "sessions", max_quarantined)]
-    reason = reasons[0] if reasons else None
-    write_index(docs_folder, f"{subject}Sessions of {window[0]} to {window[1]}", [catalogue, checked], reason)
-    return SessionsVerdict(
-        clean=_without(sessions, checked),
-        clean_items=clean_items,
-        quarantine=pa.concat_tables(
-            [_quarantine(items, "id", catalogue), _quarantine(sessions, "session_id", checked)]
+    reasons = [
+        *_too_many(catalogue, "items", catalogue.n_broken, catalogue.rows, limits.max_quarantined),
+        *(f"catalogue: {sentence}" for sentence in catalogue.rejections),
+        *check.reasons(sessions, newest),
+        *(f"the sessions of {newest}: {sentence}" for sentence in refused.get(newest, ())),
+        *(f"sessions: {sentence}" for sentence in sessions.rejections),
+    ]
+    warnings = [
+        *(f"{it.suite}: {sentence}" for it in (catalogue, sessions) for sentence in it.warnings),
+        *(f"the sessions of {newest}: {it}" for it in sessions.days_broken("warning").get(newest, ())),
+        *(
+            f"{day} is left out of this night with its {figure(check.n_clean[day])} sessions: {'; '.join(sentences)}"
+            for day, sentences in refused.items()
+            if day != newest
         ),
-        verdicts=[catalogue, checked],
-        reason=reason,
-        figures=_figures(catalogue, checked, frame),
+    ]
+    title = f"{subject}Sessions of {limits.window[0]} to {limits.window[1]}"
+    write_index(docs, title, [catalogue, sessions], reasons, warnings)
+    return SessionsVerdict(
+        files={f"{name}.parquet": path for name, path in files.items()},
+        verdicts=[catalogue, sessions],
+        reasons=reasons,
+        figures={
+            "items": {"checked": catalogue.rows, "set_aside": catalogue.n_broken},
+            "sessions": {
+                "checked": sessions.rows,
+                "set_aside": sessions.n_broken,
+                "left_out": sum(check.n_clean[day] for day in refused),
+                "clicked": sum(check.n_clicked[day] for day in check.clean if day not in refused),
+            },
+            "set_aside_by_rule": {
+                f"{it.suite}: {rule.name}": rule.broken_rows
+                for it in (catalogue, sessions)
+                for rule in it.rules
+                if rule.kind == "row" and rule.severity == "critical" and rule.broken_rows
+            },
+            "days_left_out": refused,
+            "warnings": warnings,
+            "notes": [f"{it.suite}: {sentence}" for it in (catalogue, sessions) for sentence in it.notes],
+            "profiles": {it.day.isoformat(): it.model_dump(mode="json") for it in check.profiles},
+        },
     )
 
 
-def _reasons(verdict: Verdict, noun: str, limit: float) -> list[str]:
-    """List why the run must stop, the cause before what follows from it."""
-    n_broken = len(verdict.broken)
-    rejections = [f"{verdict.suite}: {sentence}" for sentence in verdict.rejections]
-    if not verdict.rows or n_broken / verdict.rows <= limit:
-        return rejections
+class _Check:
+    """The window's sessions on their way through the suite: what is clean on disk, what is not in quarantine."""
+
+    def __init__(
+        self,
+        rules: Sequence[Expectation],
+        item_ids: pa.ChunkedArray,
+        limits: Limits,
+        quarantine: pq.ParquetWriter,
+        folder: Path,
+    ) -> None:
+        self._private = Private("query", set()) if limits.min_clients > 1 else None
+        self.suite = SuiteRun(
+            "sessions",
+            rules,
+            columns=of_sessions.COLUMNS,
+            figures=of_days.COLUMNS,
+            id_column="session_id",
+            examples=of_sessions.EXAMPLES,
+            private=self._private,
+        )
+        self._item_ids, self._limits, self._quarantine, self._folder = item_ids, limits, quarantine, folder
+        n_days = (limits.window[1] - limits.window[0]).days
+        self._profiler = Profiler(limits.zone, lookback=min(LOOKBACK_DAYS, n_days))
+        self._seen, self._n_rows = SeenBefore(), 0
+        self.profiles: list[DayProfile] = []
+        self.clean: dict[str, Path] = {}
+        self.n_clean: dict[str, int] = {}
+        self.n_clicked: dict[str, int] = {}
+        self.n_broken: dict[str, int] = {}
+
+    def judge(self, days: Sequence[PulledDay]) -> None:
+        """Judge the rows of some days, and describe each day by what is left of it."""
+        tables = [read_sessions(it.sessions()) for it in days]
+        sessions = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+        if self._private:
+            self._private.shareable.update(shareable_queries(sessions, self._limits.min_clients) or ())
+        broken = self.suite.judge(
+            of_sessions.session_frame(
+                sessions,
+                self._item_ids,
+                window=self._limits.window,
+                zone=self._limits.zone,
+                n_earlier_copies=self._seen.earlier_copies(sessions["session_id"]),
+            )
+        )
+        self._quarantine.write_table(_set_aside("sessions", sessions, "session_id", broken, first_row=self._n_rows))
+        first = 0
+        for day, table in zip(days, tables, strict=True):
+            of_day = {row - first: rules for row, rules in broken.items() if first <= row < first + table.num_rows}
+            self._describe(day, _without(table, of_day), len(of_day))
+            first += table.num_rows
+        self._n_rows += sessions.num_rows
+
+    def _describe(self, day: PulledDay, clean: pa.Table, n_broken: int) -> None:
+        name = day.day.isoformat()
+        self.profiles.append(self._profiler.profile(day.day, clean, day.lines))
+        self.n_broken[name], self.n_clean[name] = n_broken, clean.num_rows
+        self.n_clicked[name] = pc.sum(pc.greater(pc.list_value_length(clean["clicked"]), 0)).as_py() or 0
+        self.clean[name] = self._folder / f"clean-{name}.parquet"
+        pq.write_table(clean, self.clean[name])
+
+    def reasons(self, verdict: Verdict, newest: str) -> list[str]:
+        """Say whether too much was set aside: of the newest day, or of the window.
+
+        The newest day is judged by itself: one broken delivery must not hide behind the good days of a long window.
+        """
+        limit, broken = self._limits.max_quarantined, self.n_broken.get(newest, 0)
+        of_newest = _too_many(verdict, f"sessions of {newest}", broken, broken + self.n_clean.get(newest, 0), limit)
+        return of_newest or _too_many(verdict, "sessions", verdict.n_broken, verdict.rows, limit)
+
+
+def _partitions(days: Sequence[PulledDay]) -> Iterator[list[PulledDay]]:
+    """Put small days together; there is one partition even where there is no day."""
+    partition: list[PulledDay] = []
+    for day in days:
+        if partition and sum(it.n_sessions for it in partition) + day.n_sessions > _PARTITION_ROWS:
+            yield partition
+            partition = []
+        partition.append(day)
+    yield partition
+
+
+def _too_many(verdict: Verdict, noun: str, n_broken: int, n_rows: int, limit: float) -> list[str]:
+    """Say whether more was set aside than may be, and by which rule most of it."""
+    if not n_rows or n_broken / n_rows <= limit:
+        return []
     worst = max(
         (rule for rule in verdict.rules if rule.kind == "row" and rule.severity == "critical"),
         key=lambda rule: rule.broken_rows,
     )
     return [
-        f"{figure(n_broken)} of {figure(verdict.rows)} {noun} ({percent(n_broken / verdict.rows)}) were set aside, "
-        f"more than validation.max_quarantined allows ({percent(limit)}). The rule that most of them break, "
-        f"{figure(worst.broken_rows)}, is “{worst.rule}”{examples_in_words(worst.examples)}: {worst.why}",
-        *rejections,
+        f"{figure(n_broken)} of {figure(n_rows)} {noun} ({percent(n_broken / n_rows)}) were set aside, more than "
+        f"validation.max_quarantined allows ({percent(limit)}); the rule that most rows break, "
+        f"{figure(worst.broken_rows)} in the window, is {worst.name}, “{worst.rule}”"
+        f"{examples_in_words(worst.examples)}: {worst.why}{f'; next: {worst.remedy}' if worst.remedy else ''}"
     ]
 
 
-def _without(table: pa.Table, verdict: Verdict) -> pa.Table:
-    if not verdict.broken:
+def _without(table: pa.Table, broken: Mapping[int, list[str]]) -> pa.Table:
+    if not broken:
         return table
     keep = np.ones(table.num_rows, dtype=bool)
-    keep[list(verdict.broken)] = False
+    keep[list(broken)] = False
     return table.filter(pa.array(keep))
 
 
-def _quarantine(table: pa.Table, id_column: str, verdict: Verdict) -> pa.Table:
-    rows = list(verdict.broken)
+def _set_aside(
+    suite: str, table: pa.Table, id_column: str, broken: Mapping[int, list[str]], *, first_row: int
+) -> pa.Table:
+    rows = list(broken)
     raw = table.take(pa.array(rows, pa.int64())).to_pylist()
     return pa.table(
         {
-            "row": rows,
+            "row": [first_row + row for row in rows],
             "id": [row[id_column] for row in raw],
-            "suite": [verdict.suite] * len(rows),
-            "rules": list(verdict.broken.values()),
+            "suite": [suite] * len(rows),
+            "rules": list(broken.values()),
             "raw": [json.dumps(row, ensure_ascii=False, default=str) for row in raw],
         },
         schema=QUARANTINE,
     )
 
 
-def _figures(catalogue: Verdict, sessions: Verdict, frame: pd.DataFrame) -> dict[str, Any]:
-    return {
-        "items": {"checked": catalogue.rows, "set_aside": len(catalogue.broken)},
-        "sessions": {
-            "checked": sessions.rows,
-            "set_aside": len(sessions.broken),
-            "clicked": int(frame["has_click"].drop(index=list(sessions.broken)).sum()),
-        },
-        "set_aside_by_rule": {
-            f"{verdict.suite}: {rule.rule}": rule.broken_rows
-            for verdict in (catalogue, sessions)
-            for rule in verdict.rules
-            if rule.kind == "row" and rule.severity == "critical" and rule.broken_rows
-        },
-        "warnings": [f"{it.suite}: {sentence}" for it in (catalogue, sessions) for sentence in it.warnings],
-        "notes": [f"{it.suite}: {sentence}" for it in (catalogue, sessions) for sentence in it.notes],
-    }
+def _join(parts: Sequence[Path], path: Path) -> None:
+    """Write one file of many, holding one of them in memory at a time."""
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        for part in parts:
+            writer.write_table(pq.read_table(part, schema=SCHEMA))

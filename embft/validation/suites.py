@@ -1,224 +1,201 @@
-"""`run_suite`: row-level rules first, then the rules on the set, on the rows that are left.
+"""A suite's run: row-level rules on one partition after the other, then the rules on the set, then those on figures.
 
 A row-level rule judges each row by itself. Broken and critical, it puts exactly those rows aside (or, where the caller
-says `reject`, stops the run); broken and a warning, it is told and the rows stay. Every other rule judges the set:
-aggregates, the table, figures, and row-level types with `mostly` below 1, which speak of a share. Rules on the set
-see only the rows that stay, since that is what the next stage gets.
+says `reject`, stops the run); broken and a warning, it is told and the rows stay. A rule on figures judges each row of
+the figures: the one of the whole set, or one for each log day. Every other rule judges the set: aggregates, the table,
+and row-level types with `mostly` below 1, which speak of a share. Rules on the set see only the rows that stay, since
+that is what the next stage gets.
+
+Memory is bounded by a partition: of the rows before it, only the columns stay that a rule on the set names.
 """
 
-import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from embft.config import Expectation
 from embft.errors import ConfigError
 from embft.validation.docs import write_suite_page
-from embft.validation.engine import Finding, build, find, judges_rows
+from embft.validation.engine import Finding, build, find, judges_rows, merged
 from embft.validation.masking import Private
-from embft.validation.verdicts import RuleOutcome, Verdict
-from embft.validation.wording import (
-    columns_of,
-    examples_in_words,
-    figure,
-    in_words,
-    observation,
-    percent,
-    quoted,
-)
+from embft.validation.outcomes import Judged, outcome_of, verdict_of
+from embft.validation.verdicts import Verdict
+from embft.validation.wording import columns_of, quoted
+from embft.validation_config import Expectation
 
 _MAX_EXAMPLES = 3
-_MAX_OBSERVED = 20
-NO_POSITIONS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+_ROW = "row"  # a column of every frame: with it a frame keeps its length
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures about the whole set, computed before the suite runs; rules name them as columns.
+    """Figures about the whole set or about each of its days, computed beside the suite; rules name them as columns.
 
     Args:
-        values: Figure → value, None where unknown.
-        unknown: Figure → why it is unknown; rules on it are reported as not judged.
+        frame: One row, or one for each log day with the day (ISO) as its label; null where a figure is unknown.
+        unknown: Figure → why it is unknown; a rule on a figure that is null in every row is reported as not judged.
+        context: Figure → label → what to say beside it, such as what is usual.
     """
 
-    values: Mapping[str, float | None] = field(default_factory=dict)
+    frame: pd.DataFrame = field(default_factory=pd.DataFrame)
     unknown: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of_set(cls, values: Mapping[str, float | None], unknown: Mapping[str, str] | None = None) -> "Figures":
+        """Make figures about the whole set.
+
+        Args:
+            values: Figure → value, None where unknown.
+            unknown: Figure → why it is unknown.
+
+        Returns:
+            One row of them.
+        """
+        return cls(pd.DataFrame({name: [value] for name, value in values.items()}, dtype="float64"), unknown or {})
 
 
-def run_suite(
-    name: str,
-    frame: pd.DataFrame,
-    rules: Sequence[Expectation],
-    *,
-    id_column: str,
-    docs_folder: Path,
-    critical_rows: Literal["set_aside", "reject"] = "set_aside",
-    figures: Figures | None = None,
-    examples: Mapping[str, str] | None = None,
-    private: Private | None = None,
-) -> Verdict:
-    """Run one suite on a frame, and write its Data Docs.
+class SuiteRun:
+    """One suite on a table that comes in partitions: `judge` each of them, then ask for the `verdict`.
 
     Args:
         name: The suite's name.
-        frame: Rows to judge.
         rules: The suite's rules.
+        columns: Columns of the partitions.
+        figures: Columns of the figures.
         id_column: Column that names a row to people.
-        docs_folder: Folder for `<name>.html`.
         critical_rows: What a broken critical row-level rule does.
-        figures: Figures that rules may name like columns.
-        examples: Column of a row-level rule → column whose values to show as examples, instead of the row's id.
+        examples: Column of a row-level rule → column whose values to show beside the row's id.
         private: Column of which only some texts may be shown, here and in Data Docs; verdicts and rows stay the same.
-
-    Returns:
-        The verdict.
 
     Raises:
         ConfigError: A rule has an unknown type, a wrong argument, or an unknown column, or compares a column with a
             figure.
     """
-    figures = figures or Figures()
-    expectations = build(name, rules, [*frame.columns, *figures.values])
-    _refuse_mixed(name, rules, figures)
-    on_figures = [i for i, rule in enumerate(rules) if figures.values and set(columns_of(rule)) & set(figures.values)]
-    skipped = {i: figures.unknown[c] for i in on_figures for c in columns_of(rules[i]) if c in figures.unknown}
-    on_rows = [i for i, rule in enumerate(rules) if i not in on_figures and judges_rows(rule)]
-    on_set = [i for i in range(len(rules)) if i not in on_figures and i not in on_rows]
 
-    found = _find(name, frame, expectations, on_rows)
-    broken = _broken_rows(rules, found)
-    left = frame if critical_rows == "reject" or not broken else frame.drop(index=frame.index[sorted(broken)])
-    found |= _find(name, left, expectations, on_set)
-    found |= _find(name, _one_row(figures), expectations, [i for i in on_figures if i not in skipped])
+    def __init__(
+        self,
+        name: str,
+        rules: Sequence[Expectation],
+        *,
+        columns: Sequence[str],
+        figures: Sequence[str] = (),
+        id_column: str,
+        critical_rows: Literal["set_aside", "reject"] = "set_aside",
+        examples: Mapping[str, str] | None = None,
+        private: Private | None = None,
+    ) -> None:
+        self._name, self._rules = name, rules
+        self._expectations = build(name, rules, [*columns, *figures])
+        _refuse_mixed(rules, figures)
+        self._on_figures = [i for i, rule in enumerate(rules) if set(columns_of(rule)) & set(figures)]
+        self._on_rows = [i for i, rule in enumerate(rules) if i not in self._on_figures and judges_rows(rule)]
+        self._on_set = [i for i in range(len(rules)) if i not in self._on_figures and i not in self._on_rows]
+        self._kept_columns = [it for it in columns if it == _ROW or any(_needs(rules[i], it) for i in self._on_set)]
+        self._id_column, self._examples, self._private = id_column, examples or {}, private
+        self._critical_rows = critical_rows
+        self._judged: dict[int, Judged] = {}
+        self._kept: list[pd.DataFrame] = []
+        self._n_rows = self._n_broken = 0
 
-    if private:
-        found = {i: private.masked(rules[i], finding) for i, finding in found.items()}
-    shown = {column: (examples or {}).get(column, id_column) for column in frame.columns}
-    outcomes = [
-        _outcome(rule, found.get(i), "row" if i in on_rows else "set", skipped.get(i), frame, shown, figures)
-        for i, rule in enumerate(rules)
-    ]
-    verdict = Verdict(
-        suite=name,
-        rows=len(frame),
-        success=all(outcome.success is not False for outcome in outcomes),
-        critical_rows=critical_rows,
-        rules=outcomes,
-        broken=broken,
-        rejections=_rejections(rules, outcomes, len(frame), critical_rows),
-        warnings=_warnings(rules, outcomes, len(frame)),
-        notes=[f"{it.rule}: not judged, {it.skipped}" for it in outcomes if it.skipped],
-    )
-    write_suite_page(docs_folder, name, [found[i].result for i in sorted(found)])
-    return verdict
+    def judge(self, frame: pd.DataFrame) -> dict[int, list[str]]:
+        """Judge the rows of one partition.
+
+        Args:
+            frame: Rows with the suite's columns; the first partition comes even where there are no rows at all.
+
+        Returns:
+            Position of a row in the frame → the name of every critical row-level rule that it breaks.
+        """
+        found = self._find(frame, self._on_rows)
+        broken = self._broken_rows(found)
+        for i, finding in found.items():
+            tally = Judged(self._shown(i, finding), len(finding.positions), self._examples_of(i, finding, frame))
+            self._judged[i] = _together(self._judged[i], tally) if i in self._judged else tally
+        left = frame if self._critical_rows == "reject" else frame.drop(index=frame.index[sorted(broken)])
+        self._kept.append(left[self._kept_columns])
+        self._n_rows += len(frame)
+        self._n_broken += len(broken)
+        return broken
+
+    def verdict(self, docs_folder: Path, figures: Figures | None = None) -> Verdict:
+        """Judge what is left as a set, and the figures; write the suite's page of Data Docs.
+
+        Args:
+            docs_folder: Folder for `<name>.html`.
+            figures: With the columns that were announced.
+
+        Returns:
+            The verdict.
+        """
+        figures = figures or Figures()
+        on_set = self._find(pd.concat(self._kept, ignore_index=True), self._on_set)
+        judged = self._judged | {i: Judged(self._shown(i, finding)) for i, finding in on_set.items()}
+        known = [i for i in self._on_figures if not self._unknown(i, figures)]
+        judged |= {i: Judged(finding) for i, finding in self._find(figures.frame, known).items()}
+        outcomes = [
+            outcome_of(rule, judged.get(i), self._kind(i, figures), figures, self._unknown(i, figures))
+            for i, rule in enumerate(self._rules)
+        ]
+        write_suite_page(docs_folder, self._name, [judged[i].finding.result for i in sorted(judged)])
+        return verdict_of(self._name, self._rules, outcomes, self._n_rows, self._n_broken, self._critical_rows)
+
+    def _find(self, frame: pd.DataFrame, chosen: Sequence[int]) -> dict[int, Finding]:
+        return dict(zip(chosen, find(self._name, frame, [self._expectations[i] for i in chosen]), strict=True))
+
+    def _broken_rows(self, found: Mapping[int, Finding]) -> dict[int, list[str]]:
+        broken: dict[int, list[str]] = {}
+        for i, finding in found.items():
+            if self._rules[i].severity == "critical":
+                for position in finding.positions.tolist():
+                    broken.setdefault(position, []).append(self._rules[i].name)
+        return dict(sorted(broken.items()))
+
+    def _shown(self, i: int, finding: Finding) -> Finding:
+        return self._private.masked(self._rules[i], finding) if self._private else finding
+
+    def _examples_of(self, i: int, finding: Finding, frame: pd.DataFrame) -> list[str]:
+        rows = frame.iloc[finding.positions[:1000]]
+        value = next((self._examples[it] for it in columns_of(self._rules[i]) if it in self._examples), None)
+        if value is None:
+            return [quoted(id_) for id_ in rows[self._id_column].drop_duplicates()[:_MAX_EXAMPLES]]
+        rows = rows.drop_duplicates(value)[:_MAX_EXAMPLES]
+        return [f"{quoted(it)} in {quoted(id_)}" for it, id_ in zip(rows[value], rows[self._id_column], strict=True)]
+
+    def _kind(self, i: int, figures: Figures) -> Literal["row", "day", "set"]:
+        if i in self._on_rows:
+            return "row"
+        return "day" if i in self._on_figures and figures.frame.index.name == "day" else "set"
+
+    def _unknown(self, i: int, figures: Figures) -> str | None:
+        if i not in self._on_figures:
+            return None
+        empty = [it for it in columns_of(self._rules[i]) if figures.frame[it].isna().all()]
+        return next((figures.unknown[it] for it in empty if it in figures.unknown), None)
 
 
-def _refuse_mixed(suite: str, rules: Sequence[Expectation], figures: Figures) -> None:
-    for index, rule in enumerate(rules):
+def _together(first: Judged, second: Judged) -> Judged:
+    """Put what two partitions showed together."""
+    examples = list(dict.fromkeys([*first.examples, *second.examples]))[:_MAX_EXAMPLES]
+    return Judged(merged(first.finding, second.finding), first.n_broken + second.n_broken, examples)
+
+
+def _needs(rule: Expectation, column: str) -> bool:
+    """Whether a rule on the set has to do with a column: a `row_condition` may name one, and so may a rule on all."""
+    if rule.type.startswith("expect_table_column") or rule.type == "expect_column_to_exist":
+        return True
+    return re.search(rf"\b{re.escape(column)}\b", repr(rule.kwargs)) is not None
+
+
+def _refuse_mixed(rules: Sequence[Expectation], figures: Sequence[str]) -> None:
+    for rule in rules:
         columns = columns_of(rule)
-        of_figures = [column for column in columns if column in figures.values]
+        of_figures = [column for column in columns if column in figures]
         if of_figures and len(of_figures) < len(columns):
             raise ConfigError(
-                f"suite {suite}, rule {index + 1}, {rule.type}: {' and '.join(columns)} cannot be judged together, for "
-                f"{' and '.join(of_figures)} is one figure of the whole set; name columns alone, or figures alone"
+                f"{rule.where or rule.name}: kwargs: {' and '.join(columns)} cannot be judged together, for "
+                f"{' and '.join(of_figures)} is no column of single rows; name such columns alone, or figures alone"
             )
-
-
-def _find(name: str, frame: pd.DataFrame, expectations: Sequence[Any], chosen: Sequence[int]) -> dict[int, Finding]:
-    return dict(zip(chosen, find(name, frame, [expectations[i] for i in chosen]), strict=True))
-
-
-def _one_row(figures: Figures) -> pd.DataFrame:
-    return pd.DataFrame({name: [value] for name, value in figures.values.items()}, dtype="float64")
-
-
-def _broken_rows(rules: Sequence[Expectation], found: Mapping[int, Finding]) -> dict[int, list[str]]:
-    broken: dict[int, list[str]] = {}
-    for i, finding in found.items():
-        if rules[i].severity == "critical":
-            words = in_words(rules[i])
-            for position in finding.positions.tolist():
-                broken.setdefault(position, []).append(words)
-    return dict(sorted(broken.items()))
-
-
-def _outcome(
-    rule: Expectation,
-    finding: Finding | None,
-    kind: Literal["row", "set"],
-    skipped: str | None,
-    frame: pd.DataFrame,
-    shown: Mapping[str, str],
-    figures: Figures,
-) -> RuleOutcome:
-    columns = columns_of(rule)
-    positions = finding.positions if finding and kind == "row" else NO_POSITIONS
-    observed = figures.values[columns[0]] if set(columns) & set(figures.values) else finding and finding.observed
-    offending = frame[shown[columns[0]]].iloc[positions[:1000]] if len(positions) else pd.Series(dtype=object)
-    return RuleOutcome(
-        type=rule.type,
-        column=", ".join(columns) or None,
-        kind=kind,
-        severity=rule.severity,
-        rule=in_words(rule),
-        why=rule.why,
-        success=None if skipped else bool(finding and finding.success),
-        observed=_jsonable(observed),
-        broken_rows=len(positions),
-        examples=[quoted(value) for value in offending.drop_duplicates()[:_MAX_EXAMPLES]],
-        error=finding.error if finding else None,
-        skipped=skipped,
-    )
-
-
-def _rejections(
-    rules: Sequence[Expectation], outcomes: Sequence[RuleOutcome], rows: int, critical_rows: str
-) -> list[str]:
-    sentences = []
-    for rule, it in zip(rules, outcomes, strict=True):
-        if it.error:
-            sentences.append(f"the rule “{it.rule}” could not be checked: {quoted(it.error, 300)} ({rule.why})")
-        elif it.success is False and it.severity == "critical":
-            if it.kind == "set":
-                sentences.append(_set_sentence(rule, it))
-            elif critical_rows == "reject":
-                sentences.append(_row_sentence(it, rows))
-    return sentences
-
-
-def _warnings(rules: Sequence[Expectation], outcomes: Sequence[RuleOutcome], rows: int) -> list[str]:
-    return [
-        _set_sentence(rule, it) if it.kind == "set" else _row_sentence(it, rows)
-        for rule, it in zip(rules, outcomes, strict=True)
-        if it.success is False and it.severity == "warning" and not it.error
-    ]
-
-
-def _set_sentence(rule: Expectation, it: RuleOutcome) -> str:
-    return f"{observation(rule, it.observed)}: {it.why}"
-
-
-def _row_sentence(it: RuleOutcome, rows: int) -> str:
-    share = percent(it.broken_rows / rows) if rows else "none"
-    examples = examples_in_words(it.examples)
-    return f"{figure(it.broken_rows)} of {figure(rows)} rows ({share}) break “{it.rule}”{examples}: {it.why}"
-
-
-def _jsonable(value: Any) -> Any:
-    """Give an observed value a JSON form: NumPy scalars unpacked, NaN as text, long lists and texts cut."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, dict):
-        return {str(key): _jsonable(part) for key, part in list(value.items())[:_MAX_OBSERVED]}
-    if isinstance(value, list | tuple | set | np.ndarray):
-        return [_jsonable(part) for part in list(value)[:_MAX_OBSERVED]]
-    if value is None or isinstance(value, bool | int):
-        return value
-    return str(value)[:200]

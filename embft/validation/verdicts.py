@@ -10,31 +10,35 @@ from embft.results import Record
 class RuleOutcome(Record):
     """One rule after its run."""
 
+    name: str
     type: str
     column: str | None = Field(description="The column, or columns joined by a comma; None for rules on the table.")
-    kind: Literal["row", "set"]
+    kind: Literal["row", "day", "set"]
     severity: Literal["critical", "warning"]
     rule: str = Field(description="The rule in words, such as `query_length must be at least 1`.")
     why: str
+    remedy: str = ""
     success: bool | None = Field(description="None where the rule could not be judged; `skipped` says why.")
-    observed: Any = None
+    observed: Any = Field(None, description="Of a rule on the days' figures: what the newest day has.")
     broken_rows: int = 0
+    broken_days: dict[str, str] = Field(default_factory=dict, description="Day → what is wrong with it, in a sentence.")
     examples: list[str] = Field(default_factory=list, description="At most three, quoted and cut.")
     error: str | None = Field(None, description="What Great Expectations raised instead of an answer.")
     skipped: str | None = None
 
 
 class Verdict(Record):
-    """What a suite says about a frame."""
+    """What a suite says about a table.
+
+    A broken critical rule on a day's figures is in no list here: what becomes of the day is the caller's to say.
+    """
 
     suite: str
     rows: int = Field(description="Rows that were examined.")
+    n_broken: int = Field(description="Rows that break a critical row-level rule.")
     success: bool = Field(description="No rule was broken, warnings included.")
     critical_rows: Literal["set_aside", "reject"] = Field(description="What a broken critical row-level rule does.")
     rules: list[RuleOutcome]
-    broken: dict[int, list[str]] = Field(
-        description="Position of a row in the frame → every critical row-level rule that it breaks, in words."
-    )
     rejections: list[str] = Field(description="Why the run must stop; empty where it may go on.")
     warnings: list[str]
     notes: list[str] = Field(default_factory=list, description="Rules that could not be judged, and why.")
@@ -43,3 +47,18 @@ class Verdict(Record):
     def rejected(self) -> bool:
         """Whether the run must stop."""
         return bool(self.rejections)
+
+    def days_broken(self, severity: Literal["critical", "warning"]) -> dict[str, list[str]]:
+        """Tell which days break a rule on their figures.
+
+        Args:
+            severity: Of the rules to look at.
+
+        Returns:
+            Day → a sentence for each rule, in the suite's order.
+        """
+        days: dict[str, list[str]] = {}
+        for rule in self.rules:
+            for day, sentence in rule.broken_days.items() if rule.severity == severity else ():
+                days.setdefault(day, []).append(sentence)
+        return days

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from embft.config import Expectation
+from embft.validation_config import Expectation
 
 _MAX_TEXT = 60
 _ROWS = ("values", "pair values", "multicolumn values", "compound columns")

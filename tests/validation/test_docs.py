@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from embft.config import Expectation
+from embft.validation_config import Expectation
 from embft.validation.docs import write_index
 from embft.validation.suites import run_suite
 from embft.validation.verdicts import Verdict

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from embft.config import Expectation
+from embft.validation_config import Expectation
 from embft.validation.engine import _no_analytics, build
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from embft.clickstream.sessions import SCHEMA
-from embft.config import Expectation
+from embft.validation_config import Expectation
 from embft.validation.masking import HIDDEN, WITHHELD
 from embft.validation.sessions import SessionsVerdict, check_sessions
 from tests.validation.test_sessions import ITEMS, WINDOW, Rows

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embft.config import Expectation
+from embft.validation_config import Expectation
 from embft.validation.ranks import RanksVerdict, check_ranks
 
 Rows = list[dict[str, Any]]

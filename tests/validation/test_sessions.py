@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from embft.clickstream.sessions import SCHEMA
-from embft.config import Expectation
+from embft.validation_config import Expectation
 from embft.validation.sessions import SessionsVerdict, check_sessions
 
 WINDOW = (date(2011, 10, 1), date(2011, 10, 10))

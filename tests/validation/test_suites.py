@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embft.config import Expectation
+from embft.validation_config import Expectation
 from embft.errors import ConfigError
 from embft.validation.suites import Figures, run_suite
 from embft.validation.verdicts import Verdict

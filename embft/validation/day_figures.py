@@ -1,0 +1,87 @@
+"""The figures of log days that rules of the suite `sessions` may name, each beside what is usual."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import pandas as pd
+
+from embft.validation.profiles import DayProfile
+from embft.validation.suites import Figures
+from embft.validation.usual import MIN_DAYS, SCALES, Deviation, Usual
+from embft.validation.wording import figure
+
+_RAW = (
+    "n_sessions",
+    "click_rate",
+    "query_length_mean",
+    "unseen_query_share",
+    "known_click_share",
+    "repeated_share",
+    "twin_share",
+    "top_query_share",
+    "top_client_share",
+    "top_second_share",
+    "shown_share",
+    "first_position_share",
+    "duplicate_share",
+    "filtered_share",
+    "quarantined_share",
+)
+_AGAINST_USUAL = ("hours_shift", "silent_share")
+_DEVIATION = "_deviation"
+COLUMNS = (*_RAW, *_AGAINST_USUAL, *(f"{name}{_DEVIATION}" for name in SCALES))
+_NOT_TOLD = "the log does not tell"
+
+
+def day_figures(profiles: Sequence[DayProfile], history: Mapping[date, DayProfile], *, reference_days: int) -> Figures:
+    """Lay out the figures of a window's days.
+
+    Args:
+        profiles: Of the days, in the order of time.
+        history: Profiles of days as earlier nights saw them.
+        reference_days: How far back usual goes.
+
+    Returns:
+        One row a day, its columns `COLUMNS`.
+    """
+    rows: list[dict[str, Any]] = []
+    context: dict[str, dict[str, str]] = {}
+    for profile in profiles:
+        usual = Usual(profile.day, history, reference_days)
+        deviations = {name: usual.deviation(name, profile) for name in SCALES}
+        for name, deviation in deviations.items():
+            if deviation:
+                context.setdefault(f"{name}{_DEVIATION}", {})[profile.day.isoformat()] = _in_words(
+                    name, profile, deviation
+                )
+        rows.append(
+            {
+                **{name: profile.figures[name][0] for name in _RAW if name in profile.figures},
+                **{f"{name}{_DEVIATION}": it.value for name, it in deviations.items() if it},
+                "hours_shift": usual.hours_shift(profile),
+                "silent_share": usual.silent_share(profile),
+            }
+        )
+    days = pd.Index([it.day.isoformat() for it in profiles], name="day")
+    frame = pd.DataFrame(rows, index=days, columns=list(COLUMNS), dtype="float64")
+    return Figures(frame, _unknown(profiles, history), context)
+
+
+def _in_words(name: str, profile: DayProfile, deviation: Deviation) -> str:
+    usually = f"usually {figure(deviation.usual)}, the median of {deviation.n_days} earlier days"
+    return f"{name} is {figure(profile.figures[name][0])}, {usually}" if name in profile.figures else usually
+
+
+def _unknown(profiles: Sequence[DayProfile], history: Mapping[date, DayProfile]) -> dict[str, str]:
+    """Say why a figure that no day has is unknown."""
+    n_days = len(history)
+    few = "no earlier night to compare with" if not n_days else f"{n_days} earlier days; it takes {MIN_DAYS}"
+    told = {name for it in profiles for name in it.figures}
+    drifts = {"position_drift": any(any(it.positions) for it in profiles), "script_drift": True}
+    reasons = {name: _NOT_TOLD for name in _RAW if name not in told}
+    for name in (*_AGAINST_USUAL, *(f"{name}{_DEVIATION}" for name in SCALES)):
+        plain = name.removesuffix(_DEVIATION)
+        is_told = plain in told or drifts.get(plain, plain in _AGAINST_USUAL)
+        reasons[name] = few if is_told else _NOT_TOLD
+    return reasons

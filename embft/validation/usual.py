@@ -1,0 +1,210 @@
+"""What is usual for a log day: the days before it, as earlier nights saw them, and how far the day lies from them.
+
+A distance is counted in robust standard deviations, and called a deviation:
+
+    (figure − median) / √((1.4826 · MAD)² + floor² + standard error²)
+
+over the days before. The median and the MAD (median absolute deviation; 1.4826 of it estimate a standard deviation)
+are not moved by a few strange days. The floor keeps a figure that hardly ever changes from crying wolf at its first
+move, the standard error a small day from being called strange for being small.
+
+Source: Rousseeuw and Croux 1993, Alternatives to the Median Absolute Deviation, section 1.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import median_abs_deviation, rankdata
+
+from embft.validation.profiles import DayProfile
+
+MIN_DAYS = 7
+MIN_SAME_WEEKDAY = 4  # fewer give no spread to speak of
+_MIN_SESSIONS_FOR_SHIFT = 100
+_MIN_EXPECTED = 8  # an hour is silent where at least this many sessions were to be expected (e⁻⁸ by chance)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a figure's deviation is counted.
+
+    Args:
+        floor: What is never strange: an absolute difference, or a relative one of a logarithm.
+        log: Compare ratios instead of differences.
+        by_weekday: Compare with the same weekday where there are enough of them.
+    """
+
+    floor: float
+    log: bool = False
+    by_weekday: bool = False
+
+
+SCALES: dict[str, Scale] = {
+    "n_sessions": Scale(0.15, log=True, by_weekday=True),
+    "click_rate": Scale(0.03),
+    "query_length_mean": Scale(0.1, log=True),
+    "unseen_query_share": Scale(0.05),
+    "known_click_share": Scale(0.04),
+    "top_query_share": Scale(0.05),
+    "top_client_share": Scale(0.015),
+    "shown_share": Scale(0.03),
+    "first_position_share": Scale(0.03),
+    "position_drift": Scale(0.02),
+    "script_drift": Scale(0.02),
+    "duplicate_share": Scale(0.02),
+    "filtered_share": Scale(0.03),
+    "quarantined_share": Scale(0.02),
+}
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far a figure lies from what is usual.
+
+    Args:
+        value: In robust standard deviations, signed.
+        usual: The median of the days before.
+        n_days: How many days that is.
+    """
+
+    value: float
+    usual: float
+    n_days: int
+
+
+class Usual:
+    """The days before one day.
+
+    Args:
+        day: The day.
+        history: Profiles of other days; those of `day` and after, and those too old, are left out.
+        reference_days: How far back usual goes.
+    """
+
+    def __init__(self, day: date, history: Mapping[date, DayProfile], reference_days: int) -> None:
+        first = day - timedelta(days=reference_days)
+        self._days = [profile for before, profile in sorted(history.items()) if first <= before < day]
+
+    @property
+    def n_days(self) -> int:
+        """How many days there are to compare with."""
+        return len(self._days)
+
+    def deviation(self, name: str, profile: DayProfile) -> Deviation | None:
+        """Say how far one of a day's figures lies from the usual.
+
+        Args:
+            name: A figure of `SCALES`.
+            profile: Of the day.
+
+        Returns:
+            None where the day lacks the figure, or fewer than `MIN_DAYS` days have it.
+        """
+        scale, ours = SCALES[name], self._figure(name, profile)
+        told = [(it.day, figure[0]) for it in self._days if (figure := self._figure(name, it))]
+        if ours is None or len(told) < MIN_DAYS:
+            return None
+        same = [value for day, value in told if day.weekday() == profile.day.weekday()]
+        usual = same if scale.by_weekday and len(same) >= MIN_SAME_WEEKDAY else [value for _, value in told]
+        value, error = ours
+        if scale.log:
+            error = error / value if value else 1.0
+            value, before = float(np.log(max(value, 1))), np.log(np.maximum(usual, 1))
+        else:
+            before = np.asarray(usual)
+        spread = float(median_abs_deviation(before, scale="normal"))
+        distance = (value - float(np.median(before))) / float(np.sqrt(spread**2 + scale.floor**2 + error**2))
+        return Deviation(distance, float(np.median(usual)), len(usual))
+
+    def drift(self, name: str, profile: DayProfile) -> tuple[float, float] | None:
+        """Measure how a day spreads over positions or scripts against all other days together.
+
+        Args:
+            name: `position_drift` or `script_drift`.
+            profile: Of the day, or of one of the days before.
+
+        Returns:
+            Jensen–Shannon divergence in nats less what chance explains, and its standard error; None where either side
+            is empty.
+
+        Source: Lin 1991, Divergence Measures Based on the Shannon Entropy. Of two samples of one distribution with k
+        values the divergence is about χ²(k−1) · (1/n + 1/m) / 8.
+        """
+        ours, pooled = _counts(name, profile), Counter[str]()
+        for other in self._days:
+            if other.day != profile.day:
+                pooled.update(_counts(name, other))
+        keys = [key for key, count in (ours + pooled).items() if count]
+        n, m = ours.total(), pooled.total()
+        if not n or not m:
+            return None
+        distance = jensenshannon([ours[key] / n for key in keys], [pooled[key] / m for key in keys])
+        by_chance = (1 / n + 1 / m) / 8
+        return float(distance) ** 2 - (len(keys) - 1) * by_chance, float(np.sqrt(2 * (len(keys) - 1))) * by_chance
+
+    def hours_shift(self, profile: DayProfile) -> int | None:
+        """Say by how many hours a day's rhythm lies off the usual one: a time zone that changed on the way.
+
+        Ranks of hours are compared, not sessions, so that one crowded hour does not look like a shift.
+
+        Args:
+            profile: Of the day.
+
+        Returns:
+            -11 … 12, positive where sessions come later than usual; None for small days, or too few before.
+        """
+        if len(self._days) < MIN_DAYS or sum(profile.hours) < _MIN_SESSIONS_FOR_SHIFT:
+            return None
+        ours, usual = _smooth(np.asarray(profile.hours)), _smooth(self._usual_hours())
+        fits = {shift: _rank_correlation(ours, np.roll(usual, shift)) for shift in sorted(range(-11, 13), key=abs)}
+        best = max(fits, key=lambda shift: fits[shift])
+        return best if fits[best] > fits[0] + 0.1 else 0
+
+    def silent_share(self, profile: DayProfile) -> float | None:
+        """Say which share of a usual day falls into hours that have not a single session today.
+
+        Args:
+            profile: Of the day.
+
+        Returns:
+            0 … 1; None where too few days lie before.
+        """
+        if len(self._days) < MIN_DAYS:
+            return None
+        usual = self._usual_hours()
+        if not usual.sum():
+            return None
+        share, silent = usual / usual.sum(), np.asarray(profile.hours) == 0
+        heard = 1 - float(share[silent].sum())
+        expected = share * sum(profile.hours) / heard if heard else share * usual.sum() / len(self._days)
+        return float(share[silent & (expected >= _MIN_EXPECTED)].sum())
+
+    def _usual_hours(self) -> NDArray[np.float64]:
+        # Each day counts alike, so that one crowded day does not set the rhythm.
+        return np.asarray(np.median([it.hours for it in self._days], axis=0))
+
+    def _figure(self, name: str, profile: DayProfile) -> tuple[float, float] | None:
+        return self.drift(name, profile) if name.endswith("_drift") else profile.figures.get(name)
+
+
+def _counts(name: str, profile: DayProfile) -> Counter[str]:
+    if name == "script_drift":
+        return Counter(profile.scripts)
+    return Counter({str(position): count for position, count in enumerate(profile.positions, 1)})
+
+
+def _smooth(hours: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average each hour with its neighbours, round the clock."""
+    return (np.roll(hours, 1) + hours + np.roll(hours, -1)) / 3
+
+
+def _rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Give Spearman's coefficient; 0 where one side is constant."""
+    ranks = [rankdata(it) - (len(it) + 1) / 2 for it in (first, second)]
+    norms = np.linalg.norm(ranks[0]) * np.linalg.norm(ranks[1])
+    return float(ranks[0] @ ranks[1] / norms) if norms else 0.0
