@@ -27,6 +27,7 @@ from embft.clickstream.quarantine import RAW_BYTES, BadLine, Reason
 from embft.clickstream.records import Filtered, Form
 from embft.clickstream.session_form import SessionForm
 from embft.clickstream.sources import SourceRules
+from embft.clickstream.ubi import ubi_document
 from embft.clickstream.values import json_object, value_at
 from embft.log_config import Logs
 
@@ -35,8 +36,6 @@ BULK_ACTION = "bulk_action"  # a line of OpenSearch's _bulk form that says what 
 _ONE_BY_ONE = 128  # lines; so few are read faster by themselves than by Arrow, which costs milliseconds a call
 _PARQUET_MAGIC = b"PAR1"
 _PARQUET_ROWS = 16_384
-_BULK_KEYS = {"index", "create", "update", "delete"}
-_HIT_SOURCE = "_source"
 
 
 @dataclass
@@ -174,16 +173,12 @@ class ObjectParser:
         return value
 
     def _object(self, raw: bytes) -> dict[str, Any]:
-        if self._is_ubi and raw.startswith(b"ubi_"):
-            # The exports of 2024: index, tab, document.
-            raw = raw.partition(b"\t")[2] or raw
-        line = json_object(raw)
-        if self._is_ubi:
-            if len(line) == 1 and _BULK_KEYS & line.keys():
-                raise Filtered(BULK_ACTION)
-            if isinstance(line.get(_HIT_SOURCE), dict):
-                return dict(line[_HIT_SOURCE])
-        return line
+        if not self._is_ubi:
+            return json_object(raw)
+        document = ubi_document(raw)
+        if document is None:
+            raise Filtered(BULK_ACTION)
+        return document
 
     def _set_aside(self, parsed: Parsed, number: int, raw: bytes, bad: BadLine) -> None:
         # A new one: that which was raised holds on to the frames it passed, and by them to the whole line.

@@ -16,7 +16,7 @@ from embft.clickstream.inspection.listing import LogFile
 from embft.clickstream.inspection.partitions import newest_day
 from embft.clickstream.lines import read_lines
 from embft.clickstream.quarantine import BadLine
-from embft.clickstream.values import json_object
+from embft.clickstream.ubi import ubi_document
 
 MAX_OBJECTS = 12
 MAX_BYTES = 16 << 20
@@ -26,7 +26,6 @@ _MAX_PARQUET_BYTES = 64 << 20  # of all; its columns are told at its end, so an 
 _MAX_INFLATION = 4  # unpacked bytes that are looked at, for each of MAX_BYTES
 _BATCH = 4096
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "Parquet"}
-_BULK_KEYS = {"index", "create", "update", "delete"}
 
 
 @dataclass
@@ -112,27 +111,12 @@ def _look_into_lines(found: Sampled, n_lines: int, n_bytes: int) -> None:
         try:
             if line.fault:
                 raise line.fault
-            found.rows.append(_row(line.raw))
+            found.rows.append(ubi_document(line.raw))
         except BadLine as bad:
             found.rows.append(None)
             found.fault = found.fault or bad.detail
     if any(found.rows):
         found.fault = None  # some bad lines: the accounting tells
-
-
-def _row(raw: bytes) -> dict[str, Any] | None:
-    """Read a line, in the wrappings that exports of UBI have too.
-
-    Raises:
-        BadLine: It is no JSON object.
-    """
-    if raw.startswith(b"ubi_"):
-        raw = raw.partition(b"\t")[2]
-    row = json_object(raw)
-    if len(row) == 1 and _BULK_KEYS & row.keys():
-        return None
-    source = row.get("_source")
-    return source if isinstance(source, dict) else row
 
 
 def _look_into_parquet(found: Sampled, n_lines: int) -> None:
