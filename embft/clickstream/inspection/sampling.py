@@ -1,6 +1,5 @@
 """A bounded sample of a log: some of its newest objects, of each its first lines."""
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 from embft.clickstream.inspection.listing import LogFile
 from embft.clickstream.inspection.partitions import newest_day
 from embft.clickstream.lines import read_lines
+from embft.clickstream.parquet_rows import as_json
 from embft.clickstream.quarantine import BadLine
 from embft.clickstream.ubi import ubi_document
 
@@ -124,19 +124,10 @@ def _look_into_parquet(found: Sampled, n_lines: int) -> None:
         with pq.ParquetFile(found.path) as file:
             found.is_cut = file.metadata.num_rows > n_lines
             rows = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(_BATCH))
-            found.rows = [_nested(it) for it in islice(rows, n_lines)]
+            found.rows = [as_json(_with_times_as_texts(it)) for it in islice(rows, n_lines)]
     except (OSError, pa.ArrowException) as error:
         found.fault = f"the Parquet object cannot be read ({str(error)[:150]})"
 
 
-def _nested(row: dict[str, Any]) -> dict[str, Any]:
-    """Give a row as a line of JSON: a dotted column as a path, a time as its text."""
-    found: dict[str, Any] = {}
-    for name, value in row.items():
-        *parents, leaf = name.split(".")
-        node = found
-        for key in parents:
-            node = node.setdefault(key, {})
-        if not (isinstance(value, float) and math.isnan(value)):
-            node[leaf] = value.isoformat() if isinstance(value, datetime | date) else value
-    return found
+def _with_times_as_texts(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: it.isoformat() if isinstance(it, datetime | date) else it for name, it in row.items()}
