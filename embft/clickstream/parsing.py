@@ -21,7 +21,7 @@ from embft.clickstream.days import Day, Role
 from embft.clickstream.event_form import EventForm
 from embft.clickstream.fields import OLD_HIT_IDS, Column, Fields, columns_of
 from embft.clickstream.lines import Block, Line, read_blocks, too_long
-from embft.clickstream.parquet_rows import as_json, is_valid, parquet_columns, typed_columns
+from embft.clickstream.parquet_rows import PARQUET_MAGIC, as_json, is_valid, parquet_columns, typed_columns
 from embft.clickstream.privacy import ClientHash, RawLines
 from embft.clickstream.quarantine import RAW_BYTES, BadLine, Reason
 from embft.clickstream.records import Filtered, Form
@@ -34,7 +34,6 @@ from embft.log_config import Logs
 BULK_ACTION = "bulk_action"  # a line of OpenSearch's _bulk form that says what to do with the next one
 
 _ONE_BY_ONE = 128  # lines; so few are read faster by themselves than by Arrow, which costs milliseconds a call
-_PARQUET_MAGIC = b"PAR1"
 _PARQUET_ROWS = 16_384
 
 
@@ -88,7 +87,7 @@ class ObjectParser:
             What each few megabytes of it came to.
         """
         with path.open("rb") as file:
-            is_parquet = file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
+            is_parquet = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
         if is_parquet or uri.endswith(".parquet"):
             yield from self._parse_parquet(path, role)
             return
@@ -205,7 +204,7 @@ class ObjectParser:
         with path.open("rb") as file:
             raw = file.read(RAW_BYTES)
         # Of a Parquet file that is one no more than that it is: who searched stands in it in a form of its own.
-        self._set_aside(parsed, number, _PARQUET_MAGIC if raw.startswith(_PARQUET_MAGIC) else raw, bad)
+        self._set_aside(parsed, number, PARQUET_MAGIC if raw.startswith(PARQUET_MAGIC) else raw, bad)
         return parsed
 
     def _parse_rows(self, batch: pa.RecordBatch, first: int, role: Role, parsed: Parsed) -> None:

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from embft.clickstream.inspection.listing import LogFile
 from embft.clickstream.inspection.partitions import newest_day
-from embft.clickstream.lines import read_lines
-from embft.clickstream.parquet_rows import as_json
+from embft.clickstream.lines import GZIP_MAGIC, ZSTD_MAGIC, read_lines
+from embft.clickstream.parquet_rows import PARQUET_MAGIC, as_json
 from embft.clickstream.quarantine import BadLine
 from embft.clickstream.ubi import ubi_document
 
@@ -25,7 +25,7 @@ MAX_LINES = 20_000
 _MAX_PARQUET_BYTES = 64 << 20  # of all; its columns are told at its end, so an object is fetched whole or not at all
 _MAX_INFLATION = 4  # unpacked bytes that are looked at, for each of MAX_BYTES
 _BATCH = 4096
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "Parquet"}
+_CONTAINERS = {GZIP_MAGIC: "gzip", ZSTD_MAGIC: "zstd", PARQUET_MAGIC: "Parquet"}
 
 
 @dataclass
@@ -87,7 +87,7 @@ def take_sample(objects: Sequence[LogFile], folder: Path) -> list[Sampled]:
 
 def _fetched(item: LogFile, path: Path, n_bytes: int, n_parquet_bytes: int) -> Sampled:
     head = item.head(n_bytes)
-    container = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), "JSON lines")
+    container = next((name for magic, name in _CONTAINERS.items() if head.startswith(magic)), "JSON lines")
     fault = None
     if container == "Parquet" and item.size_bytes > n_bytes:
         if item.size_bytes <= n_parquet_bytes:
