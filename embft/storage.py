@@ -28,7 +28,7 @@ from embft.config import StorageConfig
 from embft.errors import ConfigError, DataRejected, ObjectChanged, ObjectMissing, StorageUnavailable
 from embft.paths import Paths
 from embft.results import Artifact, StageResult
-from embft.storage_download import PATIENCE, Download, Patience
+from embft.storage_download import PATIENCE, Download, Patience, may_pass
 from embft.storage_errors import CUT_BODY, explaining_s3, split_uri
 
 log = logging.getLogger(__name__)
@@ -272,7 +272,7 @@ class Storage:
             StorageRefused: The bucket is gone, or the credentials do not reach it.
             StorageUnavailable: S3 did not recover in time.
         """
-        head: bytes = self._patience.retrying(_may_pass, self._count_retry)(self._head_once, listed, n_bytes)
+        head: bytes = self._patience.retrying(may_pass, self._count_retry)(self._head_once, listed, n_bytes)
         return head
 
     def _head_once(self, listed: StoredObject, n_bytes: int) -> bytes:
@@ -403,10 +403,6 @@ def storage_of_environment(uri: str, *, named: str) -> Storage:
 
 def _body_was_cut(error: BaseException) -> bool:
     return isinstance(error.__cause__, CUT_BODY)
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, StorageUnavailable) and not isinstance(error, ObjectChanged)
 
 
 def _first_byte(answer: Any, listed: StoredObject) -> int:
