@@ -8,6 +8,7 @@ resumes what breaks off; every request that was repeated is counted. Whatever S3
 import hashlib
 import logging
 import mimetypes
+import os
 import re
 import threading
 from collections.abc import Generator, Sequence
@@ -22,12 +23,13 @@ from typing import Any
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
+from pydantic import ValidationError
 
 from embft.config import StorageConfig
 from embft.errors import ConfigError, DataRejected, ObjectChanged, ObjectMissing, StorageUnavailable
 from embft.paths import Paths
 from embft.results import Artifact, StageResult
-from embft.storage_download import PATIENCE, Download, Patience
+from embft.storage_download import PATIENCE, Download, Patience, may_pass
 from embft.storage_errors import CUT_BODY, explaining_s3, split_uri
 
 log = logging.getLogger(__name__)
@@ -293,7 +295,7 @@ class Storage:
             StorageRefused: The bucket is gone, or the credentials do not reach it.
             StorageUnavailable: S3 did not recover in time.
         """
-        head: bytes = self._patience.retrying(_may_pass, self._count_retry)(self._head_once, listed, n_bytes)
+        head: bytes = self._patience.retrying(may_pass, self._count_retry)(self._head_once, listed, n_bytes)
         return head
 
     def _head_once(self, listed: StoredObject, n_bytes: int) -> bytes:
@@ -393,12 +395,37 @@ class Storage:
         return explaining_s3(self._endpoint, uri)
 
 
+def storage_of_environment(uri: str, *, named: str) -> Storage:
+    """Reach S3 as the AWS_* environment says, for commands that need no config.
+
+    Args:
+        uri: The address that will be asked for.
+        named: What a message calls it.
+
+    Returns:
+        S3, with the endpoint of AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, and the region of AWS_REGION or
+        AWS_DEFAULT_REGION.
+
+    Raises:
+        ConfigError: The address or the endpoint is malformed.
+        StorageRefused: The environment's settings of AWS cannot be used.
+    """
+    environment = os.environ
+    try:
+        config = StorageConfig(
+            artifacts=uri,
+            endpoint_url=environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL"),
+            region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        what = "AWS_ENDPOINT_URL" if fault["loc"] == ("endpoint_url",) else named
+        raise ConfigError(f"{what}: {fault['msg'].removeprefix('Value error, ')}") from None
+    return Storage(config)
+
+
 def _body_was_cut(error: BaseException) -> bool:
     return isinstance(error.__cause__, CUT_BODY)
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, StorageUnavailable) and not isinstance(error, ObjectChanged)
 
 
 def _first_byte(answer: Any, listed: StoredObject) -> int:

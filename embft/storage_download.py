@@ -65,6 +65,11 @@ class Patience:
 PATIENCE = Patience()
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether a repetition may help."""
+    return isinstance(error, StorageUnavailable) and not isinstance(error, ObjectChanged)
+
+
 class Download:
     """One object of a known size on its way into a file.
 
@@ -108,7 +113,7 @@ class Download:
         partial = path.with_name(f"{path.name}.partial")
         try:
             with partial.open("wb") as file:
-                again = self._patience.retrying(_may_pass, self._repeated, self._cancelled)
+                again = self._patience.retrying(may_pass, self._repeated, self._cancelled)
                 again(self._read_on, file)
                 while file.tell() < self._size_bytes:
                     self._repeated()
@@ -149,10 +154,6 @@ class Download:
             file.seek(0)
             file.truncate()
             raise StorageUnavailable(f"S3 sent more of {self._uri} than the {self._size_bytes} bytes it listed")
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, StorageUnavailable) and not isinstance(error, ObjectChanged)
 
 
 def _give_up(state: RetryCallState) -> NoReturn:

@@ -3,11 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from embft.config import StorageConfig
 from embft.errors import ConfigError
-from embft.storage import Storage
+from embft.storage import storage_of_environment
 
 
 def deliver(objects: Iterable[tuple[str, bytes]], to: str) -> Iterator[str]:
@@ -24,10 +21,7 @@ def deliver(objects: Iterable[tuple[str, bytes]], to: str) -> Iterator[str]:
         ConfigError: `to` is no bucket's name, or a folder that cannot be written.
     """
     if to.startswith("s3://"):
-        try:
-            storage = Storage(StorageConfig(artifacts=to))
-        except ValidationError as error:
-            raise ConfigError(f"--to {to}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        storage = storage_of_environment(to, named=f"--to {to}")
         for key, data in objects:
             uri = f"{to.rstrip('/')}/{key}"
             storage.write(uri, data)

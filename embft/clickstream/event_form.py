@@ -118,7 +118,7 @@ class EventForm:
             if field.name == "kind"
             else self._queries(columns["query"], n_rows)
             if field.name == "query"
-            else values_of(columns, {"time_us": "time"}.get(field.name, field.name), field.type, n_rows)
+            else values_of(columns, field.name, field.type, n_rows)
             for field in self.schema
         ]
         records = pa.record_batch(arrays, schema=self.schema)

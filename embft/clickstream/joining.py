@@ -159,7 +159,7 @@ lists AS (
     )
 ),
 shown AS (
-    SELECT session_id, coalesce(impressions, results) AS shown, positions
+    SELECT session_id, coalesce(impressions, results) AS shown, positions, impressions IS NOT NULL AS has_impressions
     FROM lists FULL JOIN results USING (session_id)
 ),
 clicks AS (
@@ -178,9 +178,7 @@ clicked AS (
             CASE WHEN has_impressions THEN seen_us IS NOT NULL
                 ELSE alone IS NULL OR list_contains(alone, item) END AS is_seen
         FROM clicks LEFT JOIN impressions USING (session_id, item) LEFT JOIN (
-            SELECT session_id, impressions IS NOT NULL AS has_impressions,
-                CASE WHEN impressions IS NULL THEN results END AS alone
-            FROM lists FULL JOIN results USING (session_id)
+            SELECT session_id, has_impressions, CASE WHEN NOT has_impressions THEN shown END AS alone FROM shown
         ) USING (session_id)
     )
     GROUP BY session_id

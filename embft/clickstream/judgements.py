@@ -4,13 +4,14 @@ A click says that an item was wanted; no click says little, for most results bel
 Which silence counts is a choice (`judgements` in the config), and this module carries it out.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embft.clickstream.sessions import cut_shown, places_of, with_lists
 from embft.config import EventWeights, Judgements
 
 Value = TypeVar("Value")
@@ -76,7 +77,8 @@ def judge(sessions: pa.Table, choices: Judgements) -> Judged:
         judged = [_judge(row, choices) for row in rows]
         n_short = sum(len(before.clicked) - len(after.clicked) for before, after in zip(rows, judged, strict=True))
         n_not_counted = sum(_n_skipped(before) - _n_skipped(after) for before, after in zip(rows, judged, strict=True))
-        sessions = _with_lists(sessions, judged)
+        columns = {name: [row[number] for row in judged] for number, name in enumerate(_Lists._fields)}
+        sessions = with_lists(sessions, columns)
     kept = _that_teach(sessions, choices)
     return Judged(kept, n_short, n_not_counted, sessions.num_rows - kept.num_rows)
 
@@ -100,7 +102,7 @@ def _judge(row: _Lists, choices: Judgements) -> _Lists:
 
 def _looked_at(row: _Lists, *, beyond: bool) -> _Lists:
     """Leave out what stands below the last click, or below the place right after it, and was not clicked."""
-    clicked, places = set(row.clicked), _places(row)
+    clicked, places = set(row.clicked), places_of(row.shown or (), row.positions)
     last = max((place for id_, place in zip(row.shown or (), places, strict=True) if id_ in clicked), default=None)
     if last is None:
         return row
@@ -111,16 +113,10 @@ def _looked_at(row: _Lists, *, beyond: bool) -> _Lists:
 
 
 def _cut(row: _Lists, is_kept: Sequence[bool]) -> _Lists:
-    """Keep some of the shown items, where they stood; positions are told where counting no longer gives them."""
-    if row.shown is None or all(is_kept):
+    if row.shown is None:
         return row
-    shown, positions = _kept(row.shown, is_kept), _kept(_places(row), is_kept)
-    is_in_order = row.positions is None and positions == list(range(1, len(positions) + 1))
-    return row._replace(shown=shown, positions=None if is_in_order else positions)
-
-
-def _places(row: _Lists) -> Sequence[int]:
-    return range(1, len(row.shown or ()) + 1) if row.positions is None else row.positions
+    shown, positions = cut_shown(row.shown, row.positions, is_kept)
+    return row._replace(shown=shown, positions=positions)
 
 
 def _kept(values: Sequence[Value], is_kept: Sequence[bool]) -> list[Value]:
@@ -132,42 +128,12 @@ def _n_skipped(row: _Lists) -> int:
     return sum(1 for id_ in row.shown or () if id_ not in clicked)
 
 
-def _with_lists(sessions: pa.Table, rows: Sequence[_Lists]) -> pa.Table:
-    for number, name in enumerate(_Lists._fields):
-        column = sessions.schema.get_field_index(name)
-        field = sessions.schema.field(column)
-        sessions = sessions.set_column(column, field, pa.array([row[number] for row in rows], field.type))
-    return sessions
-
-
 def _that_teach(sessions: pa.Table, choices: Judgements) -> pa.Table:
     has_click = pc.greater(pc.list_value_length(sessions["clicked"]), 0)
     # Of a list that held nothing but a click left too soon, nothing remains; a null is a list that the log lacks.
     has_list = pc.fill_null(pc.greater(pc.list_value_length(sessions["shown"]), 0), True)
     teaches = has_click if choices.no_click_sessions == "drop" else pc.or_(has_click, has_list)
     return sessions if pc.all(teaches, min_count=0).as_py() else sessions.filter(teaches)
-
-
-def keep_positions(sessions: pa.Table, item_ids: Collection[str]) -> pa.Table:
-    """Cut `positions` to what will be left of `shown` once unknown ids are dropped from it.
-
-    To be called before `embft.clickstream.known.keep_known`. Of a list in order that loses an item before its end, the
-    positions are told from then on.
-
-    Args:
-        sessions: `embft.clickstream.sessions.SCHEMA`.
-        item_ids: The catalogue's ids.
-
-    Returns:
-        The sessions, of which only `positions` may have changed.
-    """
-    known = frozenset(item_ids)
-    column = sessions.schema.get_field_index("positions")
-    lists = zip(sessions["shown"].to_pylist(), sessions["positions"].to_pylist(), strict=True)
-    rows = [_Lists(shown, positions, [], None, None) for shown, positions in lists]
-    cut = [_cut(row, [id_ in known for id_ in row.shown or ()]).positions for row in rows]
-    field = sessions.schema.field(column)
-    return sessions.set_column(column, field, pa.array(cut, field.type))
 
 
 def strongest_weight(sessions: pa.Table, weights: EventWeights) -> float:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from embft.clickstream.sessions import cut_shown, with_lists
+
 
 @dataclass(frozen=True)
 class Known:
@@ -24,6 +26,8 @@ class Known:
 def keep_known(sessions: pa.Table, item_ids: Collection[str]) -> Known:
     """Drop shown ids that the catalogue lacks: items that were sold out since have no text to learn from.
 
+    The others keep the positions they were shown at.
+
     Args:
         sessions: `embft.clickstream.sessions.SCHEMA`, clicked ids all in the catalogue. A `shown` that the log does
             not tell stays so.
@@ -34,12 +38,14 @@ def keep_known(sessions: pa.Table, item_ids: Collection[str]) -> Known:
     """
     known = frozenset(item_ids)
     before = sessions["shown"].to_pylist()
-    after = [None if ids is None else [id_ for id_ in ids if id_ in known] for ids in before]
-    column = sessions.schema.get_field_index("shown")
-    field = sessions.schema.field(column)
-    cut = sessions.set_column(column, field, pa.array(after, field.type))
-    kept = cut.filter(pa.array([ids != [] for ids in after], pa.bool_()))
-    return Known(kept, _n_ids(before) - _n_ids(after), cut.num_rows - kept.num_rows)
+    cut = [
+        (ids, places) if ids is None else cut_shown(ids, places, [id_ in known for id_ in ids])
+        for ids, places in zip(before, sessions["positions"].to_pylist(), strict=True)
+    ]
+    after = [ids for ids, _ in cut]
+    changed = with_lists(sessions, {"shown": after, "positions": [places for _, places in cut]})
+    kept = changed.filter(pa.array([ids != [] for ids in after], pa.bool_()))
+    return Known(kept, _n_ids(before) - _n_ids(after), sessions.num_rows - kept.num_rows)
 
 
 def _n_ids(lists: list[list[str] | None]) -> int:

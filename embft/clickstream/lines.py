@@ -18,13 +18,13 @@ else:
     from backports import zstd
 
 MAX_LINE_BYTES = 1 << 20
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 _CHUNK_BYTES = 1 << 22
 _PACKED_BYTES = 1 << 18  # of what unpacks to ten times as much
 _BLOCK_BYTES = 1 << 21
 _BLOCK_LINES = 50_000
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # pzstd begins with such a frame
 _GZIP_WBITS = 31  # zlib's way of saying: a gzip header and trailer, the largest window
 _BOM = b"\xef\xbb\xbf"
@@ -83,9 +83,9 @@ def read_blocks(path: Path, uri: str) -> Iterator[Block | Line]:
     with path.open("rb") as file:
         head = file.read(RAW_BYTES)
         file.seek(0)
-        if head.startswith(_GZIP_MAGIC):
+        if head.startswith(GZIP_MAGIC):
             yield from _blocks(_bounded(_inflated(file), path))
-        elif head.startswith(_ZSTD_MAGIC) or _SKIPPABLE.match(head):
+        elif head.startswith(ZSTD_MAGIC) or _SKIPPABLE.match(head):
             yield from _blocks(_bounded(_unpacked(file), path))
         elif head and uri.endswith((".gz", ".zst")):
             yield Line(1, head, _wrong_name(head, uri))
@@ -122,7 +122,7 @@ def too_long(raw: bytes) -> BadLine | None:
 
 def _wrong_name(head: bytes, uri: str) -> BadLine:
     reason, kind, magic = (
-        (Reason.NOT_GZIP, "gzip", _GZIP_MAGIC) if uri.endswith(".gz") else (Reason.NOT_ZSTD, "zstd", _ZSTD_MAGIC)
+        (Reason.NOT_GZIP, "gzip", GZIP_MAGIC) if uri.endswith(".gz") else (Reason.NOT_ZSTD, "zstd", ZSTD_MAGIC)
     )
     name = uri[uri.rindex(".") :]
     return BadLine(

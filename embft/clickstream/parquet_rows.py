@@ -10,6 +10,8 @@ from embft.clickstream.arrow_lines import one_chunk, values_at
 from embft.clickstream.fields import Column, Kind
 from embft.clickstream.quarantine import BadLine, Reason
 
+PARQUET_MAGIC = b"PAR1"  # what a Parquet file begins with
+
 
 def parquet_columns(schema: pa.Schema, columns: tuple[Column, ...]) -> dict[str, str]:
     """Find the file's columns by their whole path, or by its first key.

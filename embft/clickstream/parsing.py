@@ -21,22 +21,20 @@ from embft.clickstream.days import Day, Role
 from embft.clickstream.event_form import EventForm
 from embft.clickstream.fields import OLD_HIT_IDS, Column, Fields, columns_of
 from embft.clickstream.lines import Block, Line, read_blocks, too_long
-from embft.clickstream.parquet_rows import as_json, is_valid, parquet_columns, typed_columns
+from embft.clickstream.parquet_rows import PARQUET_MAGIC, as_json, is_valid, parquet_columns, typed_columns
 from embft.clickstream.privacy import ClientHash, RawLines
 from embft.clickstream.quarantine import RAW_BYTES, BadLine, Reason
 from embft.clickstream.records import Filtered, Form
 from embft.clickstream.session_form import SessionForm
 from embft.clickstream.sources import SourceRules
+from embft.clickstream.ubi import ubi_document
 from embft.clickstream.values import json_object, value_at
 from embft.log_config import Logs
 
 BULK_ACTION = "bulk_action"  # a line of OpenSearch's _bulk form that says what to do with the next one
 
 _ONE_BY_ONE = 128  # lines; so few are read faster by themselves than by Arrow, which costs milliseconds a call
-_PARQUET_MAGIC = b"PAR1"
 _PARQUET_ROWS = 16_384
-_BULK_KEYS = {"index", "create", "update", "delete"}
-_HIT_SOURCE = "_source"
 
 
 @dataclass
@@ -89,7 +87,7 @@ class ObjectParser:
             What each few megabytes of it came to.
         """
         with path.open("rb") as file:
-            is_parquet = file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
+            is_parquet = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
         if is_parquet or uri.endswith(".parquet"):
             yield from self._parse_parquet(path, role)
             return
@@ -174,16 +172,12 @@ class ObjectParser:
         return value
 
     def _object(self, raw: bytes) -> dict[str, Any]:
-        if self._is_ubi and raw.startswith(b"ubi_"):
-            # The exports of 2024: index, tab, document.
-            raw = raw.partition(b"\t")[2] or raw
-        line = json_object(raw)
-        if self._is_ubi:
-            if len(line) == 1 and _BULK_KEYS & line.keys():
-                raise Filtered(BULK_ACTION)
-            if isinstance(line.get(_HIT_SOURCE), dict):
-                return dict(line[_HIT_SOURCE])
-        return line
+        if not self._is_ubi:
+            return json_object(raw)
+        document = ubi_document(raw)
+        if document is None:
+            raise Filtered(BULK_ACTION)
+        return document
 
     def _set_aside(self, parsed: Parsed, number: int, raw: bytes, bad: BadLine) -> None:
         # A new one: that which was raised holds on to the frames it passed, and by them to the whole line.
@@ -210,7 +204,7 @@ class ObjectParser:
         with path.open("rb") as file:
             raw = file.read(RAW_BYTES)
         # Of a Parquet file that is one no more than that it is: who searched stands in it in a form of its own.
-        self._set_aside(parsed, number, _PARQUET_MAGIC if raw.startswith(_PARQUET_MAGIC) else raw, bad)
+        self._set_aside(parsed, number, PARQUET_MAGIC if raw.startswith(PARQUET_MAGIC) else raw, bad)
         return parsed
 
     def _parse_rows(self, batch: pa.RecordBatch, first: int, role: Role, parsed: Parsed) -> None:

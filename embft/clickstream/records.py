@@ -158,7 +158,8 @@ def conclude(
 
 
 def values_of(columns: dict[str, Converted], name: str, kind: pa.DataType, n_rows: int) -> pa.Array:
-    """Give a field's column as records have it; nulls where the log has no such field."""
+    """Give a field's column as records have it, by its name there; nulls where the log has no such field."""
+    name = "time" if name == "time_us" else name
     if name not in columns:
         return pa.nulls(n_rows, kind)
     values = columns[name].values

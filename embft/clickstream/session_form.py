@@ -97,7 +97,7 @@ class SessionForm:
         return conclude(records, filtered, doubtful, self._day.end_us, self._day, role)
 
     def _array(self, field: pa.Field, columns: dict[str, Converted], n_rows: int) -> pa.Array:
-        values = values_of(columns, {"time_us": "time"}.get(field.name, field.name), field.type, n_rows)
+        values = values_of(columns, field.name, field.type, n_rows)
         if field.name == "clicked" and values.null_count:
             empty = pa.array([[]], field.type).take(pa.array(np.zeros(n_rows, np.int64)))
             return pc.if_else(values.is_valid(), values, empty)

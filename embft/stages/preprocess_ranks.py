@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embft.clickstream.judgements import Judged, event_weights, judge, keep_positions, strongest_weight
-from embft.clickstream.known import Known, keep_known
+from embft.clickstream.judgements import Judged, event_weights, judge, strongest_weight
+from embft.clickstream.known import keep_known
 from embft.clickstream.split import n_unseen_sessions, split_by_time, unseen_queries
 from embft.errors import DataRejected
 from embft.results import RunSpec
@@ -46,7 +46,8 @@ def _settings(run: RunSpec) -> Any:
 def _work(context: Context) -> Outcome:
     config = context.run.config
     items = pq.read_table(context.fetch("validate_sessions", "items.parquet"))
-    known = _known(pq.read_table(context.fetch("validate_sessions", "sessions.parquet")), items)
+    sessions = pq.read_table(context.fetch("validate_sessions", "sessions.parquet"))
+    known = keep_known(sessions, items["id"].to_pylist())
     split = split_by_time(
         known.sessions, test_from=context.run.test_from, validation_days=config.training.validation_days
     )
@@ -86,11 +87,6 @@ def _work(context: Context) -> Outcome:
         **{name: {"sessions": part.num_rows, "clicked_sessions": _n_clicked(part)} for name, part in parts.items()},
     }
     return Outcome(files=files, figures=figures)
-
-
-def _known(sessions: pa.Table, items: pa.Table) -> Known:
-    item_ids = items["id"].to_pylist()
-    return keep_known(keep_positions(sessions, item_ids), item_ids)
 
 
 def _ranked_inputs(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embft.clickstream.judgements import event_weights, judge, keep_positions, strongest_weight
+from embft.clickstream.judgements import event_weights, judge, strongest_weight
 from embft.clickstream.known import keep_known
 from embft.clickstream.sessions import SCHEMA
 from embft.config import EventWeights, Judgements
@@ -118,11 +118,11 @@ def test_dropped_no_click_sessions_need_no_shown_list() -> None:
 
 def test_items_below_a_sold_out_one_keep_the_positions_they_were_shown_at() -> None:
     sessions = table({"shown": "abcd"}, {"shown": "abx"}, {"shown": "ax", "positions": [7, 9]}, {"shown": None})
-    cut = keep_known(keep_positions(sessions, "acdx"), "acdx").sessions
+    cut = keep_known(sessions, "acdx").sessions
     assert cut["shown"].to_pylist() == [["a", "c", "d"], ["a", "x"], ["a", "x"], None]
     assert cut["positions"].to_pylist() == [[1, 3, 4], [1, 3], [7, 9], None]
     # Nothing before the end of a list is lost, so counting goes on giving the positions.
-    assert keep_positions(sessions, "abcx")["positions"].to_pylist() == [None, None, [7, 9], None]
+    assert keep_known(sessions, "abcx").sessions["positions"].to_pylist() == [None, None, [7, 9], None]
 
 
 def test_weights_are_relative_to_the_strongest_action_of_the_window() -> None:

@@ -1,18 +1,14 @@
 """The objects of a log, in S3 or on this machine, each with a way to its first bytes."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from embft.clickstream.inspection.partitions import Placed, place
-from embft.config import StorageConfig
 from embft.errors import ConfigError
-from embft.storage import Storage
+from embft.storage import storage_of_environment
 from embft.storage_errors import split_uri
 
 YOUR_BUCKET = "s3://your-bucket/"
@@ -48,24 +44,17 @@ def list_log(uri: str) -> tuple[str, list[LogFile]]:
 
 
 def _listed_in_s3(uri: str) -> tuple[str, list[LogFile]]:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    try:
-        config = StorageConfig(artifacts=uri, endpoint_url=endpoint, region=region)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        what = "AWS_ENDPOINT_URL" if fault["loc"] == ("endpoint_url",) else _printable(uri)
-        raise ConfigError(f"{what}: {fault['msg'].removeprefix('Value error, ')}") from None
-    storage = Storage(config)
-    found = storage.objects(config.artifacts, is_folder=False)
-    exact = [it for it in found if it.uri == config.artifacts]
+    storage = storage_of_environment(uri, named=_printable(uri))
+    uri = uri.rstrip("/")
+    found = storage.objects(uri, is_folder=False)
+    exact = [it for it in found if it.uri == uri]
     # logs also begins logs2/…: meant is the folder, where there is one.
-    found = exact or [it for it in found if it.uri.startswith(config.artifacts + "/")] or found
+    found = exact or [it for it in found if it.uri.startswith(uri + "/")] or found
     objects = []
     for it in found:
         key = split_uri(it.uri)[1]
         objects.append(LogFile(it.uri, key, place(key), it.size_bytes, partial(storage.head_bytes, it)))
-    return f"s3://{split_uri(config.artifacts)[0]}/", objects
+    return f"s3://{split_uri(uri)[0]}/", objects
 
 
 def _listed_on_disk(uri: str) -> tuple[str, list[LogFile]]:

@@ -1,6 +1,5 @@
 """A bounded sample of a log: some of its newest objects, of each its first lines."""
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,9 +13,10 @@ import pyarrow.parquet as pq
 
 from embft.clickstream.inspection.listing import LogFile
 from embft.clickstream.inspection.partitions import newest_day
-from embft.clickstream.lines import read_lines
+from embft.clickstream.lines import GZIP_MAGIC, ZSTD_MAGIC, read_lines
+from embft.clickstream.parquet_rows import PARQUET_MAGIC, as_json
 from embft.clickstream.quarantine import BadLine
-from embft.clickstream.values import json_object
+from embft.clickstream.ubi import ubi_document
 
 MAX_OBJECTS = 12
 MAX_BYTES = 16 << 20
@@ -25,8 +25,7 @@ MAX_LINES = 20_000
 _MAX_PARQUET_BYTES = 64 << 20  # of all; its columns are told at its end, so an object is fetched whole or not at all
 _MAX_INFLATION = 4  # unpacked bytes that are looked at, for each of MAX_BYTES
 _BATCH = 4096
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "Parquet"}
-_BULK_KEYS = {"index", "create", "update", "delete"}
+_CONTAINERS = {GZIP_MAGIC: "gzip", ZSTD_MAGIC: "zstd", PARQUET_MAGIC: "Parquet"}
 
 
 @dataclass
@@ -88,7 +87,7 @@ def take_sample(objects: Sequence[LogFile], folder: Path) -> list[Sampled]:
 
 def _fetched(item: LogFile, path: Path, n_bytes: int, n_parquet_bytes: int) -> Sampled:
     head = item.head(n_bytes)
-    container = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), "JSON lines")
+    container = next((name for magic, name in _CONTAINERS.items() if head.startswith(magic)), "JSON lines")
     fault = None
     if container == "Parquet" and item.size_bytes > n_bytes:
         if item.size_bytes <= n_parquet_bytes:
@@ -112,7 +111,7 @@ def _look_into_lines(found: Sampled, n_lines: int, n_bytes: int) -> None:
         try:
             if line.fault:
                 raise line.fault
-            found.rows.append(_row(line.raw))
+            found.rows.append(ubi_document(line.raw))
         except BadLine as bad:
             found.rows.append(None)
             found.fault = found.fault or bad.detail
@@ -120,39 +119,15 @@ def _look_into_lines(found: Sampled, n_lines: int, n_bytes: int) -> None:
         found.fault = None  # some bad lines: the accounting tells
 
 
-def _row(raw: bytes) -> dict[str, Any] | None:
-    """Read a line, in the wrappings that exports of UBI have too.
-
-    Raises:
-        BadLine: It is no JSON object.
-    """
-    if raw.startswith(b"ubi_"):
-        raw = raw.partition(b"\t")[2]
-    row = json_object(raw)
-    if len(row) == 1 and _BULK_KEYS & row.keys():
-        return None
-    source = row.get("_source")
-    return source if isinstance(source, dict) else row
-
-
 def _look_into_parquet(found: Sampled, n_lines: int) -> None:
     try:
         with pq.ParquetFile(found.path) as file:
             found.is_cut = file.metadata.num_rows > n_lines
             rows = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(_BATCH))
-            found.rows = [_nested(it) for it in islice(rows, n_lines)]
+            found.rows = [as_json(_with_times_as_texts(it)) for it in islice(rows, n_lines)]
     except (OSError, pa.ArrowException) as error:
         found.fault = f"the Parquet object cannot be read ({str(error)[:150]})"
 
 
-def _nested(row: dict[str, Any]) -> dict[str, Any]:
-    """Give a row as a line of JSON: a dotted column as a path, a time as its text."""
-    found: dict[str, Any] = {}
-    for name, value in row.items():
-        *parents, leaf = name.split(".")
-        node = found
-        for key in parents:
-            node = node.setdefault(key, {})
-        if not (isinstance(value, float) and math.isnan(value)):
-            node[leaf] = value.isoformat() if isinstance(value, datetime | date) else value
-    return found
+def _with_times_as_texts(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: it.isoformat() if isinstance(it, datetime | date) else it for name, it in row.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -170,7 +169,10 @@ def _download(uri: str, folder: Path, storage: Storage | None) -> None:
     prefix = uri.rstrip("/")
     if prefix.count("/") < 3:
         raise ConfigError(f"model source {uri!r} names a whole bucket; give s3://bucket/prefix")
-    storage = storage or _storage_of_environment(uri)
+    if storage is None:
+        from embft.storage import storage_of_environment
+
+        storage = storage_of_environment(uri, named=f"model source {uri!r}")
     stored = [it.uri for it in storage.objects(prefix) if not it.uri.endswith("/")]
     files = {key: key.removeprefix(f"{prefix}/") for key in stored}
     if "modules.json" not in files.values():
@@ -182,27 +184,6 @@ def _download(uri: str, folder: Path, storage: Storage | None) -> None:
         _refuse_escape(uri, name)
     for key, name in files.items():
         storage.download(key, folder / name)
-
-
-def _storage_of_environment(uri: str) -> Storage:
-    """S3 as the environment describes it.
-
-    Raises:
-        ConfigError: The address is malformed.
-    """
-    from embft.config import StorageConfig
-    from embft.storage import Storage
-
-    environment = os.environ
-    try:
-        config = StorageConfig(
-            artifacts=uri,
-            endpoint_url=environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL"),
-            region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
-        )
-    except ValueError as error:
-        raise ConfigError(f"model source {uri!r} cannot be reached: {' '.join(str(error).split())}") from error
-    return Storage(config)
 
 
 def _refuse_escape(uri: str, name: str) -> None:
