@@ -69,8 +69,12 @@ def day_figures(profiles: Sequence[DayProfile], history: Mapping[date, DayProfil
 
 
 def _in_words(name: str, profile: DayProfile, deviation: Deviation) -> str:
-    usually = f"usually {figure(deviation.usual)}, the median of {deviation.n_days} earlier days"
-    return f"{name} is {figure(profile.figures[name][0])}, {usually}" if name in profile.figures else usually
+    usually = f"usually {figure(deviation.usual)} (median of {deviation.n_days} earlier days)"
+    return (
+        f"{name} is {figure(profile.figures[name][0])}, {usually}"
+        if name in profile.figures
+        else f"{name} is {usually}"
+    )
 
 
 def _unknown(profiles: Sequence[DayProfile], history: Mapping[date, DayProfile]) -> dict[str, str]:

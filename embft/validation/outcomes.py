@@ -156,7 +156,7 @@ def _of_day(rule: Expectation, figures: "Figures", at: int) -> str:
     column, day = columns_of(rule)[0], str(figures.frame.index[at])
     context = figures.context.get(column, {}).get(day)
     found = observation(rule, _jsonable(figures.frame[column].iloc[at]))
-    return f"{found}{f' [{context}]' if context else ''} ({_ending(rule)}"
+    return f"{f'{context}; ' if context else ''}{found} ({_ending(rule)}"
 
 
 def _ending(rule: Expectation) -> str:
