@@ -8,7 +8,7 @@ import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,7 +157,9 @@ def find(suite: str, frame: pd.DataFrame, expectations: Sequence[Any]) -> list[F
     if not expectations:
         return []
     with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the caller's JSON
-        results = {result.expectation_config.meta["rule"]: result for result in _run(suite, frame, expectations)}
+        # Copies, for an expectation belongs to the run that it was in, and partitions make many runs.
+        fresh = [expectation.copy(update={"id": None}) for expectation in expectations]
+        results = {result.expectation_config.meta["rule"]: result for result in _run(suite, frame, fresh)}
     findings = []
     for expectation in expectations:
         result = results.get(expectation.meta["rule"]) or _raised(expectation, "Great Expectations gave no result")
@@ -193,7 +195,7 @@ def merged(first: Finding, second: Finding) -> Finding:
         },
         exception_info=(first if first.error else second).result.exception_info,
     )
-    return Finding(success, NO_POSITIONS, first.observed, error, result)
+    return Finding(success, NO_POSITIONS, _observed(result.result), error, result)
 
 
 def render_page(results: ExpectationSuiteValidationResult) -> str:
@@ -251,10 +253,14 @@ def _raised(expectation: Any, message: str) -> ExpectationValidationResult:
 def _finding(result: ExpectationValidationResult) -> Finding:
     error = _error(result.exception_info or {})
     positions = np.asarray(result.result.get("unexpected_index_list") or [], dtype=np.int64)
-    observed = result.result.get("observed_value")
-    if observed is None and result.result.get("unexpected_percent") is not None:
-        observed = f"{result.result['unexpected_percent']:.4g} % of {result.result['element_count']:,} rows break it"
+    observed = _observed(result.result)
     return Finding(bool(result.success) and error is None, np.sort(positions), observed, error, _short(result))
+
+
+def _observed(result: Mapping[str, Any]) -> Any:
+    if result.get("observed_value") is None and result.get("unexpected_percent") is not None:
+        return f"{result['unexpected_percent']:.4g} % of {result['element_count']:,} rows break it"
+    return result.get("observed_value")
 
 
 def _short(result: ExpectationValidationResult) -> ExpectationValidationResult:

@@ -64,7 +64,7 @@ def outcome_of(
     columns = columns_of(rule)
     observed: Any = finding.observed if finding else None
     days: dict[str, str] = {}
-    if set(columns) & set(figures.frame.columns):
+    if len(figures.frame) and set(columns) & set(figures.frame.columns):
         observed = figures.frame[columns[0]].iloc[-1]
         if kind == "day" and finding and not finding.success:
             days = {str(figures.frame.index[at]): _of_day(rule, figures, at) for at in finding.positions.tolist()}

@@ -118,6 +118,7 @@ def _of_sessions(sessions: pa.Table, traces: _Traces) -> dict[str, tuple[float, 
     length = np.asarray(pc.fill_null(pc.utf8_length(queries), 0), dtype=np.float64)
     clients = sessions["client"].drop_null()
     figures |= {
+        "shown_share": _share(n - sessions["shown"].null_count, n),
         "click_rate": _share(int(traces.is_clicked.sum()), n),
         "query_length_mean": (length.mean(), length.std() / np.sqrt(n)),
         "top_query_share": _share(_most_common(traces.query), n),
@@ -126,9 +127,6 @@ def _of_sessions(sessions: pa.Table, traces: _Traces) -> dict[str, tuple[float, 
     }
     if len(clients):
         figures["top_client_share"] = _share(_most_common(hashes(clients)), len(clients))
-    shown = sessions["shown"].is_valid()
-    if pc.any(shown).as_py():
-        figures["shown_share"] = _share(pc.sum(shown).as_py(), n)
     positions = _positions(sessions)
     if sum(positions):
         figures["first_position_share"] = _share(positions[0], sum(positions))

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from scipy.stats import binom
 
 from embft.clickstream.anonymity import shareable_queries
 from embft.clickstream.sessions import SCHEMA, read_sessions
@@ -41,6 +42,7 @@ QUARANTINE = pa.schema(
         ("raw", pa.string()),
     ]
 )
+_CHANCE = 0.001
 _PARTITION_ROWS = 200_000  # small days are judged together: each run of the library costs a part of a second
 
 
@@ -278,10 +280,13 @@ class _Check:
     def reasons(self, verdict: Verdict, newest: str) -> list[str]:
         """Say whether too much was set aside: of the newest day, or of the window.
 
-        The newest day is judged by itself: one broken delivery must not hide behind the good days of a long window.
+        The newest day is judged by itself: one broken delivery must not hide behind the good days of a long window. But
+        the few sessions of a small day must not break the limit by chance.
         """
-        limit, broken = self._limits.max_quarantined, self.n_broken.get(newest, 0)
-        of_newest = _too_many(verdict, f"sessions of {newest}", broken, broken + self.n_clean.get(newest, 0), limit)
+        limit, n_broken = self._limits.max_quarantined, self.n_broken.get(newest, 0)
+        n = n_broken + self.n_clean.get(newest, 0)
+        is_chance = binom.sf(n_broken - 1, n, limit) > _CHANCE
+        of_newest = [] if is_chance else _too_many(verdict, f"sessions of {newest}", n_broken, n, limit)
         return of_newest or _too_many(verdict, "sessions", verdict.n_broken, verdict.rows, limit)
 
 

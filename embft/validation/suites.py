@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from embft.errors import ConfigError
@@ -115,8 +116,9 @@ class SuiteRun:
         for i, finding in found.items():
             tally = Judged(self._shown(i, finding), len(finding.positions), self._examples_of(i, finding, frame))
             self._judged[i] = _together(self._judged[i], tally) if i in self._judged else tally
-        left = frame if self._critical_rows == "reject" else frame.drop(index=frame.index[sorted(broken)])
-        self._kept.append(left[self._kept_columns])
+        stays = np.ones(len(frame), dtype=bool)
+        stays[[] if self._critical_rows == "reject" else list(broken)] = False
+        self._kept.append(frame.loc[stays, self._kept_columns])
         self._n_rows += len(frame)
         self._n_broken += len(broken)
         return broken

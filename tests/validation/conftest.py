@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embft.config import Expectation, load_suite
+from embft.validation_config import SUITES, Expectation, load_suite
 
 EXPECTATIONS = Path(__file__).parents[2] / "include" / "expectations"
 N_ITEMS = 50
@@ -15,7 +15,7 @@ N_ITEMS = 50
 
 @pytest.fixture(scope="session")
 def suites() -> dict[str, tuple[Expectation, ...]]:
-    return {name: load_suite(EXPECTATIONS / f"{name}.yaml") for name in ("catalogue", "sessions", "ranks")}
+    return {name: load_suite(EXPECTATIONS, name) for name in SUITES}
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def sessions() -> list[dict[str, Any]]:
     return [
         {
             "session_id": f"s{n}",
-            "day": date(2011, 10, 1 + n % 10),
-            "time": datetime(2011, 10, 1 + n % 10, 12, tzinfo=UTC),
+            "day": date(2011, 10, 1 + n // 60),
+            "time": datetime(2011, 10, 1 + n // 60, 6 + n % 60 // 5, n * 11 % 60, n * 7 % 60, tzinfo=UTC),
             "client": None,
             "query": f"query {n % 7}",
             "shown": [f"B0-{(n + k) % N_ITEMS}" for k in range(5)],

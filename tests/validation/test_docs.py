@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from embft.validation_config import Expectation
 from embft.validation.docs import write_index
 from embft.validation.suites import run_suite
 from embft.validation.verdicts import Verdict
+from embft.validation_config import Expectation
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"&$styling"
 

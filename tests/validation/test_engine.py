@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from embft.validation_config import Expectation
 from embft.validation.engine import _no_analytics, build
+from embft.validation_config import Expectation
 
 
 @pytest.mark.parametrize("before", [None, "true"])
@@ -25,4 +25,4 @@ def test_every_shipped_rule_says_why_and_is_known(suites: dict[str, tuple[Expect
         assert len(rules) >= 5
         columns = [str(value) for rule in rules for key, value in rule.kwargs.items() if key.startswith("column")]
         assert len(build(name, rules, columns)) == len(rules)
-        assert all(len(rule.why) > 20 for rule in rules)
+        assert all(len(rule.why) > 20 and len(rule.remedy) > 10 for rule in rules)

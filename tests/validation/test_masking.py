@@ -3,22 +3,19 @@
 import json
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
-import pyarrow as pa
 import pytest
 
-from embft.clickstream.sessions import SCHEMA
-from embft.validation_config import Expectation
 from embft.validation.masking import HIDDEN, WITHHELD
-from embft.validation.sessions import SessionsVerdict, check_sessions
-from tests.validation.test_sessions import ITEMS, WINDOW, Rows
+from embft.validation_config import Expectation
+from tests.validation.checks import Checked, Rows, check_rows
+from tests.validation.checks import rule as any_rule
 
 SECRET, SHARED = "my secret illness", "chess"
 
 
 def rule(type_: str, severity: str = "warning", **kwargs: Any) -> Expectation:
-    return Expectation(type=type_, kwargs=kwargs, severity=severity, why="our own")  # type: ignore[arg-type]
+    return any_rule(type_, severity, why="our own", **kwargs)
 
 
 # A user's own rules, of every shape that makes Great Expectations list values of a column.
@@ -68,31 +65,22 @@ def secretive(sessions: Rows) -> Rows:
 
 @pytest.fixture
 def check(secretive: Rows, items: Rows, tmp_path: Path) -> Any:
-    def run(rules: list[Expectation], min_clients: int = 5) -> tuple[SessionsVerdict, str]:
+    def run(rules: list[Expectation], min_clients: int = 5) -> tuple[Checked, str]:
         """Give the verdict, and all that it tells people, pages included."""
-        docs = tmp_path / "docs"
-        verdict = check_sessions(
-            pa.Table.from_pylist(secretive, schema=SCHEMA),
-            pa.Table.from_pylist(items, schema=ITEMS),
-            rules,
-            [],
-            window=WINDOW,
-            zone=ZoneInfo("Europe/Berlin"),
-            max_quarantined=1,
-            min_clients=min_clients,
-            docs_folder=docs,
-        )
-        told = [it.model_dump_json() for it in verdict.verdicts] + [json.dumps(verdict.figures), str(verdict.reason)]
-        pages = [path.read_text() for path in docs.rglob("*.html")]
+        suites = {"sessions": rules, "catalogue": []}
+        checked = check_rows(secretive, items, suites, tmp_path, max_quarantined=1, min_clients=min_clients)
+        told = [it.model_dump_json() for it in checked.verdict.verdicts]
+        told += [json.dumps(checked.figures), str(checked.reasons)]
+        pages = [path.read_text() for path in checked.docs.rglob("*.html")]
         assert len(pages) == 3
-        return verdict, "\n".join([*told, *pages])
+        return checked, "\n".join([*told, *pages])
 
     return run
 
 
-def verdicts_of(found: SessionsVerdict) -> list[Any]:
+def verdicts_of(found: Checked) -> list[Any]:
     fields = {"success", "kind", "broken_rows", "examples"}
-    return [[rule.model_dump(include=fields) for rule in it.rules] for it in found.verdicts]
+    return [[rule.model_dump(include=fields) for rule in it.rules] for it in found.verdict.verdicts]
 
 
 def test_a_rare_query_appears_nowhere_and_nothing_else_changes(
@@ -108,21 +96,21 @@ def test_a_rare_query_appears_nowhere_and_nothing_else_changes(
     assert "secret" in told_whole
     assert "secret" in json.dumps(whole.figures)
     assert verdicts_of(masked) == verdicts_of(whole)
-    assert masked.rejected
-    assert whole.rejected
+    assert masked.reasons
+    assert whole.reasons
     assert masked.clean == whole.clean
-    assert masked.quarantine == whole.quarantine
-    assert [json.loads(raw)["query"] for raw in masked.quarantine["raw"].to_pylist()] == [SECRET, f"{SECRET} two"]
+    assert masked.aside == whole.aside
+    assert [json.loads(it["raw"])["query"] for it in masked.aside] == [SECRET, f"{SECRET} two"]
     assert masked.figures["set_aside_by_rule"] == whole.figures["set_aside_by_rule"]
 
 
 def test_a_query_of_enough_people_is_shown_and_a_rare_one_only_counted(check: Any, tmp_path: Path) -> None:
-    verdict, _ = check([rule("expect_column_values_to_not_match_regex", column="query", regex="^(?:my|ch)")])
+    checked, _ = check([rule("expect_column_values_to_not_match_regex", column="query", regex="^(?:my|ch)")])
     page = (tmp_path / "docs" / "sessions.html").read_text()
     assert SHARED in page
     assert HIDDEN in page
     # 30 of the one person and 5 of the five
-    assert verdict.verdicts[1].rules[0].broken_rows == 35
+    assert checked.verdict.verdicts[1].rules[0].broken_rows == 35
 
 
 def test_rules_on_other_columns_are_shown_whole(check: Any, tmp_path: Path) -> None:

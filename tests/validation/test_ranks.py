@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embft.validation_config import Expectation
 from embft.validation.ranks import RanksVerdict, check_ranks
+from embft.validation_config import Expectation
 
 Rows = list[dict[str, Any]]
 INPUTS = pa.schema(
