@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from embft.validation.profiles import DayProfile
 MIN_DAYS = 7
 MIN_SAME_WEEKDAY = 4  # fewer give no spread to speak of
 _MIN_SESSIONS_FOR_SHIFT = 100
+_BUSY = 0.75  # a quarter of the hours are the busiest
 _MIN_EXPECTED = 8  # an hour is silent where at least this many sessions were to be expected (e⁻⁸ by chance)
 
 
@@ -150,7 +152,7 @@ class Usual:
     def hours_shift(self, profile: DayProfile) -> int | None:
         """Say by how many hours a day's rhythm lies off the usual one: a time zone that changed on the way.
 
-        Ranks of hours are compared, not sessions, so that one crowded hour does not look like a shift.
+        Ranks of hours are compared, not sessions, so that a crowded hour does not look like a shift.
 
         Args:
             profile: Of the day.
@@ -160,7 +162,7 @@ class Usual:
         """
         if len(self._days) < MIN_DAYS or sum(profile.hours) < _MIN_SESSIONS_FOR_SHIFT:
             return None
-        ours, usual = _smooth(np.asarray(profile.hours)), _smooth(self._usual_hours())
+        ours, usual = _rhythm(np.asarray(profile.hours)), _rhythm(self._usual_hours())
         fits = {shift: _rank_correlation(ours, np.roll(usual, shift)) for shift in sorted(range(-11, 13), key=abs)}
         best = max(fits, key=lambda shift: fits[shift])
         return best if fits[best] > fits[0] + 0.1 else 0
@@ -179,9 +181,10 @@ class Usual:
         usual = self._usual_hours()
         if not usual.sum():
             return None
-        share, silent = usual / usual.sum(), np.asarray(profile.hours) == 0
-        heard = 1 - float(share[silent].sum())
-        expected = share * sum(profile.hours) / heard if heard else share * usual.sum() / len(self._days)
+        share, hours = usual / usual.sum(), np.asarray(profile.hours)
+        silent, heard = hours == 0, float(share[hours > 0].sum())
+        # By today's own volume: on a quiet day an empty hour means less.
+        expected = share * hours.sum() / heard if heard else usual
         return float(share[silent & (expected >= _MIN_EXPECTED)].sum())
 
     def _usual_hours(self) -> NDArray[np.float64]:
@@ -198,9 +201,10 @@ def _counts(name: str, profile: DayProfile) -> Counter[str]:
     return Counter({str(position): count for position, count in enumerate(profile.positions, 1)})
 
 
-def _smooth(hours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average each hour with its neighbours, round the clock."""
-    return (np.roll(hours, 1) + hours + np.roll(hours, -1)) / 3
+def _rhythm(hours: NDArray[Any]) -> NDArray[np.float64]:
+    """Average each hour with its neighbours, round the clock; the busiest hours count alike, whatever crowds them."""
+    capped = np.minimum(hours, np.quantile(hours, _BUSY))
+    return np.asarray((np.roll(capped, 1) + capped + np.roll(capped, -1)) / 3)
 
 
 def _rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
