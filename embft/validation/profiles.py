@@ -92,11 +92,15 @@ class _Traces:
         local = sessions["time"].to_pandas().dt.tz_convert(zone)
         self.second = np.asarray(local.dt.hour * 3600 + local.dt.minute * 60 + local.dt.second, dtype=np.int64)
         # A session by all but its id and its day; a session without a click says too little to be known again.
-        self.content = (self.query * _ODD ^ clicks) * _ODD ^ self.second.astype(np.uint64)
+        clicked = self.is_clicked
+        who_did_what = (self.query * _ODD ^ clicks) * _ODD ^ hashes(sessions["client"])
+        microsecond = self.second * 1_000_000 + np.asarray(local.dt.microsecond, dtype=np.int64)
+        self.content = _at(who_did_what, microsecond)[clicked]
+        self.content_later = _at(who_did_what, microsecond + 1_000_000)[clicked]
 
     def lasting(self) -> "_Traces":
         """Reduce to what later days ask for."""
-        self.content = np.unique(self.content[self.is_clicked])
+        self.content, self.content_later = np.unique(self.content), np.empty(0, dtype=np.uint64)
         self.pair, self.click_query, self.query = map(np.unique, (self.pair, self.click_query, self.query))
         return self
 
@@ -123,7 +127,7 @@ def _of_sessions(sessions: pa.Table, traces: _Traces) -> dict[str, tuple[float, 
         "query_length_mean": (length.mean(), length.std() / np.sqrt(n)),
         "top_query_share": _share(_most_common(traces.query), n),
         "top_second_share": _share(_most_common(traces.second), n),
-        "twin_share": _share(_n_repeats(traces.content[traces.is_clicked]), n),
+        "twin_share": _beyond_chance(_n_repeats(traces.content), np.isin(traces.content_later, traces.content), n),
     }
     if len(clients):
         figures["top_client_share"] = _share(_most_common(hashes(clients)), len(clients))
@@ -141,8 +145,8 @@ def _against(traces: _Traces, earlier: deque[_Traces]) -> dict[str, tuple[float,
         seen = np.concatenate([it.query for it in earlier])
         figures["unseen_query_share"] = _share(int((~np.isin(traces.query, seen)).sum()), n)
         content = np.concatenate([it.content for it in earlier])
-        repeated = np.isin(traces.content[traces.is_clicked], content)
-        figures["repeated_share"] = _share(int(repeated.sum()), n)
+        repeated = int(np.isin(traces.content, content).sum())
+        figures["repeated_share"] = _beyond_chance(repeated, np.isin(traces.content_later, content), n)
     known = np.isin(traces.click_query, np.concatenate([it.click_query for it in earlier]))
     if known.any():
         again = np.isin(traces.pair[known], np.concatenate([it.pair for it in earlier]))
@@ -155,6 +159,19 @@ def _share(part: int, whole: int) -> tuple[float, float]:
     share = part / whole
     centre = (part + 2) / (whole + 4)
     return share, float(np.sqrt(centre * (1 - centre) / (whole + 4)))
+
+
+def _beyond_chance(n_equal: int, equal_one_second_later: NDArray[np.bool_], n: int) -> tuple[float, float]:
+    """Give the share of sessions that equal others, less what chance explains.
+
+    A busy shop has the same search and click many times a second. How often chance does it is seen where it alone can:
+    at a time that is a second off.
+    """
+    return _share(max(0, n_equal - int(equal_one_second_later.sum())), n)
+
+
+def _at(what: Hashes, microsecond: NDArray[np.int64]) -> Hashes:
+    return np.asarray(what * _ODD ^ microsecond.astype(np.uint64))
 
 
 def _positions(sessions: pa.Table) -> list[int]:

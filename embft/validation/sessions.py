@@ -135,7 +135,7 @@ def check_sessions(
         rules_catalogue: The suite `catalogue`.
         limits: Of the config.
         before: What earlier nights left.
-        folder: For the files, and `docs/` with Data Docs, whose first page is `index.html`.
+        folder: For the files, made if missing, and `docs/` with Data Docs, whose first page is `index.html`.
         subject: What the page's title begins with, such as "demo (synthetic data): ".
 
     Returns:
@@ -144,6 +144,7 @@ def check_sessions(
     Raises:
         ConfigError: A rule has an unknown type, a wrong argument, or an unknown column.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     docs, files = folder / "docs", {name: folder / f"{name}.parquet" for name in ("sessions", "items", "quarantine")}
     with pq.ParquetWriter(files["quarantine"], QUARANTINE) as quarantine:
         suite = SuiteRun(

@@ -93,6 +93,17 @@ def test_twins_are_sessions_that_differ_by_their_id_alone() -> None:
     assert figures(found)["twin_share"] == pytest.approx(3 / 18)
 
 
+def test_a_busy_shops_coincidences_are_neither_twins_nor_repeats() -> None:
+    """Forty of the same search and click in each second, by people of whom the log says nothing."""
+    random = np.random.default_rng(3)
+    days = [
+        [row(int(n), session_id=f"{day}-{k}", query="lamp", client=None, clicked=["x"]) for k, n in enumerate(seconds)]
+        for day, seconds in enumerate(random.integers(0, 60, (2, 2400)))
+    ]
+    found = figures(profiles(*days)[1])
+    assert max(found["twin_share"], found["repeated_share"]) < 0.02  # the last second has none after it
+
+
 def test_a_day_without_sessions() -> None:
     (found,) = profiles([])
     assert found.figures == {"n_sessions": (0.0, 0.0)}
