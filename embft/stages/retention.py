@@ -1,7 +1,7 @@
 """Pages that people look at are kept for some months, then removed."""
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from embft.paths import Paths
 from embft.storage import Storage
@@ -9,7 +9,7 @@ from embft.storage import Storage
 log = logging.getLogger(__name__)
 
 
-def remove_old_pages(storage: Storage, paths: Paths, keep_days: int) -> int:
+def remove_old_pages(storage: Storage, paths: Paths, keep_days: int, *, now: datetime) -> int:
     """Remove a model's pages that were written too long ago.
 
     Age is counted from when a page was written, not from its night's day: those of a backfill are new.
@@ -18,11 +18,12 @@ def remove_old_pages(storage: Storage, paths: Paths, keep_days: int) -> int:
         storage: S3.
         paths: Of the model.
         keep_days: Age at which a page goes.
+        now: The time of day, with its zone.
 
     Returns:
         How many files were removed.
     """
-    limit = datetime.now(UTC) - timedelta(days=keep_days)
+    limit = now - timedelta(days=keep_days)
     old = [it.uri for it in storage.objects(paths.all_pages) if it.modified_utc and it.modified_utc < limit]
     storage.remove(old)
     if old:

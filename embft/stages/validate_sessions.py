@@ -1,7 +1,7 @@
 """`validate_sessions`: the window's sessions and the catalogue under the suites `sessions` and `catalogue`."""
 
 from collections import Counter
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def run(model: str, day: date, *, include: Path, force: bool = False) -> StageRe
 
     result = commit(storage, draft, work, force=force)
     if not result.reused:
-        remove_old_pages(storage, paths, spec.config.validation.keep_pages_days)
+        remove_old_pages(storage, paths, spec.config.validation.keep_pages_days, now=datetime.now(UTC))
     return result
 
 

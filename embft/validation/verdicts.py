@@ -55,10 +55,15 @@ class Verdict(Record):
             severity: Of the rules to look at.
 
         Returns:
-            Day → a sentence for each rule, in the suite's order.
+            Day → a sentence for each rule, in the suite's order. A figure that breaks a critical rule is not told
+            again by a warning.
         """
         days: dict[str, list[str]] = {}
+        critical = {
+            (rule.column, day) for rule in self.rules if rule.severity == "critical" for day in rule.broken_days
+        }
         for rule in self.rules:
             for day, sentence in rule.broken_days.items() if rule.severity == severity else ():
-                days.setdefault(day, []).append(sentence)
+                if severity == "critical" or (rule.column, day) not in critical:
+                    days.setdefault(day, []).append(sentence)
         return days

@@ -46,7 +46,7 @@ def test_pages_of_simulated_clicks_say_so(shop: Project, tmp_path: Path) -> None
     for stage, page in (("validate_sessions", "docs/index.html"), ("validate_ranks", "docs/index.html")):
         result = shop.storage.read_result(shop.paths.stage(NIGHT, stage))
         assert result is not None
-        assert b"tiny (synthetic data): " in (shop.storage.read(result.outputs[page].uri) or b"")
+        assert b"tiny (synthetic data): " in (shop.storage.read(result.pages[page].uri) or b"")
     assert embft("report", "--to", str(tmp_path / "report.html")).exit_code == 0
     assert "synthetic data" in (tmp_path / "report.html").read_text()
 
