@@ -31,7 +31,7 @@ from embft.validation.wording import figure, percent
 
 _MAX_SHOWN = 20  # values of one rule in a page; the quarantine has them all
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_MAX_CARDS = 40  # of one kind; result.json has them all
+_MAX_CARDS, _MAX_CARDS_A_DAY = 40, 8  # of one kind; result.json has them all
 
 _PAGES = jinja2.Environment(
     loader=jinja2.PackageLoader("embft.validation", "."),
@@ -151,6 +151,7 @@ def write_index(
         n_left_out=len(left_out),
         n_sessions=_n_sessions(days) if days else {},
         max_cards=_MAX_CARDS,
+        max_cards_a_day=_MAX_CARDS_A_DAY,
         suites=[(verdict, sorted(verdict.rules, key=_urgency), _not_judged(verdict)) for verdict in verdicts],
         set_aside=[
             (verdict, rule)
@@ -213,10 +214,13 @@ def _drawings(days: LogDays, *, stopped: bool) -> list[Markup]:
 
 def _shown(result: ExpectationValidationResult) -> ExpectationValidationResult:
     """Copy a result for display: long lists cut, every text escaped."""
+    shown = _escaped({key: _cut(value) for key, value in result.result.items()})
+    if "unexpected_percent" not in shown:  # rules on distinct values give a count alone, and its page trips over that
+        shown = {key: value for key, value in shown.items() if "unexpected" not in key}
     return ExpectationValidationResult(
         success=result.success,
         expectation_config=result.expectation_config,
-        result=_escaped({key: _cut(value) for key, value in result.result.items()}),
+        result=shown,
         exception_info=_escaped(dict(result.exception_info or {})),
     )
 
