@@ -33,6 +33,13 @@ _MAX_SHOWN = 20  # values of one rule in a page; the quarantine has them all
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _MAX_CARDS, _MAX_CARDS_A_DAY = 40, 8  # of one kind; result.json has them all
 
+
+def _sentence(text: str) -> str:
+    """Make a clause a sentence; a name at its beginning stays as it is written."""
+    is_name = re.match(r"\w+[._]\w", text)
+    return f"{text if is_name else text[:1].upper() + text[1:]}."
+
+
 _PAGES = jinja2.Environment(
     loader=jinja2.PackageLoader("embft.validation", "."),
     autoescape=True,
@@ -40,7 +47,7 @@ _PAGES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_PAGES.filters |= {"figure": figure, "percent": percent}
+_PAGES.filters |= {"figure": figure, "percent": percent, "sentence": _sentence}
 _PAGES.globals["policy"] = _POLICY
 
 
@@ -73,7 +80,7 @@ class _Card:
 
     @property
     def figure(self) -> tuple[str, str | None, str]:
-        return self.suite, self.rule and self.rule.column, self.day
+        return self.suite, self.rule.column if self.rule else None, self.day
 
 
 def write_suite_page(docs_folder: Path, suite: str, results: Sequence[ExpectationValidationResult]) -> Path:

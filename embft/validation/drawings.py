@@ -14,7 +14,7 @@ _WIDTH, _HEIGHT, _TOP, _BOTTOM = 360, 150, 18, 18
 
 
 def days_svg(n_sessions: Mapping[str, int], usual: Mapping[str, float], bad: Collection[str]) -> Markup:
-    """Draw the sessions of each log day.
+    """Draw the good sessions of each log day.
 
     Args:
         n_sessions: Day (ISO) → sessions; at least one day. A day without a log is a gap.
@@ -32,7 +32,7 @@ def days_svg(n_sessions: Mapping[str, int], usual: Mapping[str, float], bad: Col
     if lines[-1] is not None:
         spoken.append(f"usual for {days[-1]}: {figure(lines[-1])}")
     return _svg(
-        f"Sessions of {days[0]} to {days[-1]}",
+        f"Good sessions of {days[0]} to {days[-1]}",
         spoken,
         bars,
         lines,
@@ -43,7 +43,7 @@ def days_svg(n_sessions: Mapping[str, int], usual: Mapping[str, float], bad: Col
 
 
 def hours_svg(day: str, hours: Sequence[int], usual: Sequence[float]) -> Markup:
-    """Draw the sessions of each hour of a day.
+    """Draw the good sessions of each hour of a day.
 
     Args:
         day: The day (ISO).
@@ -55,9 +55,8 @@ def hours_svg(day: str, hours: Sequence[int], usual: Sequence[float]) -> Markup:
     """
     busy = [hour for hour, count in enumerate(hours) if count]
     spoken = [f"the first in hour {busy[0]}, the last in hour {busy[-1]}"] if busy else ["none"]
-    return _svg(
-        f"Sessions of {day} by hour", spoken, hours, usual, marked=[False] * 24, ends=("0 h", "24 h"), key="other days"
-    )
+    title, ends = f"Good sessions of {day} by hour", ("0 h", "24 h")
+    return _svg(title, spoken, hours, usual, marked=[False] * len(hours), ends=ends, key="other days")
 
 
 def _svg(

@@ -261,7 +261,7 @@ def test_of_rules_on_days_the_night_tells_of_its_own_day() -> None:
 def test_days_that_were_left_out_are_named_with_their_reasons_and_counted() -> None:
     text = Page(render(night(days_left_out={"2011-10-18": ["n is 3 (rule volume): too few", "and that"]}))).text
     assert "Earlier days that this night does not learn from." in text
-    assert "2011-10-18 n is 3 (rule volume): too few; and that" in text
+    assert "2011-10-18 n is 3 (rule volume): too few and that" in text
     assert "− left out with their day 20" in text
 
 

@@ -215,7 +215,7 @@ class TestFirstScreen:
         verdict = judged(tmp_path, rows("a", "b"), rule("enough", "expect_table_row_count_to_be_between", min_value=3))
         first = index(tmp_path, verdict, [f"toy: {it}" for it in verdict.rejections]).text[:600]
         assert "Rejected" in first
-        assert "the number of rows is 2; it must be at least 3" in first
+        assert "The number of rows is 2; it must be at least 3" in first
         assert "Mend enough" in first
 
     def test_of_broken_rows_that_stop_the_run_has_examples(self, tmp_path: Path) -> None:
@@ -259,10 +259,10 @@ def test_a_stricter_limit_on_the_same_figure_is_not_told_beside_a_reason(tmp_pat
     low = rule("volume_low", severity="warning", column="n_sessions", min_value=300)
     verdict = judged(tmp_path, rows("a"), volume, low, figures=day_figures(400, 410, 27))
     reasons, warnings = (verdict.days_broken(it)[DAYS[-1]] for it in ("critical", "warning"))
-    assert "Volume_low matters" not in index(tmp_path, verdict, reasons, warnings, days=log_days(400, 410, 27)).text
+    assert "Warnings" not in index(tmp_path, verdict, reasons, warnings, days=log_days(400, 410, 27)).text
     alone = index(tmp_path, verdict, [], warnings, days=log_days(400, 410, 27)).text
     assert "Accepted with 1 warning" in alone
-    assert "Volume_low matters" in alone
+    assert "Warnings volume_low matters." in alone
 
 
 def test_rules_that_could_not_be_judged_are_one_line_a_reason(tmp_path: Path) -> None:
@@ -294,8 +294,8 @@ def test_a_day_that_is_missing_in_part_is_seen_beside_what_is_usual(tmp_path: Pa
     page = index(tmp_path, verdict, ["bad"], days=log_days(400, 410, 27, usual={DAYS[-1]: 405}))
     assert "27, usually 405" in page.text
     labels = page.values("aria-label")
-    assert "Sessions of 2011-10-18 to 2011-10-20; 2011-10-20: 27; usual for 2011-10-20: 405" in labels
-    assert "Sessions of 2011-10-20 by hour; the first in hour 0, the last in hour 0" in labels
+    assert "Good sessions of 2011-10-18 to 2011-10-20; 2011-10-20: 27; usual for 2011-10-20: 405" in labels
+    assert "Good sessions of 2011-10-20 by hour; the first in hour 0, the last in hour 0" in labels
     assert page.html.count('class="bar bad"') == 1
 
 
