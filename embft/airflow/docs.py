@@ -17,21 +17,34 @@ with its reason, or in a counter.
 **Red?** S3 refused, or a log object went away while it was read; the message says which. Repair, then clear this task.
 """,
     "validate_sessions": """
-Great Expectations on the window's sessions and the catalogue. Rows that break a row-level rule are quarantined; a
-broken critical rule, or more lines or rows set aside than `validation.max_quarantined` allows, stops the night before
-anything is trained.
+Great Expectations on the catalogue and the window's sessions, each log day also against the days before it. Rows that
+break a rule are set aside; an earlier day that breaks one is left out, and the night goes on. The night stops, before
+anything is trained, where the newest day or the catalogue is bad, or where more was set aside than
+`validation.max_quarantined` allows.
 
-**Red?** The message names the rule or the log day; *Data Docs* has the rows. Mend the log objects, the catalogue or the
-limits, then clear `plan` with all that follows it.
+**Red?** The log line names the day, the rule, its figure and its limit, and says what to do next; *Data Docs* shows it
+first, with example rows and the sessions of each day and hour.
+
+1. A fault in the data: mend the log objects or the catalogue, then clear `plan` with all that follows it.
+2. The change is real (a sale, a new market): widen the rule by its name under `validation.overrides` in the model's
+   config, or switch it `off` there, then clear `plan` with all that follows it.
+3. No time tonight? Leave it: the model in service stays, and later nights leave this day out by themselves.
+
+Try a file or a limit first, without a night:
+`embft validate --suite sessions --input <file or s3://…> --model <model>`
 """,
     "preprocess_ranks": """
 Splits by time into train, validation and test, and fills every empty rank with the starting model's.
 """,
     "validate_ranks": """
-Great Expectations on the fine-tuning inputs: finite, in range, complete per session, no drift against the last good
-night.
+Great Expectations on the fine-tuning inputs: finite, in range, complete per session, no drift against the night that
+the champion comes from. Ranks are the model's own work, so one broken session stops the night.
 
-**Red?** The message names the rule; *Data Docs* has the rows.
+**Red?** The log line names the rule, its figure and its limit, and says why it matters; *Data Docs* shows it first,
+with example sessions. Most often the starting model or `preprocess_ranks` is at fault, not the shop's data: look at
+the champion's weights, then clear `preprocess_ranks` with all that follows it. A limit that does not fit this model is
+changed by the rule's name under `validation.overrides`; then clear `plan` with all that follows it. By hand:
+`embft validate --suite ranks --input <file or s3://…> --model <model>`
 """,
     "fine_tune": """
 Trains the challenger; *MLflow run* shows its curves. In a pod or on the worker, as `runtime.stages` says: the command

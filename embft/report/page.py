@@ -12,7 +12,6 @@ from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.gate import Decision, RuleVerdict
 from embft.report.drawings import curve_svg, rule_svg, share_svg
 from embft.results import Record, RunSpec, StageResult
-from embft.validation import wording
 
 # Key → title, and which end is better.
 MEASURES = {
@@ -61,7 +60,6 @@ def render(facts: Facts) -> str:
         "figure": "{:.4f}".format,
         "limit": _limit,
         "found": _found,
-        "written": wording.figure,
     }
     environment.tests["ceiling"] = _is_ceiling
     environment.globals |= {"rule_svg": rule_svg, "share_svg": share_svg}
@@ -71,20 +69,24 @@ def render(facts: Facts) -> str:
         for stage in ("validate_sessions", "validate_ranks")
         for rule in facts.stages[stage].figures.get("rules", [])
     ]
+    links = _links(facts.stages)
+    left_out = facts.stages["validate_sessions"].figures.get("days_left_out", {})
     return environment.get_template("page.html.j2").render(
         run=facts.run,
         evaluation=facts.evaluation,
         decision=facts.decision,
         stages=facts.stages,
-        links=_links(facts.stages),
+        links=links,
+        docs={title: url for title, url in links.items() if title.startswith("Data Docs")},
         measures=MEASURES,
         models=models,
         best={key: _best(key, models) for key in MEASURES},
         change={key: _change(key, models, facts.decision.opponent) for key in MEASURES},
         funnel=_funnel(facts.stages["validate_sessions"].figures),
         inputs=facts.stages["preprocess_ranks"].figures,
-        broken=[rule for rule in rules if rule["success"] is False],
-        unjudged=[rule for rule in rules if rule["success"] is None],
+        broken=_broken(rules, facts.run.day.isoformat()),
+        left_out=left_out,
+        unjudged=_by_reason(rules),
         curve=curve_svg(_series(facts.training, "val_loss"), _series(facts.training, "train_loss")),
         commands=_commands(facts.run),
     )
@@ -99,6 +101,21 @@ def _links(stages: dict[str, StageResult]) -> dict[str, str]:
         if url.startswith(("http://", "https://"))
     }
     return {title: url for url, title in reversed(named.items())}
+
+
+def _broken(rules: list[dict[str, Any]], day: str) -> list[dict[str, Any]]:
+    """Give the rules broken tonight, each with what was found; other days had nights of their own to tell theirs."""
+    found = [(rule, rule["broken_days"].get(day) if rule["broken_days"] else rule["found"]) for rule in rules]
+    return [{**rule, "found": it} for rule, it in found if rule["success"] is False and it]
+
+
+def _by_reason(rules: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Name the rules that could not be judged: on a model's first nights that is half of them."""
+    names: dict[str, list[str]] = {}
+    for rule in rules:
+        if rule["skipped"]:
+            names.setdefault(rule["skipped"], []).append(rule["name"])
+    return names
 
 
 def _best(key: str, models: dict[str, dict[str, float]]) -> float | None:
@@ -140,7 +157,8 @@ def _funnel(sessions: dict[str, Any]) -> list[tuple[str, int]]:
         # Of a log of events, a session takes several lines.
         ("= sessions", pulled["sessions"]),
         ("− set aside by data rules", checked["set_aside"]),
-        ("= clean sessions", pulled["sessions"] - checked["set_aside"]),
+        ("− left out with their day", checked["left_out"]),
+        ("= clean sessions", pulled["sessions"] - checked["set_aside"] - checked["left_out"]),
     ]
 
 

@@ -5,6 +5,7 @@ wording        rules, figures and examples in words
 engine         Great Expectations itself: rules → expectations, a frame → findings
 masking        what rules on a private column may show
 docs           Data Docs: one page a suite, and a first page that says what is wrong
+drawings       sessions a day and an hour, for that page
 suites         `run_suite`: rows first, then what is left of the set
 lists          columns of lists, counted
 catalogue      the frame that the suite `catalogue` speaks about

@@ -68,6 +68,23 @@ def day_figures(profiles: Sequence[DayProfile], history: Mapping[date, DayProfil
     return Figures(frame, _unknown(profiles, history), context)
 
 
+def usual_sessions(
+    profiles: Sequence[DayProfile], history: Mapping[date, DayProfile], *, reference_days: int
+) -> dict[str, float]:
+    """Say how many sessions are usual for the days of a window.
+
+    Args:
+        profiles: Of the days.
+        history: Profiles of days as earlier nights saw them.
+        reference_days: How far back usual goes.
+
+    Returns:
+        Day → sessions; without the days that have too few before them.
+    """
+    deviations = {it.day: Usual(it.day, history, reference_days).deviation("n_sessions", it) for it in profiles}
+    return {day.isoformat(): it.usual for day, it in deviations.items() if it}
+
+
 def _in_words(name: str, profile: DayProfile, deviation: Deviation) -> str:
     usually = f"usually {figure(deviation.usual)} (median of {deviation.n_days} earlier days)"
     return (

@@ -9,6 +9,7 @@ Content-Security-Policy lets no script run at all. A page is one file and opens 
 import html
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,30 +18,69 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from embft.validation.drawings import days_svg, hours_svg
 from embft.validation.engine import (
     GX_VERSION,
     ExpectationSuiteValidationResult,
     ExpectationValidationResult,
     render_page,
 )
-from embft.validation.verdicts import RuleOutcome, Verdict
-from embft.validation.wording import figure
+from embft.validation.profiles import DayProfile
+from embft.validation.verdicts import Excess, RuleOutcome, Verdict
+from embft.validation.wording import figure, percent
 
 _MAX_SHOWN = 20  # values of one rule in a page; the quarantine has them all
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a;background:#fff}
-h1{font-size:1.5rem}h2,h3,h4{font-size:1.1rem;margin:1.5rem 0 .5rem}a{color:#0b57d0}
-table{border-collapse:collapse;width:100%;margin:.5rem 0}
-td,th{border:1px solid #d5d5d5;padding:.35rem .6rem;text-align:left;vertical-align:top}
-th{background:#f3f3f3}code,pre{white-space:pre-wrap;word-break:break-word}
-.bad{color:#b3261e;font-weight:600}.warn{color:#8a5a00;font-weight:600}.good{color:#1b6e3c}.quiet{color:#666}
-.why{color:#444}li{margin:.3rem 0}
-h5{font-size:1.05rem;margin:1.5rem 0 .3rem}h6{font-size:.95rem;margin:.5rem 0}
-.navbar,.btn,.modal,footer,nav,[data-toggle=collapse],[class*=col-md-2],[class*=col-lg-2]{display:none}
-.fa-check-circle:before,.fa-check:before{content:"✓"}.fa-times:before{content:"✗"}
-.fas{font-style:normal}.text-success{color:#1b6e3c}.text-danger{color:#b3261e}
-"""
+_MAX_CARDS, _MAX_CARDS_A_DAY = 40, 8  # of one kind; result.json has them all
+
+
+def _sentence(text: str) -> str:
+    """Make a clause a sentence; a name at its beginning stays as it is written."""
+    is_name = re.match(r"\w+[._]\w", text)
+    return f"{text if is_name else text[:1].upper() + text[1:]}."
+
+
+_PAGES = jinja2.Environment(
+    loader=jinja2.PackageLoader("embft.validation", "."),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_PAGES.filters |= {"figure": figure, "percent": percent, "sentence": _sentence}
+_PAGES.globals["policy"] = _POLICY
+
+
+@dataclass(frozen=True)
+class LogDays:
+    """The log days of a window, for the first page.
+
+    Args:
+        newest: The night's own day (ISO), whether or not it has sessions.
+        profiles: Of the days that have a log.
+        usual: Day → sessions that are usual, where enough is known.
+        left_out: Earlier day → why it is not learned from.
+    """
+
+    newest: str
+    profiles: Sequence[DayProfile]
+    usual: Mapping[str, float]
+    left_out: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class _Card:
+    """One thing that is wrong. Of a sentence that no rule says, only `found` is known."""
+
+    found: str
+    rule: RuleOutcome | None = None
+    suite: str = ""
+    day: str = ""
+    is_worst: bool = False  # of all rules that set rows aside
+
+    @property
+    def figure(self) -> tuple[str, str | None, str]:
+        return self.suite, self.rule.column if self.rule else None, self.day
 
 
 def write_suite_page(docs_folder: Path, suite: str, results: Sequence[ExpectationValidationResult]) -> Path:
@@ -75,34 +115,59 @@ def write_suite_page(docs_folder: Path, suite: str, results: Sequence[Expectatio
     )
     docs_folder.mkdir(parents=True, exist_ok=True)
     path = docs_folder / f"{suite}.html"
-    path.write_text(_self_contained(page), encoding="utf-8")
+    path.write_text(_self_contained(page, suite), encoding="utf-8")
     return path
 
 
 def write_index(
-    docs_folder: Path, title: str, verdicts: Sequence[Verdict], reasons: Sequence[str], warnings: Sequence[str]
+    docs_folder: Path,
+    title: str,
+    verdicts: Sequence[Verdict],
+    reasons: Sequence[str],
+    warnings: Sequence[str],
+    *,
+    excess: Sequence[Excess] = (),
+    days: LogDays | None = None,
 ) -> Path:
-    """Write the page that a person sees first: what is wrong, then why it matters, then every rule.
+    """Write the page that a person sees first: what is wrong, why it matters, what to do; then every rule.
+
+    A reason or warning that is a rule's sentence is shown in its parts, any other as it is.
 
     Args:
         docs_folder: Folder that holds the suites' pages.
         title: What was validated.
         verdicts: One for each suite.
         reasons: Why the run stops; none where it goes on.
-        warnings: What a person should know of a run that goes on.
+        warnings: What a person should know of a run that goes on, without days that are left out.
+        excess: Where more rows were set aside than may be.
+        days: The window's log days; None where the suites speak of no days.
 
     Returns:
         `index.html`.
     """
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["figure"] = figure
-    page = environment.from_string(_INDEX).render(
+    newest = days.newest if days else ""
+    left_out = days.left_out if days else {}
+    stops = _cards(reasons, verdicts, excess, newest)
+    told = {it.figure for it in stops if it.rule}
+    page = _PAGES.get_template("index.html.j2").render(
         title=title,
-        reasons=reasons,
-        warnings=warnings,
-        policy=Markup(_POLICY),  # constants of ours, not data
-        style=Markup(_STYLE),
-        suites=[(verdict, sorted(verdict.rules, key=_urgency)) for verdict in verdicts],
+        reasons=stops,
+        # That a figure breaks a stricter limit as well is no news where it stops the night.
+        warnings=[it for it in _cards(warnings, verdicts, (), newest) if it.figure not in told],
+        left_out={day: _cards(left_out[day], verdicts, (), day) for day in sorted(left_out)[-_MAX_CARDS:]},
+        n_left_out=len(left_out),
+        n_sessions=_n_sessions(days) if days else {},
+        max_cards=_MAX_CARDS,
+        max_cards_a_day=_MAX_CARDS_A_DAY,
+        suites=[(verdict, sorted(verdict.rules, key=_urgency), _not_judged(verdict)) for verdict in verdicts],
+        set_aside=[
+            (verdict, rule)
+            for verdict in verdicts
+            if verdict.critical_rows == "set_aside"
+            for rule in verdict.rules
+            if rule.kind == "row" and rule.severity == "critical" and rule.broken_rows
+        ],
+        drawings=_drawings(days, stopped=bool(reasons)) if days else [],
     )
     docs_folder.mkdir(parents=True, exist_ok=True)
     path = docs_folder / "index.html"
@@ -110,18 +175,59 @@ def write_index(
     return path
 
 
+def _cards(sentences: Sequence[str], verdicts: Sequence[Verdict], excess: Sequence[Excess], day: str) -> list[_Card]:
+    told = {it.sentence: _Card(it.found, it.worst, _suite_of(it.worst, verdicts), is_worst=True) for it in excess}
+    for verdict in verdicts:
+        for rule in verdict.rules:
+            if rule.found:
+                told[rule.sentence(rule.found)] = _Card(rule.found, rule, verdict.suite)
+            if day in rule.broken_days:
+                found = rule.broken_days[day]
+                told[rule.sentence(found)] = _Card(found, rule, verdict.suite, day)
+    return [next((card for end, card in told.items() if it.endswith(end)), _Card(it)) for it in sentences]
+
+
+def _suite_of(rule: RuleOutcome, verdicts: Sequence[Verdict]) -> str:
+    return next(it.suite for it in verdicts if rule in it.rules)
+
+
 def _urgency(rule: RuleOutcome) -> int:
-    if rule.success is None:
-        return 2
-    return 3 if rule.success else int(rule.severity == "warning")
+    return 2 if rule.success else int(rule.severity == "warning" and not rule.error)
+
+
+def _not_judged(verdict: Verdict) -> dict[str, list[str]]:
+    """Group rules by why they could not be judged: on a model's first nights that is half of them."""
+    reasons: dict[str, list[str]] = {}
+    for rule in verdict.rules:
+        if rule.skipped:
+            reasons.setdefault(rule.skipped, []).append(rule.name)
+    return reasons
+
+
+def _n_sessions(days: LogDays) -> dict[str, int]:
+    return {it.day.isoformat(): sum(it.hours) for it in days.profiles}
+
+
+def _drawings(days: LogDays, *, stopped: bool) -> list[Markup]:
+    bad = {*days.left_out, *([days.newest] if stopped else [])}
+    n_sessions = _n_sessions(days)
+    hours = {it.day.isoformat(): it.hours for it in days.profiles}
+    drawings = [days_svg(n_sessions, days.usual, bad)] if n_sessions else []
+    others = [it for day, it in hours.items() if day not in bad]
+    if days.newest in hours and len(others) > 1:
+        drawings.append(hours_svg(days.newest, hours[days.newest], np.median(others, axis=0).tolist()))
+    return drawings
 
 
 def _shown(result: ExpectationValidationResult) -> ExpectationValidationResult:
     """Copy a result for display: long lists cut, every text escaped."""
+    shown = _escaped({key: _cut(value) for key, value in result.result.items()})
+    if "unexpected_percent" not in shown:  # rules on distinct values give a count alone, and its page trips over that
+        shown = {key: value for key, value in shown.items() if "unexpected" not in key}
     return ExpectationValidationResult(
         success=result.success,
         expectation_config=result.expectation_config,
-        result=_escaped({key: _cut(value) for key, value in result.result.items()}),
+        result=shown,
         exception_info=_escaped(dict(result.exception_info or {})),
     )
 
@@ -142,56 +248,16 @@ def _escaped(value: Any) -> Any:
     return html.escape(str(value))
 
 
-def _self_contained(page: str) -> str:
+def _self_contained(page: str, suite: str) -> str:
+    """Take out what would be loaded or run, and put in our style and the way back to the first page."""
     page = re.sub(r"<script\b.*?</script\s*>", "", page, flags=re.DOTALL | re.IGNORECASE)
     page = re.sub(r"<(?:link|img|meta http-equiv)\b[^>]*>", "", page, flags=re.IGNORECASE)
     page = re.sub(r"<style\b.*?</style\s*>", "", page, flags=re.DOTALL | re.IGNORECASE)
     # The library links a page of the suite's text; the first page says more.
     page = re.sub(r'href="(?:\.\./)+[^"]*"', 'href="index.html"', page)
-    head = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><style>{_STYLE}</style>'
-    return page.replace("<head>", f"<head>{head}", 1)
-
-
-_INDEX = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title><style>{{ style }}</style></head><body>
-<h1>{{ title }}:
-{% if reasons %}<span class="bad">rejected</span>{% else %}<span class="good">accepted</span>{% endif %}</h1>
-{% if reasons or warnings %}
-<ul>
-{% for it in reasons %}<li><span class="bad">Stops the run</span> {{ it }}</li>{% endfor %}
-{% for it in warnings %}<li><span class="warn">Warning</span> {{ it }}</li>{% endfor %}
-</ul>
-{% endif %}
-{% for verdict, rules in suites %}
-<h2>{{ verdict.suite }}: {{ "{:,}".format(verdict.rows) }} rows,
- {{ "{:,}".format(verdict.n_broken) }} broken
- · <a href="{{ verdict.suite }}.html">Great Expectations page</a></h2>
-{% if verdict.notes %}
-<ul>
-{% for it in verdict.notes %}<li><span class="quiet">Note</span> {{ it }}</li>{% endfor %}
-</ul>
-{% endif %}
-<table><tr><th>Result</th><th>Rule</th><th>Found</th><th>Why it matters</th></tr>
-{% for rule in rules %}
-<tr><td>
-{% if rule.success is none %}<span class="quiet">not judged</span>
-{% elif rule.success %}<span class="good">holds</span>
-{% elif rule.error %}<span class="bad">not checked</span>
-{% elif rule.severity == "warning" %}<span class="warn">warning</span>
-{% elif rule.kind == "row" and verdict.critical_rows == "set_aside" %}<span class="warn">set aside</span>
-{% else %}<span class="bad">broken</span>{% endif %}
-</td><td>{{ rule.rule }}</td><td>
-{% if rule.skipped %}{{ rule.skipped }}{% elif rule.error %}{{ rule.error }}
-{% elif rule.kind == "row" %}{{ "{:,}".format(rule.broken_rows) }} row{{ "" if rule.broken_rows == 1 else "s" }}
-{%- if rule.examples %}: {{ rule.examples | join(", ") }}{% endif %}
-{% elif rule.observed is none %}nothing to measure
-{% elif rule.observed is string %}{{ rule.observed }}{% else %}{{ rule.observed | figure }}{% endif %}
-</td><td class="why">{{ rule.why }}</td></tr>
-{% endfor %}
-</table>
-{% endfor %}
-</body></html>
-"""
+    # Its headings begin at the fifth level, and its tables do not say what a header is for.
+    page = re.sub(r"(</?)h([56])\b", lambda it: f"{it[1]}h{int(it[2]) - 3}", page)
+    page = re.sub(r"<th\b", '<th scope="col"', page)
+    head = _PAGES.get_template("suite_head.html.j2").render()
+    body = _PAGES.get_template("suite_body.html.j2").render(suite=suite)
+    return page.replace("<html>", '<html lang="en">', 1).replace("<head>", head, 1).replace("<body>", body, 1)

@@ -9,15 +9,7 @@ import numpy as np
 
 from embft.validation.engine import Finding
 from embft.validation.verdicts import RuleOutcome, Verdict
-from embft.validation.wording import (
-    columns_of,
-    examples_in_words,
-    figure,
-    in_words,
-    observation,
-    percent,
-    quoted,
-)
+from embft.validation.wording import columns_of, figure, in_words, observation, percent, quoted
 from embft.validation_config import Expectation
 
 if TYPE_CHECKING:
@@ -47,6 +39,7 @@ def outcome_of(
     kind: Literal["row", "day", "set"],
     figures: "Figures",
     skipped: str | None,
+    n_rows: int,
 ) -> RuleOutcome:
     """Say what became of one rule.
 
@@ -56,6 +49,7 @@ def outcome_of(
         kind: What it judges.
         figures: What rules on figures looked at.
         skipped: Why it was not judged; None where it was.
+        n_rows: Rows that were examined.
 
     Returns:
         The outcome.
@@ -68,6 +62,8 @@ def outcome_of(
         observed = figures.frame[columns[0]].iloc[-1]
         if kind == "day" and finding and not finding.success:
             days = {str(figures.frame.index[at]): _of_day(rule, figures, at) for at in finding.positions.tolist()}
+    observed = _jsonable(observed)
+    success = None if skipped else bool(finding and finding.success)
     return RuleOutcome(
         name=rule.name,
         type=rule.type,
@@ -77,8 +73,9 @@ def outcome_of(
         rule=in_words(rule),
         why=rule.why,
         remedy=rule.remedy,
-        success=None if skipped else bool(finding and finding.success),
-        observed=_jsonable(observed),
+        success=success,
+        observed=observed,
+        found=_found(rule, judged, kind, observed, n_rows) if success is False and not days else "",
         broken_rows=judged.n_broken if judged and kind == "row" else 0,
         broken_days=days,
         examples=judged.examples if judged and kind == "row" else [],
@@ -89,7 +86,6 @@ def outcome_of(
 
 def verdict_of(
     suite: str,
-    rules: Sequence[Expectation],
     outcomes: Sequence[RuleOutcome],
     n_rows: int,
     n_broken: int,
@@ -99,8 +95,7 @@ def verdict_of(
 
     Args:
         suite: The suite's name.
-        rules: Its rules.
-        outcomes: One for each.
+        outcomes: One for each of its rules.
         n_rows: Rows that were examined.
         n_broken: Rows that break a critical rule.
         critical_rows: What a broken critical row-level rule does.
@@ -115,40 +110,33 @@ def verdict_of(
         success=all(it.success is not False for it in outcomes),
         critical_rows=critical_rows,
         rules=list(outcomes),
-        rejections=_rejections(rules, outcomes, n_rows, critical_rows),
+        rejections=[it.sentence(it.found) for it in outcomes if _stops(it, critical_rows)],
         warnings=[
-            _sentence(rule, it, n_rows)
-            for rule, it in zip(rules, outcomes, strict=True)
+            it.sentence(it.found)
+            for it in outcomes
             if it.success is False and it.severity == "warning" and not it.error and it.kind != "day"
         ],
         notes=[f"{it.rule} ({it.name}): not judged, {it.skipped}" for it in outcomes if it.skipped],
     )
 
 
-def _rejections(
-    rules: Sequence[Expectation], outcomes: Sequence[RuleOutcome], n_rows: int, critical_rows: str
-) -> list[str]:
-    sentences = []
-    for rule, it in zip(rules, outcomes, strict=True):
-        if it.error:
-            sentences.append(f"the rule “{it.rule}” could not be checked: {quoted(it.error, 300)} ({_ending(rule)}")
-        elif it.success is False and it.severity == "critical":
-            if it.kind == "set" or (it.kind == "row" and critical_rows == "reject") or _is_of_no_day(it):
-                sentences.append(_sentence(rule, it, n_rows))
-    return sentences
+def _stops(it: RuleOutcome, critical_rows: str) -> bool:
+    """Whether the run must stop for a rule. What becomes of a day that breaks one is the caller's to say."""
+    if it.error:
+        return True
+    if it.success is not False or it.severity == "warning":
+        return False
+    # A rule on the days' figures may judge all of them together, such as their mean; then it names no day.
+    return not it.broken_days if it.kind == "day" else it.kind == "set" or critical_rows == "reject"
 
 
-def _is_of_no_day(it: RuleOutcome) -> bool:
-    """Whether a rule on the days' figures judges all of them together, such as their mean."""
-    return it.kind == "day" and not it.broken_days
-
-
-def _sentence(rule: Expectation, it: RuleOutcome, n_rows: int) -> str:
-    if it.kind != "row":
-        return f"{observation(rule, it.observed)} ({_ending(rule)}"
-    share = percent(it.broken_rows / n_rows) if n_rows else "none"
-    examples = examples_in_words(it.examples)
-    return f"{figure(it.broken_rows)} of {figure(n_rows)} rows ({share}) break “{it.rule}”{examples} ({_ending(rule)}"
+def _found(rule: Expectation, judged: Judged | None, kind: str, observed: Any, n_rows: int) -> str:
+    if judged and judged.finding.error:
+        return f"the rule “{in_words(rule)}” could not be checked: {quoted(judged.finding.error, 300)}"
+    if kind == "row" and judged:
+        share = percent(judged.n_broken / n_rows) if n_rows else "none"
+        return f"{figure(judged.n_broken)} of {figure(n_rows)} rows ({share}) break “{in_words(rule)}”"
+    return observation(rule, observed)
 
 
 def _of_day(rule: Expectation, figures: "Figures", at: int) -> str:
@@ -156,11 +144,7 @@ def _of_day(rule: Expectation, figures: "Figures", at: int) -> str:
     column, day = columns_of(rule)[0], str(figures.frame.index[at])
     context = figures.context.get(column, {}).get(day)
     found = observation(rule, _jsonable(figures.frame[column].iloc[at]))
-    return f"{f'{context}; ' if context else ''}{found} ({_ending(rule)}"
-
-
-def _ending(rule: Expectation) -> str:
-    return f"rule {rule.name}): {rule.why}{f'; next: {rule.remedy}' if rule.remedy else ''}"
+    return f"{context}; {found}" if context else found
 
 
 def _jsonable(value: Any) -> Any:

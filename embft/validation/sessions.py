@@ -24,13 +24,13 @@ from embft.clickstream.sessions import SCHEMA, read_sessions
 from embft.validation import catalogue as of_catalogue
 from embft.validation import day_figures as of_days
 from embft.validation import session_frame as of_sessions
-from embft.validation.docs import write_index
+from embft.validation.docs import LogDays, write_index
 from embft.validation.hashes import SeenBefore
 from embft.validation.masking import Private
 from embft.validation.profiles import LOOKBACK_DAYS, DayProfile, Profiler
 from embft.validation.suites import SuiteRun
-from embft.validation.verdicts import Verdict
-from embft.validation.wording import examples_in_words, figure, percent
+from embft.validation.verdicts import Excess, Verdict
+from embft.validation.wording import figure
 from embft.validation_config import Expectation
 
 QUARANTINE = pa.schema(
@@ -171,25 +171,39 @@ def check_sessions(
         refused.setdefault(day, []).extend(sentences)
     _join([check.clean[it] for it in check.clean if it not in refused], files["sessions"])
 
+    too_many_items = _too_many(catalogue, "items", catalogue.n_broken, catalogue.rows, limits.max_quarantined)
+    too_many_sessions = check.too_many(sessions, newest)
     # Without a good catalogue every session looks bad: the catalogue's fault comes first.
     reasons = [
-        *_too_many(catalogue, "items", catalogue.n_broken, catalogue.rows, limits.max_quarantined),
+        *(it.sentence for it in too_many_items),
         *(f"catalogue: {sentence}" for sentence in catalogue.rejections),
-        *check.reasons(sessions, newest),
+        *(it.sentence for it in too_many_sessions),
         *(f"the sessions of {newest}: {sentence}" for sentence in refused.get(newest, ())),
         *(f"sessions: {sentence}" for sentence in sessions.rejections),
     ]
-    warnings = [
+    cautions = [
         *(f"{it.suite}: {sentence}" for it in (catalogue, sessions) for sentence in it.warnings),
         *(f"the sessions of {newest}: {it}" for it in sessions.days_broken("warning").get(newest, ())),
-        *(
-            f"{day} is left out of this night with its {figure(check.n_clean[day])} sessions: {'; '.join(sentences)}"
-            for day, sentences in refused.items()
-            if day != newest
-        ),
     ]
-    title = f"{subject}Sessions of {limits.window[0]} to {limits.window[1]}"
-    write_index(docs, title, [catalogue, sessions], reasons, warnings)
+    left_out = {day: sentences for day, sentences in refused.items() if day != newest}
+    write_index(
+        docs,
+        f"{subject}Sessions of {limits.window[0]} to {limits.window[1]}",
+        [catalogue, sessions],
+        reasons,
+        cautions,
+        excess=[*too_many_items, *too_many_sessions],
+        days=LogDays(
+            newest,
+            check.profiles,
+            of_days.usual_sessions(check.profiles, before.days, reference_days=limits.reference_days),
+            left_out,
+        ),
+    )
+    warnings = cautions + [
+        f"{day} is left out of this night with its {figure(check.n_clean[day])} sessions: {'; '.join(sentences)}"
+        for day, sentences in left_out.items()
+    ]
     return SessionsVerdict(
         files={f"{name}.parquet": path for name, path in files.items()},
         verdicts=[catalogue, sessions],
@@ -278,7 +292,7 @@ class _Check:
         self.clean[name] = self._folder / f"clean-{name}.parquet"
         pq.write_table(clean, self.clean[name])
 
-    def reasons(self, verdict: Verdict, newest: str) -> list[str]:
+    def too_many(self, verdict: Verdict, newest: str) -> list[Excess]:
         """Say whether too much was set aside: of the newest day, or of the window.
 
         The newest day is judged by itself: one broken delivery must not hide behind the good days of a long window. But
@@ -302,7 +316,7 @@ def _partitions(days: Sequence[PulledDay]) -> Iterator[list[PulledDay]]:
     yield partition
 
 
-def _too_many(verdict: Verdict, noun: str, n_broken: int, n_rows: int, limit: float) -> list[str]:
+def _too_many(verdict: Verdict, rows_of: str, n_broken: int, n_rows: int, limit: float) -> list[Excess]:
     """Say whether more was set aside than may be, and by which rule most of it."""
     if not n_rows or n_broken / n_rows <= limit:
         return []
@@ -310,12 +324,7 @@ def _too_many(verdict: Verdict, noun: str, n_broken: int, n_rows: int, limit: fl
         (rule for rule in verdict.rules if rule.kind == "row" and rule.severity == "critical"),
         key=lambda rule: rule.broken_rows,
     )
-    return [
-        f"{figure(n_broken)} of {figure(n_rows)} {noun} ({percent(n_broken / n_rows)}) were set aside, more than "
-        f"validation.max_quarantined allows ({percent(limit)}); the rule that most rows break, "
-        f"{figure(worst.broken_rows)} in the window, is {worst.name}, “{worst.rule}”"
-        f"{examples_in_words(worst.examples)}: {worst.why}{f'; next: {worst.remedy}' if worst.remedy else ''}"
-    ]
+    return [Excess(rows_of=rows_of, n_broken=n_broken, rows=n_rows, limit=limit, worst=worst)]
 
 
 def _without(table: pa.Table, broken: Mapping[int, list[str]]) -> pa.Table:

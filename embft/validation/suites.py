@@ -139,11 +139,11 @@ class SuiteRun:
         known = [i for i in self._on_figures if not self._unknown(i, figures)]
         judged |= {i: Judged(finding) for i, finding in self._find(figures.frame, known).items()}
         outcomes = [
-            outcome_of(rule, judged.get(i), self._kind(i, figures), figures, self._unknown(i, figures))
+            outcome_of(rule, judged.get(i), self._kind(i, figures), figures, self._unknown(i, figures), self._n_rows)
             for i, rule in enumerate(self._rules)
         ]
         write_suite_page(docs_folder, self._name, [judged[i].finding.result for i in sorted(judged)])
-        return verdict_of(self._name, self._rules, outcomes, self._n_rows, self._n_broken, self._critical_rows)
+        return verdict_of(self._name, outcomes, self._n_rows, self._n_broken, self._critical_rows)
 
     def _find(self, frame: pd.DataFrame, chosen: Sequence[int]) -> dict[int, Finding]:
         return dict(zip(chosen, find(self._name, frame, [self._expectations[i] for i in chosen]), strict=True))

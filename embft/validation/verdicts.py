@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from embft.results import Record
+from embft.validation.wording import examples_in_words, figure, percent
 
 
 class RuleOutcome(Record):
@@ -21,10 +22,53 @@ class RuleOutcome(Record):
     success: bool | None = Field(description="None where the rule could not be judged; `skipped` says why.")
     observed: Any = Field(None, description="Of a rule on the days' figures: what the newest day has.")
     broken_rows: int = 0
-    broken_days: dict[str, str] = Field(default_factory=dict, description="Day → what is wrong with it, in a sentence.")
+    found: str = Field(
+        "", description="The figure against its limit; empty where the rule holds, or `broken_days` has figures."
+    )
+    broken_days: dict[str, str] = Field(default_factory=dict, description="Day → its figure against the limit.")
     examples: list[str] = Field(default_factory=list, description="At most three, quoted and cut.")
     error: str | None = Field(None, description="What Great Expectations raised instead of an answer.")
     skipped: str | None = None
+
+    def sentence(self, found: str) -> str:
+        """Say what was found, by which rule, why it matters and what to do next.
+
+        Args:
+            found: The figure against its limit, such as `found` or one of `broken_days`.
+
+        Returns:
+            A sentence for the person on call.
+        """
+        remedy = f"; next: {self.remedy}" if self.remedy else ""
+        return f"{found}{examples_in_words(self.examples)} (rule {self.name}): {self.why}{remedy}"
+
+
+class Excess(Record):
+    """More rows were set aside than may be."""
+
+    rows_of: str = Field(description="What the rows are, such as `sessions of 2011-10-20`.")
+    n_broken: int
+    rows: int
+    limit: float
+    worst: RuleOutcome = Field(description="The rule that most rows break.")
+
+    @property
+    def found(self) -> str:
+        """The figure against its limit."""
+        return (
+            f"{figure(self.n_broken)} of {figure(self.rows)} {self.rows_of} ({percent(self.n_broken / self.rows)}) "
+            f"were set aside, more than validation.max_quarantined allows ({percent(self.limit)})"
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The whole of it, for the person on call."""
+        worst = self.worst
+        return (
+            f"{self.found}; the rule that most rows break, {figure(worst.broken_rows)} in the window, is {worst.name}, "
+            f"“{worst.rule}”{examples_in_words(worst.examples)}: {worst.why}"
+            f"{f'; next: {worst.remedy}' if worst.remedy else ''}"
+        )
 
 
 class Verdict(Record):
@@ -63,7 +107,7 @@ class Verdict(Record):
             (rule.column, day) for rule in self.rules if rule.severity == "critical" for day in rule.broken_days
         }
         for rule in self.rules:
-            for day, sentence in rule.broken_days.items() if rule.severity == severity else ():
+            for day, found in rule.broken_days.items() if rule.severity == severity else ():
                 if severity == "critical" or (rule.column, day) not in critical:
-                    days.setdefault(day, []).append(sentence)
+                    days.setdefault(day, []).append(rule.sentence(found))
         return days

@@ -9,16 +9,18 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from embft.clickstream.sessions import SCHEMA
-from embft.config import Expectation, Gate, ModelConfig
+from embft.config import Gate, ModelConfig
 from embft.promotion.evaluation_record import Evaluation, Measures
 from embft.promotion.gate import decide
 from embft.report.drawings import curve_svg, rule_svg, share_svg
 from embft.report.page import Facts, render
 from embft.results import Artifact, Champion, LogDay, RunSpec, StageResult
-from embft.validation.sessions import check_sessions
+from embft.validation.sessions import Before, Limits, PulledDay, check_sessions
+from embft.validation_config import Expectation
 
 DAY = date(2011, 10, 20)
 NOON = datetime(2011, 10, 21, 12, tzinfo=UTC)
@@ -64,7 +66,9 @@ def night(
     promote: str = "auto",
     rules: list[dict[str, Any]] | None = None,
     records: list[dict[str, Any]] | None = None,
+    days_left_out: dict[str, list[str]] | None = None,
     docs_url: str = "http://files.test/docs/index.html",
+    ranks_url: str = "http://files.test/ranks/index.html",
     **config: Any,
 ) -> Facts:
     run = RunSpec(
@@ -122,7 +126,8 @@ def night(
                 "validate_sessions",
                 # 1,000 = 900 + 60 + 30 + 10
                 pulled={"lines": 1000, "sessions": 900, "duplicates": 60, "filtered": 30, "quarantined": 10},
-                sessions={"checked": 900, "set_aside": 5, "clicked": 400},
+                sessions={"checked": 900, "set_aside": 5, "left_out": 20, "clicked": 400},
+                days_left_out=days_left_out or {},
                 rules=rules or [],
                 links={"Data Docs": docs_url},
             ),
@@ -133,7 +138,7 @@ def night(
                 validation={"sessions": 95, "clicked_sessions": 42},
                 test={"sessions": 100, "clicked_sessions": 284},
             ),
-            "validate_ranks": stage("validate_ranks", rules=[]),
+            "validate_ranks": stage("validate_ranks", rules=[], links={"Data Docs": ranks_url}),
             "fine_tune": stage("fine_tune", links={"MLflow run": "http://mlflow.test/#/experiments/1/runs/abc"}),
             "evaluate": stage("evaluate", links={"MLflow run": "http://mlflow.test/#/experiments/1/runs/abc"}),
         },
@@ -163,13 +168,17 @@ def stage(name: str, links: dict[str, str] | None = None, **figures: Any) -> Sta
 
 def broken_rule(**changes: Any) -> dict[str, Any]:
     return {
+        "name": "query_not_too_long",
         "rule": "query_length must be at most 500",
         "why": "nobody types this much",
+        "remedy": "check logs.fields.query",
         "kind": "row",
         "severity": "warning",
         "success": False,
         "broken_rows": 3,
         "observed": None,
+        "found": "3 of 900 rows (0.3 %) break “query_length must be at most 500”",
+        "broken_days": {},
         "examples": [],
         "error": None,
         "skipped": None,
@@ -234,17 +243,36 @@ def test_loss_that_is_no_number_is_rejected_without_rules(loss: float) -> None:
     assert "challenger against champion – +7.8%" in text
 
 
-@pytest.mark.parametrize(
-    ("observed", "words"), [(0.008333333333333333, "0.008333"), (12345, "12,345"), (None, "nothing to measure")]
-)
-def test_what_a_rule_found_reads_as_in_data_docs(observed: float | None, words: str) -> None:
-    text = Page(render(night(rules=[broken_rule(kind="set", observed=observed)]))).text
-    assert f"warning {words} " in text
+def test_a_broken_rule_is_named_with_what_was_found_why_it_matters_and_what_to_do() -> None:
+    text = Page(render(night(rules=[broken_rule(examples=["'s1'"])]))).text
+    found = "3 of 900 rows (0.3 %) break “query_length must be at most 500”, such as 's1'"
+    assert f"query_not_too_long warning {found} nobody types this much; next: check logs.fields.query" in text
+
+
+def test_of_rules_on_days_the_night_tells_of_its_own_day() -> None:
+    days = {"2011-10-12": "n is 3; it must be at least 9", "2011-10-20": "n is 4; it must be at least 9"}
+    shown = broken_rule(name="low", kind="day", found="", broken_days=days)
+    old = broken_rule(name="old", kind="day", found="", broken_days={"2011-10-12": days["2011-10-12"]})
+    text = Page(render(night(rules=[shown, old]))).text
+    assert "low warning n is 4; it must be at least 9 nobody types" in text
+    assert "old" not in text.split("Data rules broken")[1].split("Training")[0]
+
+
+def test_days_that_were_left_out_are_named_with_their_reasons_and_counted() -> None:
+    text = Page(render(night(days_left_out={"2011-10-18": ["n is 3 (rule volume): too few", "and that"]}))).text
+    assert "Earlier days that this night does not learn from." in text
+    assert "2011-10-18 n is 3 (rule volume): too few and that" in text
+    assert "− left out with their day 20" in text
 
 
 def test_strangers_words_are_escaped() -> None:
-    hostile_rule = broken_rule(rule=HOSTILE, why=HOSTILE, examples=[HOSTILE], severity=HOSTILE)
-    facts = night(owner=HOSTILE, description=HOSTILE, rules=[hostile_rule, broken_rule(error=HOSTILE)])
+    hostile_rule = broken_rule(
+        name=HOSTILE, why=HOSTILE, remedy=HOSTILE, found=HOSTILE, examples=[HOSTILE], severity=HOSTILE
+    )
+    unjudged = broken_rule(name=HOSTILE, success=None, skipped=HOSTILE)
+    facts = night(
+        owner=HOSTILE, description=HOSTILE, rules=[hostile_rule, unjudged], days_left_out={HOSTILE: [HOSTILE]}
+    )
     facts = facts.model_copy(
         update={
             "run": facts.run.model_copy(update={"model": HOSTILE}),
@@ -257,7 +285,7 @@ def test_strangers_words_are_escaped() -> None:
     assert "<script" not in html
     assert "<img" not in html
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
-    assert page.text.count("alert('x')") >= 9
+    assert page.text.count("alert('x')") >= 14
 
 
 def test_page_loads_nothing() -> None:
@@ -276,7 +304,11 @@ def test_page_loads_nothing() -> None:
 
 def test_links_lead_to_docs_and_run_once_each() -> None:
     links = {a["href"] for a in Page(render(night())).having("a")}
-    assert links == {"http://files.test/docs/index.html", "http://mlflow.test/#/experiments/1/runs/abc"}
+    assert links == {
+        "http://files.test/docs/index.html",
+        "http://files.test/ranks/index.html",
+        "http://mlflow.test/#/experiments/1/runs/abc",
+    }
     assert "MLflow run of fine_tune" in Page(render(night())).text
 
 
@@ -287,17 +319,17 @@ def test_link_that_is_no_web_page_is_left_out() -> None:
 def test_every_line_of_the_log_is_accounted_for() -> None:
     text = Page(render(night())).text
     assert "Log lines read 1,000 − duplicates 60 − filtered by rule 30 − quarantined as unreadable 10" in text
-    assert "= sessions 900 − set aside by data rules 5 = clean sessions 895" in text
+    assert "= sessions 900 − set aside by data rules 5 − left out with their day 20 = clean sessions 875" in text
     assert "train learned from 700 301" in text
 
 
-def test_broken_rules_are_shown_and_unjudged_ones_are_not_called_broken() -> None:
-    text = Page(render(night(rules=[broken_rule(), broken_rule(rule="held", success=True)]))).text
-    assert "query_length must be at most 500 warning 3 rows nobody types this much" in text
+def test_rules_that_hold_are_left_to_data_docs_and_unjudged_ones_are_not_called_broken() -> None:
+    text = Page(render(night(rules=[broken_rule(name="held", success=True, found="")]))).text
     assert "held" not in text.split("Data rules broken")[1].split("Training")[0]
-    unjudged = broken_rule(rule="rank_drift must be at most 0.5", success=None, skipped="no earlier run")
-    text = Page(render(night(rules=[unjudged]))).text
-    assert "Data rules broken None. Not judged: rank_drift must be at most 0.5 (no earlier run)." in text
+    assert "Data Docs of validate_sessions · Data Docs of validate_ranks show every rule." in text
+    unjudged = [broken_rule(name=it, success=None, found="", skipped="no earlier run") for it in ("drift", "shift")]
+    text = Page(render(night(rules=unjudged))).text
+    assert "Data rules broken None. Not judged, no earlier run: drift, shift." in text
 
 
 def test_synthetic_data_is_labelled() -> None:
@@ -364,22 +396,22 @@ def test_a_query_of_one_person_is_not_in_the_report_and_one_of_five_is(tmp_path:
     sessions = [
         {**row, "session_id": f"s{n}", "query": query, "client": client} for n, (query, client) in enumerate(searches)
     ]
+    pq.write_table(pa.Table.from_pylist(sessions, schema=SCHEMA), tmp_path / "pulled.parquet")
     rule = Expectation(
+        name="commonest",
         type="expect_column_most_common_value_to_be_in_set",
         kwargs={"column": "query", "value_set": ["go"], "ties_okay": True},
         severity="warning",
         why="our own",
     )
     verdict = check_sessions(
-        pa.Table.from_pylist(sessions, schema=SCHEMA),
+        [PulledDay(DAY, lambda: tmp_path / "pulled.parquet", len(sessions), {})],
         pa.table({"id": ["B0-1"], "text": ["a game"]}),
         [rule],
         [],
-        window=(DAY, DAY),
-        zone=ZoneInfo("UTC"),
-        max_quarantined=1,
-        min_clients=5,
-        docs_folder=tmp_path,
+        limits=Limits((DAY, DAY), ZoneInfo("UTC"), max_quarantined=1, min_clients=5, reference_days=42),
+        before=Before(),
+        folder=tmp_path,
     )
     page = render(night(rules=[it.model_dump(mode="json") for it in verdict.verdicts[1].rules]))
     assert "secret" not in page
