@@ -42,7 +42,8 @@ def rank_reference(storage: Storage, paths: Paths, run: RunSpec) -> Mapping[str,
         run: The night's frozen facts.
 
     Returns:
-        A distribution, as `embft.validation.drift.summarise` makes it; or why there is none, in a clause.
+        A distribution, as `embft.validation.drift.summarise` makes it, and in `of` whose it is; or why there is none,
+        in a clause.
     """
     if run.champion is None:
         return _of_base(storage, paths, run)
@@ -70,5 +71,4 @@ def _distribution(evaluated: StageResult, model: str, ours: Mapping[str, Any]) -
     changed = [name for name, value in ours.items() if told["shaped_by"].get(name) != value]
     if changed:
         return f"{', '.join(changed)} changed since {evaluated.day}"
-    distribution: Mapping[str, Any] = told["models"][model]
-    return distribution
+    return {**told["models"][model], "of": f"the {model} on {evaluated.day}"}

@@ -86,6 +86,7 @@ def _validate(context: Context, reference: Mapping[str, Any] | str, links: dict[
         files={},
         figures={
             "ranked_by": ranked_by,
+            "compared_with": reference if isinstance(reference, str) else reference["of"],
             **verdict.figures,
             "rules": [rule.model_dump(mode="json") for rule in verdict.verdict.rules],
         },

@@ -89,6 +89,7 @@ def test_a_champions_ranks_compare_with_those_of_the_challenger_that_it_was() ->
     run = spec(champion_of=before(3))
     found = reference(run, evaluated(before(3), run), evaluated(before(1), run), evaluated(NIGHT, run))
     assert found["whose"] == f"challenger of {before(3)}"
+    assert found["of"] == "the challenger on 2011-10-17"
 
 
 @pytest.mark.parametrize("other", [{"sha256": "beef"}, {"told": False}])
