@@ -78,7 +78,7 @@ def outcome_of(
         found=_found(rule, judged, kind, observed, n_rows) if success is False and not days else "",
         broken_rows=judged.n_broken if judged and kind == "row" else 0,
         broken_days=days,
-        examples=judged.examples if judged and kind == "row" else [],
+        examples=judged.examples if judged and kind == "row" else _context_of(rule, kind, figures),
         error=finding.error if finding else None,
         skipped=skipped,
     )
@@ -145,6 +145,12 @@ def _of_day(rule: Expectation, figures: "Figures", at: int) -> str:
     context = figures.context.get(column, {}).get(day)
     found = observation(rule, _jsonable(figures.frame[column].iloc[at]))
     return f"{context}; {found}" if context else found
+
+
+def _context_of(rule: Expectation, kind: str, figures: "Figures") -> list[str]:
+    """Give what is to be said beside a figure of the whole set, such as the items that it comes from."""
+    beside = {} if kind == "day" else figures.context.get(next(iter(columns_of(rule)), ""), {})
+    return list(beside.values())
 
 
 def _jsonable(value: Any) -> Any:
