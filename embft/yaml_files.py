@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, RootModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 from embft.errors import ConfigError
 
@@ -82,7 +83,7 @@ class YamlFile:
         try:
             return model.model_validate(content)
         except ValidationError as error:
-            raise ConfigError("\n".join(self._explained(error, model))) from None
+            raise ConfigError("\n".join(self._explained(error, content, model))) from None
 
     def fault(self, location: Location, message: str) -> ConfigError:
         """Make the error that names a key of this file.
@@ -94,8 +95,7 @@ class YamlFile:
         Returns:
             The error, to be raised.
         """
-        key = ".".join(map(str, location)) or "the file"
-        return ConfigError(f"{self.place(location)}: {key}: {message}")
+        return ConfigError(f"{self.place(location)}: {_key(location, None)}: {message}")
 
     def place(self, location: Location) -> str:
         """Say where a key stands, or the section around it.
@@ -144,18 +144,48 @@ class YamlFile:
             raise self.fault(location, f"environment variable {name} is not set; {advice}")
         return found
 
-    def _explained(self, error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    def _explained(self, error: ValidationError, content: Any, model: type[BaseModel]) -> Iterator[str]:
         for fault in error.errors():
-            location = fault["loc"]
+            context = fault.get("ctx", {})
+            location = (*fault["loc"], *context.get("at", ()))
             if fault["type"] == "extra_forbidden":
                 message = f"unknown key{_suggestion(location, model)}"
             elif fault["type"] == "missing":
                 message = "is missing; it is required"
             else:
                 found = fault["input"]
-                shown = "" if isinstance(found, dict | BaseModel) else f" (found {found!r})"
+                shown = "" if isinstance(found, dict | BaseModel) or "at" in context else f" (found {found!r})"
                 message = fault["msg"].removeprefix("Value error, ") + shown
-            yield str(self.fault(location, message))
+            if fault["type"] == "literal_error":
+                close = difflib.get_close_matches(str(fault["input"]), re.findall(r"'(.*?)'", context["expected"]), n=1)
+                message += f"; did you mean {close[0]!r}?" if close else ""
+            yield f"{self.place(location)}: {_key(location, content)}: {message}"
+
+
+def error_at(location: Location, message: str) -> PydanticCustomError:
+    """Make the error of a validator that knows which key below its own section is at fault.
+
+    Args:
+        location: Keys and indices from the section's top.
+        message: What is wrong with it.
+
+    Returns:
+        The error, to be raised; `YamlFile.validated` places it.
+    """
+    return PydanticCustomError("at", "{message}", {"message": message, "at": location})
+
+
+def _key(location: Location, content: Any) -> str:
+    """Write a location as people do: an element of a list that has a name goes by it."""
+    parts = []
+    for part in location:
+        try:
+            content = content[part]
+        except (LookupError, TypeError):
+            content = None
+        name = content.get("name") if isinstance(part, int) and isinstance(content, dict) else None
+        parts.append(name if isinstance(name, str) else str(part))
+    return ".".join(parts) or "the file"
 
 
 def _suggestion(location: Location, model: type[BaseModel]) -> str:
