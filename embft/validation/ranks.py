@@ -18,6 +18,22 @@ from embft.validation.suites import Figures, SuiteRun
 from embft.validation.verdicts import Verdict
 from embft.validation_config import Expectation
 
+COLUMNS = (
+    "row",
+    "part",
+    "session_id",
+    "n_earlier_copies",
+    "n_results",
+    "n_ranks",
+    "n_missing",
+    "n_not_finite",
+    "rank_min",
+    "rank_max",
+    "n_clicked",
+    "n_not_clicked",
+    "n_clicked_without_rank",
+)
+FIGURES = ("rank_mean", "rank_stdev", "clicked_minus_not_clicked", "rank_distance", "rank_drift")
 NO_REFERENCE = "no earlier run to compare with"
 
 
@@ -77,8 +93,8 @@ def check_ranks(
     suite = SuiteRun(
         "ranks",
         rules,
-        columns=list(frame.columns),
-        figures=list(figures.frame.columns),
+        columns=COLUMNS,
+        figures=FIGURES,
         id_column="session_id",
         critical_rows="reject",
     )

@@ -113,6 +113,57 @@ class Limits:
     reference_days: int
 
 
+@dataclass(frozen=True)
+class CatalogueVerdict:
+    """What the suite `catalogue` says of a catalogue.
+
+    Args:
+        verdict: The suite's.
+        reasons: Why the run must stop, in sentences for the person on call.
+        clean: The items that may go on.
+        broken: Position of an item → the critical rules that it breaks.
+    """
+
+    verdict: Verdict
+    reasons: list[str]
+    clean: pa.Table
+    broken: dict[int, list[str]]
+
+
+def check_catalogue(
+    items: pa.Table,
+    rules: Sequence[Expectation],
+    *,
+    last: pa.Table | None,
+    max_quarantined: float,
+    docs_folder: Path,
+) -> CatalogueVerdict:
+    """Check the catalogue.
+
+    Args:
+        items: Columns id, text.
+        rules: The suite `catalogue`.
+        last: The good items of the newest earlier night; None where there is none.
+        max_quarantined: Share of items set aside above which the run stops, 0 … 1.
+        docs_folder: Folder for the suite's page of Data Docs.
+
+    Returns:
+        The verdict; bad data is never an error here.
+
+    Raises:
+        ConfigError: A rule has an unknown type, a wrong argument, or an unknown column.
+    """
+    suite = SuiteRun("catalogue", rules, columns=of_catalogue.COLUMNS, figures=of_catalogue.FIGURES, id_column="id")
+    broken = suite.judge(of_catalogue.catalogue_frame(items))
+    clean = _without(items, broken)
+    verdict = suite.verdict(docs_folder, of_catalogue.catalogue_figures(clean, last))
+    reasons = [
+        *_too_many(verdict, "items", verdict.n_broken, verdict.rows, max_quarantined),
+        *(f"catalogue: {sentence}" for sentence in verdict.rejections),
+    ]
+    return CatalogueVerdict(verdict, reasons, clean, broken)
+
+
 def check_sessions(
     days: Sequence[PulledDay],
     items: pa.Table,
@@ -144,21 +195,15 @@ def check_sessions(
     """
     docs, files = folder / "docs", {name: folder / f"{name}.parquet" for name in ("sessions", "items", "quarantine")}
     with pq.ParquetWriter(files["quarantine"], QUARANTINE) as quarantine:
-        suite = SuiteRun(
-            "catalogue",
-            rules_catalogue,
-            columns=of_catalogue.COLUMNS,
-            figures=of_catalogue.FIGURES,
-            id_column="id",
+        of_items = check_catalogue(
+            items, rules_catalogue, last=before.items, max_quarantined=limits.max_quarantined, docs_folder=docs
         )
-        broken = suite.judge(of_catalogue.catalogue_frame(items))
-        quarantine.write_table(_set_aside("catalogue", items, "id", broken, first_row=0))
-        clean_items = _without(items, broken)
-        catalogue = suite.verdict(docs, of_catalogue.catalogue_figures(clean_items, before.items))
-        check = _Check(rules_sessions, clean_items["id"], limits, quarantine, folder)
+        catalogue = of_items.verdict
+        quarantine.write_table(_set_aside("catalogue", items, "id", of_items.broken, first_row=0))
+        check = _Check(rules_sessions, of_items.clean["id"], limits, quarantine, folder)
         for partition in _partitions(days):
             check.judge(partition)
-    pq.write_table(clean_items, files["items"])
+    pq.write_table(of_items.clean, files["items"])
     sessions = check.suite.verdict(
         docs, of_days.day_figures(check.profiles, before.days, reference_days=limits.reference_days)
     )
@@ -170,8 +215,7 @@ def check_sessions(
 
     # Without a good catalogue every session looks bad: the catalogue's fault comes first.
     reasons = [
-        *_too_many(catalogue, "items", catalogue.n_broken, catalogue.rows, limits.max_quarantined),
-        *(f"catalogue: {sentence}" for sentence in catalogue.rejections),
+        *of_items.reasons,
         *check.reasons(sessions, newest),
         *(f"the sessions of {newest}: {sentence}" for sentence in refused.get(newest, ())),
         *(f"sessions: {sentence}" for sentence in sessions.rejections),
