@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, RootModel, ValidationError
@@ -120,6 +120,8 @@ class YamlFile:
                 self._read_lines(value, (*location, index))
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
+                if key.tag == "tag:yaml.org,2002:bool":
+                    key.tag = "tag:yaml.org,2002:str"  # YAML 1.1 reads the key `off` as false
                 here = (*location, key.value)
                 if here in self._line_of:
                     raise self.fault(here, f"is given again on line {key.start_mark.line + 1}; keep one of them")
@@ -196,16 +198,28 @@ def _suggestion(location: Location, model: type[BaseModel]) -> str:
     return f"; expected one of {', '.join(known)}" if known else ""
 
 
-def _keys_beside(location: Location, model: type[BaseModel] | None) -> Iterator[str]:
+def _keys_beside(location: Location, model: type[BaseModel]) -> Iterator[str]:
     """Yield the keys that the section of `location` may hold."""
-    if model is not None and issubclass(model, RootModel):
-        model = _model_in(model.model_fields["root"].annotation)
+    section: Any = model
     for part in location[:-1]:
-        if isinstance(part, str) and model is not None:
-            field = model.model_fields.get(part)
-            model = None if field is None else _model_in(field.annotation)
-    if model is not None:
-        yield from model.model_fields
+        section = _below(section, part)
+    found = _model_in(section)
+    if found is not None:
+        yield from found.model_fields
+
+
+def _below(annotation: Any, part: str | int) -> Any:
+    """Find what an annotation says of one of its keys or elements; None where it says nothing."""
+    if isinstance(annotation, type) and issubclass(annotation, RootModel):
+        return _below(annotation.model_fields["root"].annotation, part)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(part))
+        return None if field is None else field.annotation
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    if get_origin(annotation) in (list, tuple):
+        return get_args(annotation)[0]
+    return next((found for it in get_args(annotation) if (found := _below(it, part)) is not None), None)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
