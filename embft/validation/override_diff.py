@@ -138,8 +138,10 @@ def _evidence_above(text: str, index: int, proposal: Proposal) -> _Edit:
     """Put the evidence above a line, in place of what an earlier proposal for the rule put there."""
     start = text.rfind("\n", 0, index) + 1
     indent = " " * (len(text[start:]) - len(text[start:].lstrip(" ")))
-    before = re.search(rf"^[ ]*# {re.escape(proposal.rule)}, \d+ days: [^\n]*\n\Z", text[:start], re.MULTILINE)
-    return _Edit(before.start() if before else start, start, f"{indent}{_comment(proposal)}\n")
+    comment = f"{indent}{_comment(proposal)}\n"
+    ours = rf"^[ ]*# {re.escape(proposal.rule)}, \d+ days: [^\n]*\n(?=(?:[ ]*#[^\n]*\n)*\Z)"
+    earlier = re.search(ours, text[:start], re.MULTILINE)
+    return _Edit(earlier.start(), earlier.end(), comment) if earlier else _Edit(start, start, comment)
 
 
 def _new_line(text: str, index: int, lines: str) -> _Edit:
