@@ -3,10 +3,9 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import date, datetime, timedelta
-from functools import cached_property, partial
+from collections.abc import Sequence
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,19 @@ from embft.clickstream.accounting import CatalogueAccounting
 from embft.clickstream.catalogue import ITEMS_SCHEMA, CatalogueRead, read_catalogue
 from embft.clickstream.quarantine import Quarantine
 from embft.clickstream.sessions import SCHEMA
-from embft.config import ModelConfig, config_path, load_config
 from embft.errors import ConfigError
-from embft.paths import Paths
-from embft.results import Record, StageResult
-from embft.stages.earlier_nights import accepted_before, newest_night
-from embft.stages.validate_sessions import fetch_before, fetch_catalogue, limits_of, pulled_day
-from embft.storage import Storage, storage_of_environment
+from embft.results import Record
+from embft.stages.given_table import GivenTable
+from embft.stages.validate_sessions import fetch_catalogue, limits_of, pulled_day
 from embft.validation.docs import write_index
 from embft.validation.outcomes import outcome_of
 from embft.validation.ranks import check_ranks
-from embft.validation.sessions import Before, PulledDay, check_catalogue, check_sessions
+from embft.validation.sessions import PulledDay, check_catalogue, check_sessions
 from embft.validation.suites import Figures
 from embft.validation.verdicts import RuleOutcome
-from embft.validation.wording import figure, quoted
-from embft.validation_config import SUITES, Expectation, SuiteName, load_suite
+from embft.validation.wording import figure
+from embft.validation_config import Expectation, SuiteName
 
-_OUTPUT = {"catalogue": "items.parquet", "sessions": "sessions.parquet", "ranks": "inputs/train.parquet"}
 _RANKS = pa.schema(
     [
         pa.field("session_id", pa.string(), nullable=False),
@@ -47,17 +42,6 @@ _RANKS = pa.schema(
 _OF_CATALOGUE = re.compile(r"\b(n_unknown_clicked|unknown_clicked|n_unknown_shown)\b")
 _NO_CATALOGUE = "no catalogue to look ids up in; --model names one"
 _PARQUET = b"PAR1"
-# Where no model is named, the defaults of a config are taken. What has no default is never asked for.
-_NO_MODEL = {
-    "name": "shared-rules",
-    "owner": "nobody",
-    "schedule": {"start_date": date.min},
-    "storage": {"artifacts": "s3://none"},
-    "logs": {"uri": "s3://none/{day}"},
-    "catalogue": {"uri": "s3://none/none"},
-    "gate": {"max_val_loss": 1},
-    "mlflow": {"tracking_uri": "none"},
-}
 
 
 class JudgedRule(RuleOutcome):
@@ -97,89 +81,22 @@ def judge_by_hand(suite: SuiteName, source: str, *, model: str | None, include: 
         ConfigError: The table cannot be read, or a rule cannot be run.
     """
     with tempfile.TemporaryDirectory(prefix="embft-validate-") as scratch:
-        table = _Table(source, model, include, Path(scratch))
+        table = GivenTable(source, model, include, Path(scratch))
         judge = {"catalogue": _judge_catalogue, "sessions": _judge_sessions, "ranks": _judge_ranks}[suite]
         judgement = judge(table)
         if docs:
-            shutil.copytree(table.folder / "docs", docs, dirs_exist_ok=True)
+            _leave(table.folder / "docs", docs)
     return judgement
 
 
-class _Table:
-    """The table, and the config that it is judged by."""
-
-    def __init__(self, source: str, model: str | None, include: Path, folder: Path) -> None:
-        self.source, self.model, self.folder = source, model, folder
-        self.config = load_config(config_path(include, model)) if model else _config_of_no_model(include)
-
-    @cached_property
-    def storage(self) -> Storage:
-        """S3 as the model reaches it, or the environment."""
-        if self.model:
-            return Storage(self.config.storage)
-        return storage_of_environment(self.source, named=f"--input {self.source}")
-
-    @cached_property
-    def result(self) -> StageResult | None:
-        """The stage's result that the input names; None where it names a table.
-
-        Raises:
-            ConfigError: There is no such result.
-        """
-        if not (self.source.startswith("s3://") and self.source.endswith("/result.json")):
-            return None
-        raw = self.storage.read(self.source)
-        if raw is None:
-            raise ConfigError(f"--input: {self.source} does not exist")
-        return StageResult.from_json(raw, self.source)
-
-    def path(self, suite: SuiteName) -> Path:
-        """Give the table as a local file.
-
-        Raises:
-            ConfigError: There is no such file, or the result names no such table.
-        """
-        if not self.source.startswith("s3://"):
-            if not Path(self.source).is_file():
-                raise ConfigError(f"--input: {self.source} is no file; give a file, or s3://bucket/key")
-            return Path(self.source)
-        path = self.folder / "input"
-        if self.result is None:
-            self.storage.download(self.source, path)
-            return path
-        artifact = self.result.outputs.get(_OUTPUT[suite])
-        if artifact is None:
-            written = ", ".join(self.result.outputs) or "nothing"
-            raise ConfigError(f"--input: {self.source} names no {_OUTPUT[suite]}; it names {written}")
-        return self.storage.fetch(artifact, path)
-
-    def read(self, path: Path, schema: pa.Schema, **options: Any) -> pa.Table:
-        """Read some columns of a Parquet file.
-
-        Raises:
-            ConfigError: It is no Parquet file, or has other columns.
-        """
-        with _explained(self.source):
-            there = pq.read_schema(path).names
-            missing = [field.name for field in schema if not field.nullable and field.name not in there]
-            if missing:
-                raise ConfigError(f"--input: {self.source} has no column {', '.join(missing)}; it has {quoted(there)}")
-            return pq.read_table(path, schema=schema, **options)
-
-    def before(self, day: date | None) -> Before:
-        """Fetch what the model's nights before a day left to compare with; None: what all of them left."""
-        if not self.model:
-            return Before()
-        paths = Paths(self.config.storage.artifacts, self.config.name)
-        if day is None:
-            newest = newest_night(self.storage, paths, "validate_sessions")
-            day = newest + timedelta(days=1) if newest else _today(self.config)
-        n_days = self.config.validation.reference_days
-        nights = accepted_before(self.storage, paths, day, "validate_sessions", n_days)
-        return fetch_before(self.storage, nights, self.folder)
+def _leave(pages: Path, docs: Path) -> None:
+    try:
+        shutil.copytree(pages, docs, dirs_exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--docs: {docs} cannot be written: {error.strerror or error}") from None
 
 
-def _judge_catalogue(table: _Table) -> Judgement:
+def _judge_catalogue(table: GivenTable) -> Judgement:
     read = _read_catalogue(table)
     before = table.before(None)
     validation = table.config.validation
@@ -210,17 +127,17 @@ def _judge_catalogue(table: _Table) -> Judgement:
     )
 
 
-def _judge_sessions(table: _Table) -> Judgement:
+def _judge_sessions(table: GivenTable) -> Judgement:
     config = table.config
     days = _days(table)
     window = (days[0].day, days[-1].day)
-    rules, skipped = config.validation.rules("sessions"), list[Expectation]()
+    rules: tuple[Expectation, ...] = config.validation.rules("sessions")
+    skipped: tuple[Expectation, ...] = ()
     catalogue = None
     if table.model:
         catalogue = fetch_catalogue(table.storage, config, table.folder)
     else:
-        skipped = [rule for rule in rules if _OF_CATALOGUE.search(repr(rule.kwargs))]
-        rules = tuple(rule for rule in rules if rule not in skipped)
+        rules, skipped = _without(rules, _OF_CATALOGUE)
     checked = check_sessions(
         days,
         catalogue.items if catalogue else ITEMS_SCHEMA.empty_table(),
@@ -232,7 +149,6 @@ def _judge_sessions(table: _Table) -> Judgement:
         subject=config.subject,
     )
     verdicts = [it for it in checked.verdicts if catalogue or it.suite == "sessions"]
-    not_judged = [outcome_of(rule, None, "row", Figures(), _NO_CATALOGUE) for rule in skipped]
     told = ("warnings", "notes")
     return Judgement(
         suite="sessions",
@@ -244,13 +160,13 @@ def _judge_sessions(table: _Table) -> Judgement:
         notes=_unread(catalogue) if catalogue else [],
         rules=[
             *(rule for it in verdicts for rule in _of_suite(it.suite, it.rules)),
-            *_of_suite("sessions", not_judged),
+            *_not_judged("sessions", skipped, _NO_CATALOGUE),
         ],
         figures={name: value for name, value in checked.figures.items() if name not in told},
     )
 
 
-def _judge_ranks(table: _Table) -> Judgement:
+def _judge_ranks(table: GivenTable) -> Judgement:
     """Judge ranks. Which night the champion comes from, and so the reference, is known to a night alone."""
     ranks = table.read(table.path("ranks"), _RANKS)
     checked = check_ranks(
@@ -275,12 +191,19 @@ def _judge_ranks(table: _Table) -> Judgement:
     )
 
 
-def _config_of_no_model(include: Path) -> ModelConfig:
-    suites = {name: load_suite(include / "expectations", name) for name in SUITES}
-    return ModelConfig.model_validate({**_NO_MODEL, "validation": {"suites": suites}})
+def _without(
+    rules: Sequence[Expectation], names: re.Pattern[str]
+) -> tuple[tuple[Expectation, ...], tuple[Expectation, ...]]:
+    """Part the rules that name nothing of the sort from those that do."""
+    out = tuple(rule for rule in rules if names.search(repr(rule.kwargs)))
+    return tuple(rule for rule in rules if rule not in out), out
 
 
-def _read_catalogue(table: _Table) -> CatalogueRead:
+def _not_judged(suite: str, rules: Sequence[Expectation], reason: str) -> list[JudgedRule]:
+    return _of_suite(suite, [outcome_of(rule, None, "set", Figures(), reason) for rule in rules])
+
+
+def _read_catalogue(table: GivenTable) -> CatalogueRead:
     path = table.path("catalogue")
     with path.open("rb") as file:
         is_parquet = file.read(len(_PARQUET)) == _PARQUET
@@ -295,34 +218,30 @@ def _read_catalogue(table: _Table) -> CatalogueRead:
     return CatalogueRead(pa.table(columns, schema=ITEMS_SCHEMA), Quarantine().table(), accounting)
 
 
-def _days(table: _Table) -> list[PulledDay]:
+def _days(table: GivenTable) -> list[PulledDay]:
     """Cut the sessions by day; none are one empty day. A day as `pull` left it says what became of its lines, too.
 
     Raises:
         ConfigError: A session has no day.
     """
-    path = table.path("sessions")
     if table.result and table.result.stage == "pull":
         limit = table.config.validation.max_quarantined
         return [pulled_day(table.storage, table.result, table.folder, limit)]
+    path = table.path("sessions")
     days = table.read(path, SCHEMA, columns=["day"])["day"]
     if days.null_count:
         raise ConfigError(f"--input: {table.source} has {figure(days.null_count)} sessions without a day")
     if not len(days):
-        return [PulledDay(_today(table.config), lambda: path, 0, {})]
+        return [PulledDay(table.today, lambda: path, 0, {})]
     counts = {it["values"]: it["counts"] for it in pc.value_counts(days).to_pylist()}
     return [PulledDay(day, partial(_of_day, table, path, day), counts[day], {}) for day in sorted(counts)]
 
 
-def _of_day(table: _Table, path: Path, day: date) -> Path:
+def _of_day(table: GivenTable, path: Path, day: date) -> Path:
     sessions = table.read(path, SCHEMA, filters=[("day", "=", day)])
     one = table.folder / "day.parquet"  # each is read before the next one is asked for
     pq.write_table(sessions, one)
     return one
-
-
-def _today(config: ModelConfig) -> date:
-    return datetime.now(config.zone).date()
 
 
 def _unread(read: CatalogueRead) -> list[str]:
@@ -335,11 +254,3 @@ def _unread(read: CatalogueRead) -> list[str]:
 
 def _of_suite(suite: str, rules: Sequence[RuleOutcome]) -> list[JudgedRule]:
     return [JudgedRule(suite=suite, **rule.model_dump()) for rule in rules]
-
-
-@contextmanager
-def _explained(source: str) -> Iterator[None]:
-    try:
-        yield
-    except pa.ArrowException as error:
-        raise ConfigError(f"--input: {source} cannot be read as Parquet: {quoted(error, 200)}") from None

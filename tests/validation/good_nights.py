@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from embft.clickstream.sessions import SCHEMA
 from embft.config import StorageConfig
 from embft.paths import Paths
-from embft.results import StageResult
+from embft.results import Artifact, StageResult
 from embft.storage import Storage
 from embft.validation.profiles import DayProfile
 from tests.buckets import Bucket, new_bucket
@@ -82,22 +83,37 @@ def write_nights(
             items = Path(folder) / "items.parquet"
             pq.write_table(pa.table({"id": list(ITEMS), "text": list(ITEMS.values())}), items)
             outputs = shop.storage.upload_all({"items.parquet": items}, Paths.attempt(prefix, "1"))
-        result = StageResult(
-            stage="validate_sessions",
-            model="tiny",
-            day=it.day,
-            uri=Paths.result(prefix),
-            attempt="1",
-            status=status,
-            inputs={},
-            settings_digest="",
-            code_version="",
-            outputs=outputs,
-            figures={
-                "profiles": {it.day.isoformat(): it.model_dump(mode="json")},
-                "days_left_out": {day.isoformat(): ["too few"] for day in left_out},
-            },
-            started_utc=datetime.now(UTC),
-            finished_utc=datetime.now(UTC),
-        )
-        shop.storage.write(result.uri, result.to_json())
+        figures = {
+            "profiles": {it.day.isoformat(): it.model_dump(mode="json")},
+            "days_left_out": {day.isoformat(): ["too few"] for day in left_out},
+        }
+        write_result(shop, "validate_sessions", it.day, prefix, outputs, figures, status)
+
+
+def write_result(
+    shop: Shop,
+    stage: str,
+    day: date,
+    prefix: str,
+    outputs: dict[str, Artifact],
+    figures: dict[str, Any],
+    status: str = "done",
+) -> str:
+    """Commit a stage's result; give its address."""
+    result = StageResult(
+        stage=stage,
+        model="tiny",
+        day=day,
+        uri=Paths.result(prefix),
+        attempt="1",
+        status=status,
+        inputs={},
+        settings_digest="",
+        code_version="",
+        outputs=outputs,
+        figures=figures,
+        started_utc=datetime.now(UTC),
+        finished_utc=datetime.now(UTC),
+    )
+    shop.storage.write(result.uri, result.to_json())
+    return result.uri

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from embft.cli import app
 from tests.include import REPOSITORY
 from tests.shop import ITEMS
-from tests.validation.good_nights import Shop, new_shop, profile, sessions_of, write_nights
+from tests.validation.good_nights import Shop, new_shop, profile, sessions_of, write_nights, write_result
 
 DAY = date(2026, 3, 20)
 
@@ -182,8 +182,33 @@ def test_stage_result_in_s3_names_the_table(shop: Shop) -> None:
     assert validate("--suite", "ranks", "--input", f"{shop.paths.root}/none/result.json").exit_code == 2
 
 
+def test_day_as_pull_left_it_is_judged_with_what_became_of_its_lines(shop: Shop, tmp_path: Path) -> None:
+    prefix = shop.paths.sessions(DAY, "0" * 64)
+    files = {
+        "sessions.parquet": written(tmp_path / "s.parquet", sessions_of(DAY)),
+        "quarantine.parquet": tmp_path / "q",
+    }
+    files["quarantine.parquet"].write_text("")
+    figures = {
+        "sessions": 80,
+        "lines": 100,
+        "used": 80,
+        "duplicates": 0,
+        "filtered": {},
+        "quarantined": 20,
+        "quarantined_by_reason": {"not_json": 20},
+    }
+    outputs = shop.storage.upload_all(files, f"{prefix}/attempts/1")
+    uri = write_result(shop, "pull", DAY, prefix, outputs, figures)
+    told = judged("--suite", "sessions", "--input", uri, exit_code=3)
+    assert f"20 of 100 log lines of {DAY} (20.0%) could not be read" in told["reasons"][0]
+
+
 def test_data_docs_are_left_where_they_are_asked_for(tmp_path: Path) -> None:
     source = written(tmp_path / "s.parquet", sessions_of(DAY))
     judged("--suite", "sessions", "--input", source, "--docs", tmp_path / "pages")
     assert (tmp_path / "pages" / "index.html").exists()
     assert (tmp_path / "pages" / "sessions.html").exists()
+    result = validate("--suite", "sessions", "--input", source, "--docs", source)
+    assert result.exit_code == 2
+    assert "s.parquet cannot be written" in result.stderr
