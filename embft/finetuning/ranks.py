@@ -17,12 +17,32 @@ from embft.finetuning.vectors import Vectors
 _SESSIONS_PER_CHUNK = 512
 
 
+def shown_vectors(model: EmbeddingsModelInterface, inputs: Sequence[FineTuningInput], items_set: ItemsSet) -> Vectors:
+    """Encode what some sessions showed, each distinct item once.
+
+    Args:
+        model: Not changed.
+        inputs: Sessions.
+        items_set: All their items.
+
+    Returns:
+        The vectors of the items, or of their parts where the set is split.
+
+    Raises:
+        DataRejected: An item is not in the catalogue.
+    """
+    shown = dict.fromkeys(chain.from_iterable(session.results for session in inputs))
+    return Vectors(model.encode_items, items_set.parts(items_set.items_by_ids(shown)).parts)
+
+
 def fill_ranks(
     model: EmbeddingsModelInterface,
     inputs: Sequence[FineTuningInput],
     items_set: ItemsSet,
     query_retriever: QueryRetriever,
     ranker: Ranker = cosine_similarity,
+    *,
+    items: Vectors | None = None,
 ) -> int:
     """Give every shown item of every session a rank, in place; sessions whose ranks are complete keep them.
 
@@ -35,6 +55,7 @@ def fill_ranks(
         items_set: All their items.
         query_retriever: What of a query the model gets.
         ranker: Vectors of queries and items → ranks.
+        items: `shown_vectors` of the sessions, where they are at hand.
 
     Returns:
         How many sessions got ranks.
@@ -47,9 +68,9 @@ def fill_ranks(
         if not session.results:
             raise DataRejected(f"{session!r} has no result, so there is nothing to rank; leave such sessions out")
     lacking = [session for session in inputs if not session.has_all_ranks]
-    shown = dict.fromkeys(id_ for session in lacking for id_ in session.results)
     queries = Vectors(model.encode_queries, (query_retriever(session.query) for session in lacking))
-    items = Vectors(model.encode_items, items_set.parts(items_set.items_by_ids(shown)).parts)
+    if items is None:
+        items = shown_vectors(model, lacking, items_set)
     for start in range(0, len(lacking), _SESSIONS_PER_CHUNK):
         chunk = lacking[start : start + _SESSIONS_PER_CHUNK]
         texts = [query_retriever(session.query) for session in chunk]

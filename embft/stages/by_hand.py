@@ -3,7 +3,8 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -19,12 +20,17 @@ from embft.clickstream.catalogue import ITEMS_SCHEMA, CatalogueRead, read_catalo
 from embft.clickstream.quarantine import Quarantine
 from embft.clickstream.sessions import SCHEMA
 from embft.errors import ConfigError
-from embft.results import Record
+from embft.paths import Paths
+from embft.results import Record, StageResult
 from embft.stages.given_table import GivenTable
+from embft.stages.rank_reference import rank_reference
+from embft.stages.stage import read_run
+from embft.stages.validate_ranks import RANGES
 from embft.stages.validate_sessions import fetch_catalogue, limits_of, pulled_day
 from embft.validation.docs import write_index
 from embft.validation.outcomes import outcome_of
-from embft.validation.ranks import check_ranks
+from embft.validation.rank_frame import Ranking
+from embft.validation.ranks import FIGURES, PARTS, check_ranks
 from embft.validation.sessions import PulledDay, check_catalogue, check_sessions
 from embft.validation.suites import Figures
 from embft.validation.verdicts import RuleOutcome
@@ -39,6 +45,10 @@ _RANKS = pa.schema(
         pa.field("ranks", pa.list_(pa.float64()), nullable=False),
     ]
 )
+_VECTORS = pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), 1))])
+_OF_ONE_PART = ("rank_mean", "rank_stdev", "train_lead")
+_OF_NIGHT = re.compile(rf"\b({'|'.join(it for it in FIGURES if it not in _OF_ONE_PART)})\b")
+_NO_NIGHT = "one table shows neither the other parts nor the vectors; the s3:// result.json of preprocess-ranks does"
 _OF_CATALOGUE = re.compile(r"\b(n_unknown_clicked|unknown_clicked|n_unknown_shown)\b")
 _NO_CATALOGUE = "no catalogue to look ids up in; --model names one"
 _PARQUET = b"PAR1"
@@ -167,15 +177,22 @@ def _judge_sessions(table: GivenTable) -> Judgement:
 
 
 def _judge_ranks(table: GivenTable) -> Judgement:
-    """Judge ranks. Which night the champion comes from, and so the reference, is known to a night alone."""
-    ranks = table.read(table.path("ranks"), _RANKS)
+    config = table.config
+    prepared = table.result if table.result and table.result.stage == "preprocess_ranks" else None
+    ranks = _ranks_of_night(table, prepared) if prepared else _ranks_of_table(table)
+    rules: tuple[Expectation, ...] = config.validation.rules("ranks")
+    skipped: tuple[Expectation, ...] = ()
+    if not prepared:
+        rules, skipped = _without(rules, _OF_NIGHT)
+    settings = config.training.settings
     checked = check_ranks(
-        ranks,
-        ranks.slice(0, 0),
-        table.config.validation.rules("ranks"),
-        reference=None,
+        ranks.parts,
+        rules,
+        vectors=ranks.vectors,
+        ranking=Ranking(RANGES.get(str(settings.ranker)), settings.is_similarity, ranks.are_champions),
+        reference=ranks.reference,
         docs_folder=table.folder / "docs",
-        subject=table.config.subject,
+        subject=config.subject,
     )
     told = ("reasons", "warnings", "notes")
     return Judgement(
@@ -183,12 +200,50 @@ def _judge_ranks(table: GivenTable) -> Judgement:
         input=table.source,
         model=table.model,
         rows=checked.verdict.rows,
-        reasons=checked.figures["reasons"],
+        reasons=checked.reasons,
         warnings=checked.figures["warnings"],
         notes=[],
-        rules=_of_suite("ranks", checked.verdict.rules),
+        rules=[*_of_suite("ranks", checked.verdict.rules), *_not_judged("ranks", skipped, _NO_NIGHT)],
         figures={name: value for name, value in checked.figures.items() if name not in told},
     )
+
+
+@dataclass(frozen=True)
+class _Ranks:
+    """What the suite `ranks` looks at."""
+
+    parts: dict[str, Path]
+    vectors: Path
+    are_champions: bool
+    reference: Mapping[str, Any] | str
+
+
+def _ranks_of_night(table: GivenTable, prepared: StageResult) -> _Ranks:
+    """Fetch what `preprocess_ranks` left, and what the night compares it with."""
+
+    def fetch(name: str) -> Path:
+        return table.storage.fetch(prepared.outputs[name], table.folder / name)
+
+    reference: Mapping[str, Any] | str = "no model is named"
+    if table.model:
+        paths = Paths(table.config.storage.artifacts, table.config.name)
+        reference = rank_reference(table.storage, paths, read_run(table.storage, paths, prepared.day))
+    return _Ranks(
+        {part: fetch(f"inputs/{part}.parquet") for part in PARTS},
+        fetch("items/vectors.parquet"),
+        prepared.figures["ranked_by"] == "champion",
+        reference,
+    )
+
+
+def _ranks_of_table(table: GivenTable) -> _Ranks:
+    """Take one table as the train part; the others, and the vectors, are empty."""
+    path = table.path("ranks")
+    table.read(path, _RANKS, columns=["session_id"])  # says what is wrong with the file
+    none, vectors = table.folder / "none.parquet", table.folder / "vectors.parquet"
+    pq.write_table(_RANKS.empty_table(), none)
+    pq.write_table(_VECTORS.empty_table(), vectors)
+    return _Ranks({part: path if part == "train" else none for part in PARTS}, vectors, False, _NO_NIGHT)
 
 
 def _without(

@@ -1,12 +1,16 @@
 """`evaluate`: base, champion and challenger on the same held-out sessions."""
 
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embft.promotion.evaluation_record import Evaluation, Measures
 from embft.stages.models import (
+    Vocabulary,
     base_model,
     challenger_weights,
     champion_model,
@@ -16,7 +20,11 @@ from embft.stages.models import (
     tracker_of,
     vocabulary,
 )
+from embft.stages.rank_reference import shaped_by
 from embft.stages.stage import Context, Outcome, Stage, run_stage
+
+if TYPE_CHECKING:
+    from embft.finetuning.models import EmbeddingsModelInterface
 
 
 def _work(context: Context) -> Outcome:
@@ -31,11 +39,8 @@ def _work(context: Context) -> Outcome:
     earlier = [*sessions_of(context, "train"), *sessions_of(context, "validation")]
     test = PairedFineTuningInputsDataset(sessions_of(context, "test"), settings.seed, clicks_of=earlier)
     sessions = test.not_irrelevant
-    models = {
-        "base": base_model(context),
-        "champion": champion_model(context),
-        "challenger": saved_model(context, challenger_weights(context)),
-    }
+    challenger = saved_model(context, challenger_weights(context))
+    models = {"base": base_model(context), "champion": champion_model(context), "challenger": challenger}
     ranking: Any = {
         "ranker": find_ranker(settings.ranker),
         "is_similarity": settings.is_similarity,
@@ -77,9 +82,37 @@ def _work(context: Context) -> Outcome:
     _track(context, evaluation.models)
     return Outcome(
         files={"evaluation.json": evaluation_path, "per_query.parquet": table_path},
-        figures=evaluation.model_dump(mode="json"),
+        figures={
+            **evaluation.model_dump(mode="json"),
+            "rank_distribution": {
+                "shaped_by": shaped_by(run),
+                "models": _rank_distributions(context, challenger, Vocabulary(items_set, retriever)),
+            },
+        },
         links=context.inputs["fine_tune"].links,
     )
+
+
+def _rank_distributions(
+    context: Context, challenger: "EmbeddingsModelInterface", known: Vocabulary
+) -> dict[str, dict[str, Any]]:
+    """Say how two models' ranks of the test sessions are spread: of the one that ranked the inputs, and the challenger.
+
+    Later nights compare their ranks with them, see `embft.stages.rank_reference`. Theirs are of the challenger, where
+    it is promoted, or of the base, which ranks the inputs while there is no champion: no other model is asked for.
+    """
+    from embft.finetuning.ranks import fill_ranks
+    from embft.finetuning.registry import find_ranker
+    from embft.finetuning.tables import inputs_from_table
+    from embft.validation.drift import summarise
+
+    test = pq.read_table(context.fetch("preprocess_ranks", "inputs/test.parquet"))
+    ranked = inputs_from_table(test.drop_columns(["ranks"]))
+    fill_ranks(challenger, ranked, *known, find_ranker(context.run.config.training.settings.ranker))
+    ranked_by = context.inputs["preprocess_ranks"].figures["ranked_by"]
+    told = pc.list_flatten(test["ranks"]).to_numpy()
+    given = np.fromiter(chain.from_iterable(it.ranks.values() for it in ranked), np.float64)
+    return {ranked_by: summarise(told, test.num_rows), "challenger": summarise(given, test.num_rows)}
 
 
 def _track(context: Context, models: dict[str, Any]) -> None:

@@ -5,10 +5,11 @@ for. This favours no model: base, champion and challenger meet the same inputs. 
 of `judgements` are not to be compared with those after it, and `gate.max_val_loss` is to be set anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +24,12 @@ from embft.stages.not_clicked import origin_of_negatives, with_shown
 from embft.stages.position_bias import PositionBias, position_bias, propensity_column
 from embft.stages.stage import Context, Outcome, Stage, run_stage
 
+if TYPE_CHECKING:
+    from embft.finetuning.items import ItemsSet
+    from embft.finetuning.vectors import Vectors
+
 PARTS = ("train", "validation", "test")
+_ROW_GROUP = 65_536
 
 
 def _settings(run: RunSpec) -> Any:
@@ -96,8 +102,11 @@ def _ranked_inputs(
     items: pa.Table,
     bias: PositionBias | None,
 ) -> dict[str, Path]:
-    """Write each part as the fine-tuner reads it, with the ranks of the champion or, before there is one, the base."""
-    from embft.finetuning.ranks import fill_ranks
+    """Write each part as the fine-tuner reads it, with the ranks of the champion or, before there is one, the base.
+
+    And the vectors that the ranks come from: `validate_ranks` looks at them.
+    """
+    from embft.finetuning.ranks import fill_ranks, shown_vectors
     from embft.finetuning.registry import find_ranker
     from embft.finetuning.tables import inputs_from_table, inputs_to_table
 
@@ -105,15 +114,34 @@ def _ranked_inputs(
     strongest = strongest_weight(pa.concat_tables(told.values()), weights)
     model = champion_model(context) or base_model(context)
     ranker = find_ranker(context.run.config.training.settings.ranker)
-    files = {}
+    inputs = {}
     for name, part in with_shown(context, parts, told, known).items():
         further = propensity_column(parts[name], part, bias)
-        inputs = inputs_from_table(_as_inputs(part, event_weights=event_weights(part, weights, strongest), **further))
-        # What EmbeddingsFineTuner.preprocess_inputs does, without importing Lightning for it.
-        fill_ranks(model, inputs, known.items_set, known.retriever, ranker)
+        inputs[name] = inputs_from_table(
+            _as_inputs(part, event_weights=event_weights(part, weights, strongest), **further)
+        )
+    # What EmbeddingsFineTuner.preprocess_inputs does, without importing Lightning for it. All parts at once: they share
+    # most of their items and many queries, and none is encoded twice.
+    sessions = list(chain.from_iterable(inputs.values()))
+    vectors = shown_vectors(model, sessions, known.items_set)
+    fill_ranks(model, sessions, known.items_set, known.retriever, ranker, items=vectors)
+    files = {"items/vectors.parquet": context.folder / "vectors.parquet"}
+    shown = list(dict.fromkeys(chain.from_iterable(it.results for it in sessions)))
+    _write_vectors(files["items/vectors.parquet"], shown, known.items_set, vectors, model.dim)
+    for name, part_inputs in inputs.items():
         files[f"inputs/{name}.parquet"] = context.folder / f"{name}.parquet"
-        pq.write_table(inputs_to_table(inputs), files[f"inputs/{name}.parquet"])
+        pq.write_table(inputs_to_table(part_inputs), files[f"inputs/{name}.parquet"], row_group_size=_ROW_GROUP)
     return files
+
+
+def _write_vectors(path: Path, ids: Sequence[str], items_set: "ItemsSet", vectors: "Vectors", dim: int) -> None:
+    schema = pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), dim))])
+    with pq.ParquetWriter(path, schema, use_dictionary=False) as writer:
+        for start in range(0, len(ids), _ROW_GROUP):
+            chunk = ids[start : start + _ROW_GROUP]
+            numbers = pa.array(vectors[items_set.items_by_ids(chunk)].numpy().ravel())
+            columns = {"id": chunk, "vector": pa.FixedSizeListArray.from_arrays(numbers, dim)}
+            writer.write_table(pa.table(columns, schema=schema))
 
 
 def _as_inputs(sessions: pa.Table, **further: pa.Array) -> pa.Table:

@@ -11,5 +11,7 @@ catalogue      the frame that the suite `catalogue` speaks about
 session_frame  the frame that the suite `sessions` speaks about
 sessions       `check_sessions`: both suites, the quarantine, the clean tables
 drift          a distribution of ranks, stored as quantiles, and its distance from an earlier one
-ranks          the frame and figures that the suite `ranks` speaks about, and `check_ranks`
+rank_frame     the frame that the suite `ranks` speaks about
+item_vectors   figures about the vectors behind the ranks
+ranks          `check_ranks`: the inputs part by part, their figures, the distance from an earlier night
 """

@@ -81,7 +81,7 @@ def outcome_of(
         observed=_jsonable(observed),
         broken_rows=judged.n_broken if judged and kind == "row" else 0,
         broken_days=days,
-        examples=judged.examples if judged and kind == "row" else [],
+        examples=judged.examples if judged and kind == "row" else _context_of(rule, kind, figures),
         error=finding.error if finding else None,
         skipped=skipped,
     )
@@ -145,7 +145,7 @@ def _is_of_no_day(it: RuleOutcome) -> bool:
 
 def _sentence(rule: Expectation, it: RuleOutcome, n_rows: int) -> str:
     if it.kind != "row":
-        return f"{observation(rule, it.observed)} ({_ending(rule)}"
+        return f"{observation(rule, it.observed)}{examples_in_words(it.examples)} ({_ending(rule)}"
     share = percent(it.broken_rows / n_rows) if n_rows else "none"
     examples = examples_in_words(it.examples)
     return f"{figure(it.broken_rows)} of {figure(n_rows)} rows ({share}) break “{it.rule}”{examples} ({_ending(rule)}"
@@ -157,6 +157,12 @@ def _of_day(rule: Expectation, figures: "Figures", at: int) -> str:
     context = figures.context.get(column, {}).get(day)
     found = observation(rule, _jsonable(figures.frame[column].iloc[at]))
     return f"{f'{context}; ' if context else ''}{found} ({_ending(rule)}"
+
+
+def _context_of(rule: Expectation, kind: str, figures: "Figures") -> list[str]:
+    """Give what is to be said beside a figure of the whole set, such as the items that it comes from."""
+    beside = {} if kind == "day" else figures.context.get(next(iter(columns_of(rule)), ""), {})
+    return list(beside.values())
 
 
 def _ending(rule: Expectation) -> str:

@@ -1,14 +1,14 @@
 """A model's suites built, and no data read: what Great Expectations refuses is found before a night."""
 
 from embft.errors import ConfigError
-from embft.validation import catalogue, day_figures, ranks, session_frame
+from embft.validation import catalogue, day_figures, rank_frame, ranks, session_frame
 from embft.validation.suites import SuiteRun
 from embft.validation_config import SuiteName, Validation
 
 _NAMES: dict[SuiteName, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "catalogue": (catalogue.COLUMNS, catalogue.FIGURES),
     "sessions": (session_frame.COLUMNS, day_figures.COLUMNS),
-    "ranks": (ranks.COLUMNS, ranks.FIGURES),
+    "ranks": (rank_frame.COLUMNS, ranks.FIGURES),
 }
 
 

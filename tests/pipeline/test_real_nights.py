@@ -88,6 +88,15 @@ def test_train_precedes_validation_precedes_test_and_no_session_is_in_two(xbox: 
         assert len(ids) == len(set(ids))
 
 
+def test_ranks_compare_with_those_that_their_model_gave_before(nights: Nights) -> None:
+    for day in NIGHTS:
+        figures = result(nights[day], "validate_ranks").figures
+        assert (figures["rank_drift"] is None) == (day == FIRST)
+        assert figures["warnings"] == []
+        assert figures["n_vectors"] == 437
+        assert figures["test_lead_z"] > 20
+
+
 def test_result_says_that_the_not_clicked_side_was_sampled(nights: Nights) -> None:
     said = result(nights[FIRST], "preprocess_ranks").figures["not_clicked"]
     assert said.startswith("sampled from the catalogue")

@@ -107,13 +107,33 @@ def test_catalogue_of_parquet_with_nulls_breaks_the_rules_on_empty_texts(tmp_pat
     assert told["figures"]["items"] == {"checked": 3, "set_aside": 2}
 
 
+RANKS = {"session_id": ["a", "b"], "results": [["x", "y"]] * 2, "clicked": [["x"]] * 2, "ranks": [[0.5, 0.1]] * 2}
+
+
 def test_ranks_that_are_missing_stop_a_night(tmp_path: Path) -> None:
-    ranks = {"session_id": ["a", "b"], "results": [["x", "y"]] * 2, "clicked": [["x"]] * 2, "ranks": [[0.5, 0.1]] * 2}
-    good = written(tmp_path / "good.parquet", pa.table(ranks))
-    assert judged("--suite", "ranks", "--input", good)["rows"] == 2
-    bad = written(tmp_path / "bad.parquet", pa.table({**ranks, "ranks": [[0.5, 0.1], [0.5, None]]}))
+    good = judged("--suite", "ranks", "--input", written(tmp_path / "good.parquet", pa.table(RANKS)))
+    assert (good["rows"], rule(good, "filled")["success"]) == (2, True)
+    assert "shows neither the other parts nor the vectors" in rule(good, "sessions_present")["skipped"]
+    bad = written(tmp_path / "bad.parquet", pa.table({**RANKS, "ranks": [[0.5, 0.1], [0.5, None]]}))
     told = judged("--suite", "ranks", "--input", bad, exit_code=3)
     assert rule(told, "filled")["examples"] == ["'b'"]
+
+
+def test_result_of_preprocess_ranks_names_every_part_and_the_vectors(shop: Shop, tmp_path: Path) -> None:
+    prefix = shop.paths.stage(DAY, "preprocess_ranks")
+    files = {
+        f"inputs/{part}.parquet": written(tmp_path / part, pa.table({**RANKS, "session_id": [f"{part}1", f"{part}2"]}))
+        for part in ("train", "validation", "test")
+    }
+    files["inputs/test.parquet"] = written(tmp_path / "test", pa.table(RANKS).slice(0, 0))
+    vectors = pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2))
+    files["items/vectors.parquet"] = written(tmp_path / "vectors", pa.table({"id": ["x", "y"], "vector": vectors}))
+    outputs = shop.storage.upload_all(files, f"{prefix}/attempts/1")
+    uri = write_result(shop, "preprocess_ranks", DAY, prefix, outputs, {"ranked_by": "base"})
+    told = judged("--suite", "ranks", "--input", uri, exit_code=3)
+    assert told["rows"] == 4
+    assert told["figures"]["n_vectors"] == 2
+    assert "smallest_part is 0" in told["reasons"][0]
 
 
 @pytest.mark.parametrize(

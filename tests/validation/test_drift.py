@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, kstwobign
 
 from embft.validation.drift import distance, drift, explained_by_chance, summarise
 
@@ -31,6 +31,7 @@ def test_constants_apart_are_as_far_as_can_be() -> None:
 def test_small_samples_need_more_distance() -> None:
     """At n = m = 100 the 0.1 % point of Kolmogorov's distribution, 1.9495, gives 1.9495 · sqrt(2 / 100) = 0.2757."""
     assert explained_by_chance(100, 100) == pytest.approx(0.2757, abs=1e-4)
+    assert explained_by_chance(100, 100) == pytest.approx(kstwobign.isf(0.001) * (2 / 100) ** 0.5, abs=1e-7)
     assert explained_by_chance(1, 1) == 1
     random = np.random.default_rng(2)
     few, many = random.normal(0, 1, 40), random.normal(0.3, 1, 40_000)
