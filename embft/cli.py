@@ -9,17 +9,18 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from embft.cli_shared import Model, exit_codes, print_json, stdout_kept_for_the_result
+from embft.cli_validate import validate
 from embft.config import ModelConfig, config_files, config_path, include_folder, load_config, pod_template
-from embft.errors import ConfigError, DataRejected, EmbftError, TemporaryError
+from embft.errors import ConfigError, DataRejected, TemporaryError
 
 app = typer.Typer(
     help="Keeps search embeddings fresh: nightly fine-tuning from clicks, gated and registered.",
@@ -69,7 +70,6 @@ def _numbers(text: str) -> list[float]:
         raise typer.BadParameter(f"{text!r} is not a list of numbers; expected such as 1,0.6,0.4") from None
 
 
-Model = Annotated[str, typer.Option(help="Name of the model: include/models/<name>.yaml.")]
 Day = Annotated[
     date, typer.Option(parser=_day, metavar="YYYY-MM-DD", help="The night's day: the newest log day it learns from.")
 ]
@@ -150,12 +150,12 @@ def gate(
     if not explain:
         _stage("gate", model, day, as_json, force)
         return
-    with _exit_codes():
+    with exit_codes():
         from embft.stages.gate import standing_decision
 
         decision = standing_decision(model, day, include=include_folder())
         if as_json:
-            _print_json(decision.to_json().decode())
+            print_json(decision.to_json().decode())
         else:
             from embft.console import print_decision
 
@@ -184,7 +184,7 @@ def night(
     window_days: WindowDays = None,
 ) -> None:
     """Run all stages of a night in this process, in the DAG's order; with --json one result per line."""
-    with _exit_codes():
+    with exit_codes():
         from embft.console import print_result
         from embft.stages.night import run_night
 
@@ -193,13 +193,13 @@ def night(
             model, day, include=include_folder(), force=force, promote=promote.value, window_days=window_days
         )
         while True:
-            with _stdout_kept_for_the_result():
+            with stdout_kept_for_the_result():
                 result = next(results, None)
             if result is None:
                 break
             rejected = result.status == "rejected"
             if as_json:
-                _print_json(result.model_dump_json())
+                print_json(result.model_dump_json())
             else:
                 print_result(result)
         if rejected:
@@ -213,13 +213,16 @@ def report(
     to: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
 ) -> None:
     """Fetch a night's report as one HTML file."""
-    with _exit_codes():
+    with exit_codes():
         from embft.stages.gate import GATE_REPORT
         from embft.stages.stage import open_model, required_result
 
         _, storage, paths = open_model(model, include_folder())
         storage.fetch(required_result(storage, paths, day, "gate").outputs[GATE_REPORT], to)
         typer.echo(to)
+
+
+app.command()(validate)
 
 
 @app.command()
@@ -258,7 +261,7 @@ def simulate(
     ] = False,
 ) -> None:
     """Write the click logs and the catalogue of a made-up shop: synthetic, and labelled so in every line."""
-    with _exit_codes():
+    with exit_codes():
         from embft.clickstream.delivery import deliver
         from embft.clickstream.simulator import load_shop
         from embft.clickstream.simulator import simulate as simulated
@@ -285,17 +288,32 @@ def simulate(
 
 @config_app.command("check")
 def config_check() -> None:
-    """Validate every config of include/models."""
-    with _exit_codes():
-        faults = []
+    """Validate every config of include/models, and build its suites with Great Expectations."""
+    with exit_codes():
+        faults: list[str] = []
         for path in config_files(include_folder()):
             try:
-                pod_template(load_config(path), include_folder())
-                typer.echo(f"{path}: ok")
+                config = load_config(path)
+                pod_template(config, include_folder())
+                found = _faults_of_suites(config)
             except ConfigError as error:
-                faults.append(str(error))
+                found = str(error).splitlines()
+            faults += found
+            if not found:
+                typer.echo(f"{path}: ok")
         if faults:
-            raise ConfigError("\n".join(faults))
+            # Models share suites, and so their faults.
+            raise ConfigError("\n".join(dict.fromkeys(faults)))
+
+
+def _faults_of_suites(config: ModelConfig) -> list[str]:
+    if find_spec("great_expectations") is None:  # a scheduler needs none
+        typer.echo(f"{config.name}: the suites were not built, as Great Expectations is not installed here", err=True)
+        return []
+    with stdout_kept_for_the_result():
+        from embft.validation.suite_check import faults_of_suites
+
+        return faults_of_suites(config.validation)
 
 
 @config_app.command("schema")
@@ -304,14 +322,14 @@ def config_schema() -> None:
     with warnings.catch_warnings():
         # A Python caller may give a callable where a config gives a name; JSON has no callables.
         warnings.simplefilter("ignore")
-        _print_json(json.dumps(ModelConfig.model_json_schema(), indent=2))
+        print_json(json.dumps(ModelConfig.model_json_schema(), indent=2))
 
 
 @config_app.command("show")
 def config_show(model: Model) -> None:
     """Print a config as it is resolved: defaults, environment and suites filled in."""
-    with _exit_codes():
-        _print_json(load_config(config_path(include_folder(), model)).model_dump_json(indent=2))
+    with exit_codes():
+        print_json(load_config(config_path(include_folder(), model)).model_dump_json(indent=2))
 
 
 @logs_app.command("inspect")
@@ -320,13 +338,13 @@ def logs_inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")] = False,
 ) -> None:
     """Look at a sample of a click log: its format, fields and days, some sessions, and the config that reads it."""
-    with _exit_codes():
+    with exit_codes():
         from embft.clickstream.inspection import inspect_log
 
         found = inspect_log(uri, today=datetime.now(UTC).date())
         if as_json:
             # ASCII: the log's texts may hold what a terminal obeys, or half characters.
-            _print_json(json.dumps(found.model_dump(), default=str))
+            print_json(json.dumps(found.model_dump(), default=str))
         else:
             from embft.console_logs import print_inspection
 
@@ -336,41 +354,19 @@ def logs_inspect(
 
 
 def _stage(name: str, model: str, day: date, as_json: bool, force: bool, **options: Any) -> None:
-    with _exit_codes():
+    with exit_codes():
         from embft.stages.night import run_named
 
-        with _stdout_kept_for_the_result():
+        with stdout_kept_for_the_result():
             result = run_named(name, model, day, include=include_folder(), force=force, **options)
         if as_json:
-            _print_json(result.to_json().decode())
+            print_json(result.to_json().decode())
         else:
             from embft.console import print_result
 
             print_result(result)
         if result.status == "rejected":
             raise typer.Exit(DataRejected.exit_code)
-
-
-@contextmanager
-def _stdout_kept_for_the_result() -> Iterator[None]:
-    """Send what libraries print (MLflow: "View run … at") to stderr: stdout is read by programs."""
-    with redirect_stdout(sys.stderr):
-        yield
-
-
-def _print_json(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    """End the process as errors.py says; a traceback only for our own bugs."""
-    try:
-        yield
-    except EmbftError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
-        raise typer.Exit(error.exit_code) from None
 
 
 class _Stopped(BaseException):

@@ -243,6 +243,11 @@ class ModelConfig(Strict):
         return self
 
     @property
+    def subject(self) -> str:
+        """What a page about the model begins its title with: its name, and a warning where its clicks are made up."""
+        return f"{self.name} (synthetic data): " if self.synthetic else f"{self.name}: "
+
+    @property
     def zone(self) -> ZoneInfo:
         """Time zone in which the log's days begin and end."""
         return ZoneInfo(self.logs.timezone)

@@ -32,9 +32,14 @@ class Paths:
         """Prefix of all that belongs to the model."""
         return f"{self.artifacts}/{self.model}"
 
+    @property
+    def runs(self) -> str:
+        """Prefix of every night."""
+        return f"{self.root}/runs"
+
     def run(self, day: date) -> str:
         """Prefix of a night."""
-        return f"{self.root}/runs/{day.isoformat()}"
+        return f"{self.runs}/{day.isoformat()}"
 
     def stage(self, day: date, stage: str) -> str:
         """Prefix of one stage of a night."""

@@ -120,8 +120,8 @@ class RunSpec(Record):
 
     @property
     def subject(self) -> str:
-        """What a page about the run begins its title with: the model, and a warning where its clicks are made up."""
-        return f"{self.model} (synthetic data): " if self.config.synthetic else f"{self.model}: "
+        """What a page about the run begins its title with."""
+        return self.config.subject
 
     @property
     def test_from(self) -> date:

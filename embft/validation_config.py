@@ -1,6 +1,7 @@
 """The section `validation` of a config, and the suites of Great Expectations rules that users edit."""
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +9,7 @@ from pydantic import Field, RootModel, model_validator
 
 from embft.config_base import Strict
 from embft.errors import ConfigError
-from embft.yaml_files import YamlFile
+from embft.yaml_files import YamlFile, error_at
 
 SuiteName = Literal["catalogue", "sessions", "ranks"]
 SUITES: tuple[SuiteName, ...] = ("catalogue", "sessions", "ranks")
@@ -42,10 +43,13 @@ class Override(Strict):
     severity: Severity | None = None
     why: str | None = None
     remedy: str | None = None
+    where: str = Field("", description="File and line; embft fills it in.")
 
     def applied(self, rule: Expectation) -> Expectation:
-        """Give the rule as changed."""
+        """Give the rule as changed, with the place of the change: the rule by itself may be good."""
         changed = self.model_dump(include={"severity", "why", "remedy"}, exclude_none=True)
+        if self.where:
+            changed["where"] = f"{self.where} (a change of {rule.where})"
         return rule.model_copy(update={**changed, "kwargs": {**rule.kwargs, **self.kwargs}})
 
 
@@ -69,11 +73,7 @@ class Validation(Strict):
     @model_validator(mode="after")
     def _names_each_rule_once(self) -> "Validation":
         for suite, rules in self.suites.items():
-            names = [rule.name for rule in rules]
-            twice = next((name for name in names if names.count(name) > 1), None)
-            if twice:
-                places = " and ".join(rule.where or suite for rule in rules if rule.name == twice)
-                raise ValueError(f"the suite {suite} names two rules {twice!r} ({places}); rename one of them")
+            _refuse_name_twice(rules, ("suites", suite))
         return self
 
     @model_validator(mode="after")
@@ -84,7 +84,7 @@ class Validation(Strict):
                 if name not in known:
                     close = difflib.get_close_matches(name, known, n=1)
                     hint = f"did you mean {close[0]!r}?" if close else f"its rules are {', '.join(known) or 'none'}"
-                    raise ValueError(f"overrides.{suite}.{name}: the suite {suite} has no such rule; {hint}")
+                    raise error_at(("overrides", suite, name), f"the suite {suite} has no such rule; {hint}")
         return self
 
     def rules(self, suite: SuiteName) -> tuple[Expectation, ...]:
@@ -102,7 +102,21 @@ class Validation(Strict):
 
 
 class _Suite(RootModel[tuple[Expectation, ...]]):
-    pass
+    @model_validator(mode="after")
+    def _names_each_rule_once(self) -> "_Suite":
+        _refuse_name_twice(self.root, ())
+        return self
+
+
+def _refuse_name_twice(rules: Sequence[Expectation], location: tuple[str, ...]) -> None:
+    first: dict[str, Expectation] = {}
+    for index, rule in enumerate(rules):
+        if rule.name in first:
+            where = f" ({first[rule.name].where})" if first[rule.name].where else ""
+            raise error_at(
+                (*location, index, "name"), f"{rule.name!r} is an earlier rule's name{where}; rename one of them"
+            )
+        first[rule.name] = rule
 
 
 def load_suite(folder: Path, suite: SuiteName) -> tuple[Expectation, ...]:
@@ -142,7 +156,7 @@ def load_suite_file(path: Path) -> tuple[Expectation, ...]:
 
 
 def add_suites(config: dict[str, Any], file: YamlFile, folder: Path) -> None:
-    """Complete a config's raw content with the shared suites that it does not replace.
+    """Complete a config's raw content with the shared suites that it does not replace, and with the rules' places.
 
     Args:
         config: The content of the file; changed in place. What is no mapping stays, for the schema to refuse.
@@ -161,6 +175,11 @@ def add_suites(config: dict[str, Any], file: YamlFile, folder: Path) -> None:
             suites[name] = _placed(suites[name], file, ("validation", "suites", name))
         else:
             suites[name] = load_suite(folder, name)
+    overrides = validation.get("overrides")
+    for suite, changes in overrides.items() if isinstance(overrides, dict) else ():
+        for name, change in changes.items() if isinstance(changes, dict) else ():
+            if isinstance(change, dict):
+                changes[name] = {**change, "where": file.place(("validation", "overrides", suite, name))}
 
 
 def _placed(rules: Any, file: YamlFile, location: tuple[str, ...]) -> Any:

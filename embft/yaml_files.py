@@ -5,10 +5,11 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, RootModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 from embft.errors import ConfigError
 
@@ -82,7 +83,7 @@ class YamlFile:
         try:
             return model.model_validate(content)
         except ValidationError as error:
-            raise ConfigError("\n".join(self._explained(error, model))) from None
+            raise ConfigError("\n".join(self._explained(error, content, model))) from None
 
     def fault(self, location: Location, message: str) -> ConfigError:
         """Make the error that names a key of this file.
@@ -94,8 +95,7 @@ class YamlFile:
         Returns:
             The error, to be raised.
         """
-        key = ".".join(map(str, location)) or "the file"
-        return ConfigError(f"{self.place(location)}: {key}: {message}")
+        return ConfigError(f"{self.place(location)}: {_key(location, None)}: {message}")
 
     def place(self, location: Location) -> str:
         """Say where a key stands, or the section around it.
@@ -120,6 +120,8 @@ class YamlFile:
                 self._read_lines(value, (*location, index))
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
+                if key.tag == "tag:yaml.org,2002:bool":
+                    key.tag = "tag:yaml.org,2002:str"  # YAML 1.1 reads the key `off` as false
                 here = (*location, key.value)
                 if here in self._line_of:
                     raise self.fault(here, f"is given again on line {key.start_mark.line + 1}; keep one of them")
@@ -144,18 +146,48 @@ class YamlFile:
             raise self.fault(location, f"environment variable {name} is not set; {advice}")
         return found
 
-    def _explained(self, error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    def _explained(self, error: ValidationError, content: Any, model: type[BaseModel]) -> Iterator[str]:
         for fault in error.errors():
-            location = fault["loc"]
+            context = fault.get("ctx", {})
+            location = (*fault["loc"], *context.get("at", ()))
             if fault["type"] == "extra_forbidden":
                 message = f"unknown key{_suggestion(location, model)}"
             elif fault["type"] == "missing":
                 message = "is missing; it is required"
             else:
                 found = fault["input"]
-                shown = "" if isinstance(found, dict | BaseModel) else f" (found {found!r})"
+                shown = "" if isinstance(found, dict | BaseModel) or "at" in context else f" (found {found!r})"
                 message = fault["msg"].removeprefix("Value error, ") + shown
-            yield str(self.fault(location, message))
+            if fault["type"] == "literal_error":
+                close = difflib.get_close_matches(str(fault["input"]), re.findall(r"'(.*?)'", context["expected"]), n=1)
+                message += f"; did you mean {close[0]!r}?" if close else ""
+            yield f"{self.place(location)}: {_key(location, content)}: {message}"
+
+
+def error_at(location: Location, message: str) -> PydanticCustomError:
+    """Make the error of a validator that knows which key below its own section is at fault.
+
+    Args:
+        location: Keys and indices from the section's top.
+        message: What is wrong with it.
+
+    Returns:
+        The error, to be raised; `YamlFile.validated` places it.
+    """
+    return PydanticCustomError("at", "{message}", {"message": message, "at": location})
+
+
+def _key(location: Location, content: Any) -> str:
+    """Write a location as people do: an element of a list that has a name goes by it."""
+    parts = []
+    for part in location:
+        try:
+            content = content[part]
+        except (LookupError, TypeError):
+            content = None
+        name = content.get("name") if isinstance(part, int) and isinstance(content, dict) else None
+        parts.append(name if isinstance(name, str) else str(part))
+    return ".".join(parts) or "the file"
 
 
 def _suggestion(location: Location, model: type[BaseModel]) -> str:
@@ -166,16 +198,28 @@ def _suggestion(location: Location, model: type[BaseModel]) -> str:
     return f"; expected one of {', '.join(known)}" if known else ""
 
 
-def _keys_beside(location: Location, model: type[BaseModel] | None) -> Iterator[str]:
+def _keys_beside(location: Location, model: type[BaseModel]) -> Iterator[str]:
     """Yield the keys that the section of `location` may hold."""
-    if model is not None and issubclass(model, RootModel):
-        model = _model_in(model.model_fields["root"].annotation)
+    section: Any = model
     for part in location[:-1]:
-        if isinstance(part, str) and model is not None:
-            field = model.model_fields.get(part)
-            model = None if field is None else _model_in(field.annotation)
-    if model is not None:
-        yield from model.model_fields
+        section = _below(section, part)
+    found = _model_in(section)
+    if found is not None:
+        yield from found.model_fields
+
+
+def _below(annotation: Any, part: str | int) -> Any:
+    """Find what an annotation says of one of its keys or elements; None where it says nothing."""
+    if isinstance(annotation, type) and issubclass(annotation, RootModel):
+        return _below(annotation.model_fields["root"].annotation, part)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(part))
+        return None if field is None else field.annotation
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    if get_origin(annotation) in (list, tuple):
+        return get_args(annotation)[0]
+    return next((found for it in get_args(annotation) if (found := _below(it, part)) is not None), None)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

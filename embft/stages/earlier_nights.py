@@ -34,6 +34,29 @@ def accepted_before(storage: Storage, paths: Paths, day: date, stage: str, n_day
     return [it for it in results if it is not None and it.status == "done"]
 
 
+def newest_night(storage: Storage, paths: Paths, stage: str) -> date | None:
+    """Find the newest night in which a stage came to a result.
+
+    Args:
+        storage: S3.
+        paths: Of the model.
+        stage: The stage.
+
+    Returns:
+        The night's day; None where there is none.
+    """
+    listed = {it.uri for it in storage.objects(paths.runs)}
+    days = {_day(uri.removeprefix(f"{paths.runs}/").partition("/")[0]) for uri in listed}
+    return max((it for it in days if it and Paths.result(paths.stage(it, stage)) in listed), default=None)
+
+
+def _day(name: str) -> date | None:
+    try:
+        return date.fromisoformat(name)
+    except ValueError:
+        return None  # somebody else's object
+
+
 def profiles_of(nights: Sequence[StageResult]) -> dict[str, Any]:
     """Collect log days as those nights saw them.
 

@@ -1,15 +1,17 @@
 """`validate_sessions`: the window's sessions and the catalogue under the suites `sessions` and `catalogue`."""
 
+import logging
 from collections import Counter
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from embft.clickstream.catalogue import CatalogueRead, read_catalogue
-from embft.errors import ConfigError
+from embft.config import ModelConfig
+from embft.errors import ConfigError, ObjectMissing
 from embft.paths import Paths
 from embft.results import LogDay, RunSpec, StageResult, digest_of
 from embft.stages.earlier_nights import accepted_before, profiles_of
@@ -26,6 +28,12 @@ from embft.stages.stage import (
     read_run,
 )
 from embft.storage import Storage
+
+if TYPE_CHECKING:
+    from embft.validation.profiles import DayProfile
+    from embft.validation.sessions import Before, Limits, PulledDay
+
+log = logging.getLogger(__name__)
 
 _COUNTED = ("lines", "used", "duplicates", "quarantined")
 
@@ -101,37 +109,17 @@ def _validate(
     folder: Path,
     links: dict[str, str],
 ) -> Outcome:
-    from embft.validation.profiles import DayProfile
-    from embft.validation.sessions import Before, Limits, PulledDay, check_sessions
+    from embft.validation.sessions import check_sessions
 
     config = spec.config
-    catalogue = _catalogue(storage, spec, folder)
-    items = storage.fetch(nights[0].outputs["items.parquet"], folder / "items_before.parquet") if nights else None
+    catalogue = fetch_catalogue(storage, config, folder)
     verdict = check_sessions(
-        [
-            PulledDay(
-                result.day,
-                partial(storage.fetch, result.outputs["sessions.parquet"], folder / "pulled" / f"{day}.parquet"),
-                result.figures["sessions"],
-                _lines(result),
-                _too_much_quarantined(result, config.validation.max_quarantined),
-            )
-            for day, result in pulled.items()
-        ],
+        [pulled_day(storage, result, folder, config.validation.max_quarantined) for result in pulled.values()],
         catalogue.items,
         config.validation.rules("sessions"),
         config.validation.rules("catalogue"),
-        limits=Limits(
-            window=(spec.window[0].day, spec.window[-1].day),
-            zone=config.zone,
-            max_quarantined=config.validation.max_quarantined,
-            min_clients=config.logs.privacy.min_clients,
-            reference_days=config.validation.reference_days,
-        ),
-        before=Before(
-            {date.fromisoformat(day): DayProfile(**profile) for day, profile in profiles_of(nights).items()},
-            pq.read_table(items) if items else None,
-        ),
+        limits=limits_of(config, (spec.window[0].day, spec.window[-1].day)),
+        before=fetch_before(storage, nights, folder),
         folder=folder / "checked",
         subject=spec.subject,
     )
@@ -155,16 +143,105 @@ def _validate(
     )
 
 
+def pulled_day(storage: Storage, result: StageResult, folder: Path, max_quarantined: float) -> "PulledDay":
+    """Describe a log day to the check of sessions.
+
+    Args:
+        storage: S3.
+        result: Of `pull`.
+        folder: For the day's sessions.
+        max_quarantined: Share of lines set aside above which the day must not be learned from.
+
+    Returns:
+        The day; its sessions are fetched when they are asked for.
+    """
+    from embft.validation.sessions import PulledDay
+
+    return PulledDay(
+        result.day,
+        partial(storage.fetch, result.outputs["sessions.parquet"], folder / "pulled" / f"{result.day}.parquet"),
+        result.figures["sessions"],
+        _lines(result),
+        _too_much_quarantined(result, max_quarantined),
+    )
+
+
+def limits_of(config: ModelConfig, window: tuple[date, date]) -> "Limits":
+    """Pick out what the check of sessions needs of a config.
+
+    Args:
+        config: The model's.
+        window: First and last day, both included.
+
+    Returns:
+        The limits.
+    """
+    from embft.validation.sessions import Limits
+
+    return Limits(
+        window=window,
+        zone=config.zone,
+        max_quarantined=config.validation.max_quarantined,
+        min_clients=config.logs.privacy.min_clients,
+        reference_days=config.validation.reference_days,
+    )
+
+
+def fetch_before(storage: Storage, nights: list[StageResult], folder: Path) -> "Before":
+    """Fetch what earlier nights left to compare with.
+
+    Args:
+        storage: S3.
+        nights: Accepted results of this stage, the newest first.
+        folder: For the items of the newest.
+
+    Returns:
+        Profiles of log days, and the good items of the newest night whose items are still there.
+    """
+    from embft.validation.sessions import Before
+
+    for night in nights:
+        try:
+            items = storage.fetch(night.outputs["items.parquet"], folder / "items_before.parquet")
+            return Before(day_profiles(nights), pq.read_table(items))
+        except ObjectMissing as error:
+            log.warning("%s; an older night's items are taken to compare with", error)
+    return Before(day_profiles(nights))
+
+
+def day_profiles(nights: list[StageResult]) -> "dict[date, DayProfile]":
+    """Read the profiles of the log days that nights learned from.
+
+    Args:
+        nights: Accepted results of this stage, the newest first.
+
+    Returns:
+        Day → profile.
+    """
+    from embft.validation.profiles import DayProfile
+
+    return {date.fromisoformat(day): DayProfile(**profile) for day, profile in profiles_of(nights).items()}
+
+
+def fetch_catalogue(storage: Storage, config: ModelConfig, folder: Path) -> CatalogueRead:
+    """Fetch a model's catalogue.
+
+    Args:
+        storage: S3.
+        config: The model's.
+        folder: For the object.
+
+    Returns:
+        Its items, and what could not be read of it.
+    """
+    path = folder / "catalogue"
+    storage.download(config.catalogue.uri, path)
+    return read_catalogue(path, config.catalogue.uri, config.catalogue)
+
+
 def _lines(pulled: StageResult) -> dict[str, int]:
     figures = pulled.figures
     return {**{key: figures[key] for key in _COUNTED}, "filtered": sum(figures["filtered"].values())}
-
-
-def _catalogue(storage: Storage, spec: RunSpec, folder: Path) -> CatalogueRead:
-    uri = spec.config.catalogue.uri
-    path = folder / "catalogue"
-    storage.download(uri, path)
-    return read_catalogue(path, uri, spec.config.catalogue)
 
 
 def _accounting(pulled: dict[str, StageResult]) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""What the suite `catalogue` speaks about: one row an item, and figures against the catalogue of the night before."""
+"""The catalogue under its suite, which speaks of one row an item, and of figures against the night before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,11 +10,70 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embft.validation.suites import Figures
+from embft.validation.setting_aside import too_many, without
+from embft.validation.suites import Figures, SuiteRun
+from embft.validation.verdicts import Excess, Verdict
+from embft.validation_config import Expectation
 
 COLUMNS = ("row", "id", "text", "id_length", "text_length", "n_earlier_copies")
 FIGURES = ("n_items", "top_text_share", "size_change", "vanished_share", "changed_text_share")
 _NO_LAST = "no earlier night to compare with"
+
+
+@dataclass(frozen=True)
+class CatalogueVerdict:
+    """What the suite `catalogue` says of a catalogue.
+
+    Args:
+        verdict: The suite's.
+        excess: Whether more items were set aside than may be.
+        clean: The items that may go on.
+        broken: Position of an item → the critical rules that it breaks.
+    """
+
+    verdict: Verdict
+    excess: list[Excess]
+    clean: pa.Table
+    broken: dict[int, list[str]]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the run must stop, in sentences for the person on call."""
+        return [
+            *(it.sentence for it in self.excess),
+            *(f"catalogue: {sentence}" for sentence in self.verdict.rejections),
+        ]
+
+
+def check_catalogue(
+    items: pa.Table,
+    rules: Sequence[Expectation],
+    *,
+    last: pa.Table | None,
+    max_quarantined: float,
+    docs_folder: Path,
+) -> CatalogueVerdict:
+    """Check the catalogue.
+
+    Args:
+        items: Columns id, text.
+        rules: The suite `catalogue`.
+        last: The good items of the newest earlier night; None where there is none.
+        max_quarantined: Share of items set aside above which the run stops, 0 … 1.
+        docs_folder: Folder for the suite's page of Data Docs.
+
+    Returns:
+        The verdict; bad data is never an error here.
+
+    Raises:
+        ConfigError: A rule has an unknown type, a wrong argument, or an unknown column.
+    """
+    suite = SuiteRun("catalogue", rules, columns=COLUMNS, figures=FIGURES, id_column="id")
+    broken = suite.judge(catalogue_frame(items))
+    clean = without(items, broken)
+    verdict = suite.verdict(docs_folder, catalogue_figures(clean, last))
+    excess = too_many(verdict, "items", verdict.n_broken, verdict.rows, max_quarantined)
+    return CatalogueVerdict(verdict, excess, clean, broken)
 
 
 def catalogue_frame(items: pa.Table) -> pd.DataFrame:

@@ -5,7 +5,6 @@ learned from: where it is the night's own day the night stops, where it is an ea
 it, and nobody mended it since) the night goes on without it and says so.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -21,27 +19,19 @@ from scipy.stats import binom
 
 from embft.clickstream.anonymity import shareable_queries
 from embft.clickstream.sessions import SCHEMA, read_sessions
-from embft.validation import catalogue as of_catalogue
 from embft.validation import day_figures as of_days
 from embft.validation import session_frame as of_sessions
+from embft.validation.catalogue import check_catalogue
 from embft.validation.docs import LogDays, write_index
 from embft.validation.hashes import SeenBefore
 from embft.validation.masking import Private
 from embft.validation.profiles import LOOKBACK_DAYS, DayProfile, Profiler
+from embft.validation.setting_aside import QUARANTINE, set_aside, too_many, without
 from embft.validation.suites import SuiteRun
 from embft.validation.verdicts import Excess, Verdict
 from embft.validation.wording import figure
 from embft.validation_config import Expectation
 
-QUARANTINE = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("id", pa.string()),
-        ("suite", pa.string()),
-        ("rules", pa.list_(pa.string())),
-        ("raw", pa.string()),
-    ]
-)
 _CHANCE = 0.001
 _PARTITION_ROWS = 200_000  # small days are judged together: each run of the library costs a part of a second
 
@@ -147,21 +137,15 @@ def check_sessions(
     folder.mkdir(parents=True, exist_ok=True)
     docs, files = folder / "docs", {name: folder / f"{name}.parquet" for name in ("sessions", "items", "quarantine")}
     with pq.ParquetWriter(files["quarantine"], QUARANTINE) as quarantine:
-        suite = SuiteRun(
-            "catalogue",
-            rules_catalogue,
-            columns=of_catalogue.COLUMNS,
-            figures=of_catalogue.FIGURES,
-            id_column="id",
+        of_items = check_catalogue(
+            items, rules_catalogue, last=before.items, max_quarantined=limits.max_quarantined, docs_folder=docs
         )
-        broken = suite.judge(of_catalogue.catalogue_frame(items))
-        quarantine.write_table(_set_aside("catalogue", items, "id", broken, first_row=0))
-        clean_items = _without(items, broken)
-        catalogue = suite.verdict(docs, of_catalogue.catalogue_figures(clean_items, before.items))
-        check = _Check(rules_sessions, clean_items["id"], limits, quarantine, folder)
+        catalogue = of_items.verdict
+        quarantine.write_table(set_aside("catalogue", items, "id", of_items.broken, first_row=0))
+        check = _Check(rules_sessions, of_items.clean["id"], limits, quarantine, folder)
         for partition in _partitions(days):
             check.judge(partition)
-    pq.write_table(clean_items, files["items"])
+    pq.write_table(of_items.clean, files["items"])
     sessions = check.suite.verdict(
         docs, of_days.day_figures(check.profiles, before.days, reference_days=limits.reference_days)
     )
@@ -171,13 +155,11 @@ def check_sessions(
         refused.setdefault(day, []).extend(sentences)
     _join([check.clean[it] for it in check.clean if it not in refused], files["sessions"])
 
-    too_many_items = _too_many(catalogue, "items", catalogue.n_broken, catalogue.rows, limits.max_quarantined)
-    too_many_sessions = check.too_many(sessions, newest)
+    excess = check.excess(sessions, newest)
     # Without a good catalogue every session looks bad: the catalogue's fault comes first.
     reasons = [
-        *(it.sentence for it in too_many_items),
-        *(f"catalogue: {sentence}" for sentence in catalogue.rejections),
-        *(it.sentence for it in too_many_sessions),
+        *of_items.reasons,
+        *(it.sentence for it in excess),
         *(f"the sessions of {newest}: {sentence}" for sentence in refused.get(newest, ())),
         *(f"sessions: {sentence}" for sentence in sessions.rejections),
     ]
@@ -192,7 +174,7 @@ def check_sessions(
         [catalogue, sessions],
         reasons,
         cautions,
-        excess=[*too_many_items, *too_many_sessions],
+        excess=[*of_items.excess, *excess],
         days=LogDays(
             newest,
             check.profiles,
@@ -276,11 +258,11 @@ class _Check:
                 n_earlier_copies=self._seen.earlier_copies(sessions["session_id"]),
             )
         )
-        self._quarantine.write_table(_set_aside("sessions", sessions, "session_id", broken, first_row=self._n_rows))
+        self._quarantine.write_table(set_aside("sessions", sessions, "session_id", broken, first_row=self._n_rows))
         first = 0
         for day, table in zip(days, tables, strict=True):
             of_day = {row - first: rules for row, rules in broken.items() if first <= row < first + table.num_rows}
-            self._describe(day, _without(table, of_day), len(of_day))
+            self._describe(day, without(table, of_day), len(of_day))
             first += table.num_rows
         self._n_rows += sessions.num_rows
 
@@ -292,7 +274,7 @@ class _Check:
         self.clean[name] = self._folder / f"clean-{name}.parquet"
         pq.write_table(clean, self.clean[name])
 
-    def too_many(self, verdict: Verdict, newest: str) -> list[Excess]:
+    def excess(self, verdict: Verdict, newest: str) -> list[Excess]:
         """Say whether too much was set aside: of the newest day, or of the window.
 
         The newest day is judged by itself: one broken delivery must not hide behind the good days of a long window. But
@@ -301,8 +283,8 @@ class _Check:
         limit, n_broken = self._limits.max_quarantined, self.n_broken.get(newest, 0)
         n = n_broken + self.n_clean.get(newest, 0)
         is_chance = binom.sf(n_broken - 1, n, limit) > _CHANCE
-        of_newest = [] if is_chance else _too_many(verdict, f"sessions of {newest}", n_broken, n, limit)
-        return of_newest or _too_many(verdict, "sessions", verdict.n_broken, verdict.rows, limit)
+        of_newest = [] if is_chance else too_many(verdict, f"sessions of {newest}", n_broken, n, limit)
+        return of_newest or too_many(verdict, "sessions", verdict.n_broken, verdict.rows, limit)
 
 
 def _partitions(days: Sequence[PulledDay]) -> Iterator[list[PulledDay]]:
@@ -314,42 +296,6 @@ def _partitions(days: Sequence[PulledDay]) -> Iterator[list[PulledDay]]:
             partition = []
         partition.append(day)
     yield partition
-
-
-def _too_many(verdict: Verdict, rows_of: str, n_broken: int, n_rows: int, limit: float) -> list[Excess]:
-    """Say whether more was set aside than may be, and by which rule most of it."""
-    if not n_rows or n_broken / n_rows <= limit:
-        return []
-    worst = max(
-        (rule for rule in verdict.rules if rule.kind == "row" and rule.severity == "critical"),
-        key=lambda rule: rule.broken_rows,
-    )
-    return [Excess(rows_of=rows_of, n_broken=n_broken, rows=n_rows, limit=limit, worst=worst)]
-
-
-def _without(table: pa.Table, broken: Mapping[int, list[str]]) -> pa.Table:
-    if not broken:
-        return table
-    keep = np.ones(table.num_rows, dtype=bool)
-    keep[list(broken)] = False
-    return table.filter(pa.array(keep))
-
-
-def _set_aside(
-    suite: str, table: pa.Table, id_column: str, broken: Mapping[int, list[str]], *, first_row: int
-) -> pa.Table:
-    rows = list(broken)
-    raw = table.take(pa.array(rows, pa.int64())).to_pylist()
-    return pa.table(
-        {
-            "row": [first_row + row for row in rows],
-            "id": [row[id_column] for row in raw],
-            "suite": [suite] * len(rows),
-            "rules": list(broken.values()),
-            "raw": [json.dumps(row, ensure_ascii=False, default=str) for row in raw],
-        },
-        schema=QUARANTINE,
-    )
 
 
 def _join(parts: Sequence[Path], path: Path) -> None:

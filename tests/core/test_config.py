@@ -142,6 +142,17 @@ def test_config_check_reports_every_file_and_exits_2(include: Path, monkeypatch:
     assert "bad.yaml:15: extra: unknown key" in result.stderr
 
 
+def test_config_check_goes_without_great_expectations_where_it_is_not_installed(
+    include: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBFT_INCLUDE", str(include))
+    monkeypatch.setattr("embft.cli.find_spec", lambda _: None)
+    written(include, MINIMAL)
+    result = CliRunner().invoke(app, ["config", "check"])
+    assert result.exit_code == 0
+    assert "the suites were not built" in result.stderr
+
+
 def test_config_check_misses_a_pod_template_before_airflow_does(include: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBFT_INCLUDE", str(include))
     pod = f"runtime: {{stages: {{fine_tune: pod}}, kubernetes: {{image: 'embft@sha256:{'a' * 64}'}}}}\n"

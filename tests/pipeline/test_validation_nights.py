@@ -1,4 +1,4 @@
-"""Nights of validation alone: what earlier ones left is what later ones compare with, and pages go when they are old."""
+"""Nights of validation alone: what earlier ones left is what later ones compare with; pages go when they are old."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
