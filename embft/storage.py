@@ -26,7 +26,7 @@ from botocore.config import Config
 from pydantic import ValidationError
 
 from embft.config import StorageConfig
-from embft.errors import ConfigError, DataRejected, ObjectChanged, ObjectMissing, StorageUnavailable
+from embft.errors import ConfigError, DataRejected, ObjectChanged, ObjectMissing, StorageRefused, StorageUnavailable
 from embft.paths import Paths
 from embft.results import Artifact, StageResult
 from embft.storage_download import PATIENCE, Download, Patience, may_pass
@@ -214,15 +214,20 @@ class Storage:
             uris: Of one bucket.
 
         Raises:
-            StorageRefused: The credentials do not reach the bucket.
+            StorageRefused: The credentials do not reach the bucket, or may not remove.
             StorageUnavailable: S3 did not answer.
         """
         for first in range(0, len(uris), _MAX_REMOVED):
             chunk = uris[first : first + _MAX_REMOVED]
             with self._explained(chunk[0]):
-                self._s3.delete_objects(
+                answer = self._s3.delete_objects(
                     Bucket=split_uri(chunk[0])[0],
                     Delete={"Objects": [{"Key": split_uri(uri)[1]} for uri in chunk], "Quiet": True},
+                )
+            # S3 answers 200 even where it removed nothing.
+            for fault in answer.get("Errors", ()):
+                raise StorageRefused(
+                    f"{chunk[0]}: S3 would not remove {fault.get('Key')}: {fault.get('Code')} {fault.get('Message')}"
                 )
 
     def write(self, uri: str, data: bytes) -> None:

@@ -67,7 +67,12 @@ def profiles_of(nights: Sequence[StageResult]) -> dict[str, Any]:
         Day → profile, as JSON. A day is taken from its own night, else from the newest night that learned from it; one
         that a night left out is none to compare with.
     """
-    told = [(it.day.isoformat(), it.figures["profiles"], it.figures["days_left_out"]) for it in nights]
+    # An older version of embft left no profiles.
+    told = [
+        (it.day.isoformat(), it.figures["profiles"], it.figures["days_left_out"])
+        for it in nights
+        if "profiles" in it.figures
+    ]
     profiles = {own: days[own] for own, days, left_out in told if own in days and own not in left_out}
     for _, days, left_out in told:
         for day, profile in days.items():
