@@ -147,13 +147,10 @@ def write_index(
     """
     newest = days.newest if days else ""
     left_out = days.left_out if days else {}
-    stops = _cards(reasons, verdicts, excess, newest)
-    told = {it.figure for it in stops if it.rule}
     page = _PAGES.get_template("index.html.j2").render(
         title=title,
-        reasons=stops,
-        # That a figure breaks a stricter limit as well is no news where it stops the night.
-        warnings=[it for it in _cards(warnings, verdicts, (), newest) if it.figure not in told],
+        reasons=_cards(reasons, verdicts, excess, newest),
+        warnings=_cards(warnings, verdicts, (), newest),
         left_out={day: _cards(left_out[day], verdicts, (), day) for day in sorted(left_out)[-_MAX_CARDS:]},
         n_left_out=len(left_out),
         n_sessions=_n_sessions(days) if days else {},

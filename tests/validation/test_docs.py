@@ -254,17 +254,6 @@ class TestFirstScreen:
         assert "One earlier day is left out 2011-10-19, with its 27 sessions Volume matters." in first
 
 
-def test_a_stricter_limit_on_the_same_figure_is_not_told_beside_a_reason(tmp_path: Path) -> None:
-    volume = rule("volume", column="n_sessions", min_value=100)
-    low = rule("volume_low", severity="warning", column="n_sessions", min_value=300)
-    verdict = judged(tmp_path, rows("a"), volume, low, figures=day_figures(400, 410, 27))
-    reasons, warnings = (verdict.days_broken(it)[DAYS[-1]] for it in ("critical", "warning"))
-    assert "Warnings" not in index(tmp_path, verdict, reasons, warnings, days=log_days(400, 410, 27)).text
-    alone = index(tmp_path, verdict, [], warnings, days=log_days(400, 410, 27)).text
-    assert "Accepted with 1 warning" in alone
-    assert "Warnings volume_low matters." in alone
-
-
 def test_rules_that_could_not_be_judged_are_one_line_a_reason(tmp_path: Path) -> None:
     figures = Figures(
         pd.DataFrame({"f": [None], "g": [None]}, dtype="float64"), dict.fromkeys("fg", "no earlier night")
