@@ -14,13 +14,13 @@ from tests.buckets import new_bucket
 from tests.pipeline.conftest import Project
 from tests.shop import FIRST, ITEMS, day_sessions, make_shop, write_day, write_items
 
-N_DAYS = 16
+N_DAYS = 9
 LAST = FIRST + timedelta(days=N_DAYS - 1)
 
 
 @pytest.fixture
 def shop(s3: str, tmp_path: Path) -> Project:
-    """Sixteen days of 200 sessions; nights learn from five."""
+    """Nine days of 200 sessions; nights learn from five."""
     bucket = new_bucket(s3)
     include = make_shop(tmp_path, bucket, s3, f"sqlite:///{tmp_path}/mlflow.db")
     for number in range(N_DAYS):
@@ -87,7 +87,7 @@ def test_usual_is_what_earlier_nights_saw(shop: Project) -> None:
 
 
 def test_a_backfill_compares_with_the_days_before_its_own(shop: Project) -> None:
-    middle = LAST - timedelta(days=3)
+    middle = LAST - timedelta(days=1)
     nights(shop, FIRST + timedelta(days=4), LAST)
     standing = validated(shop, middle)
     assert standing.reused  # later nights changed nothing for it
@@ -99,8 +99,8 @@ def test_a_backfill_compares_with_the_days_before_its_own(shop: Project) -> None
 
 
 def test_a_vanished_reference_is_missed_and_said_so(shop: Project) -> None:
-    nights(shop, FIRST + timedelta(days=4), LAST - timedelta(days=1))
-    for n in range(4, N_DAYS - 1):
+    nights(shop, LAST - timedelta(days=2), LAST - timedelta(days=1))
+    for n in range(N_DAYS - 3, N_DAYS - 1):
         shop.delete(f"{shop.paths.stage(FIRST + timedelta(days=n), 'validate_sessions')}/result.json")
     lonely = validated(shop, LAST)
     assert lonely.status == "done"
