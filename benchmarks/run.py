@@ -20,6 +20,12 @@ NO_BENCHMARKS = {
     "training.py",
     "loops.py",
     "json_loops.py",
+    "corruption_lines.py",
+    "corruption_shown.py",
+    "corruption_catalogue.py",
+    "corruption_ranks.py",
+    "corruption_nights.py",
+    "corruption_results.py",
 }
 
 
