@@ -157,7 +157,8 @@ def _profile(day: date, sessions: pd.DataFrame, recent: deque[pd.DataFrame], *, 
         {
             "query": sessions["query"],
             "clicked": sessions["clicked"].where(sessions["clicked"].str.len() > 0).str.join("|"),
-            "second": local.dt.hour * 3600 + local.dt.minute * 60 + local.dt.second,
+            "client": sessions["client"],
+            "at_us": (local - local.dt.normalize()).dt.total_seconds().mul(1e6).round().astype("int64"),
         }
     )
     places = clicks.merge(shown.drop_duplicates(["row", "id"]), on=["row", "id"], suffixes=("_clicked", ""))["place"]
@@ -193,8 +194,8 @@ def _of_day(sessions: pd.DataFrame, traces: pd.DataFrame, positions: NDArray[np.
         "click_rate": _share(len(clicked), n),
         "query_length_mean": (length.mean(), length.std(ddof=0) / np.sqrt(n)),
         "top_query_share": _share(sessions["query"].value_counts().iloc[0], n),
-        "top_second_share": _share(traces["second"].value_counts().iloc[0], n),
-        "twin_share": _share(clicked.duplicated().sum(), n),
+        "top_second_share": _share((traces["at_us"] // 1_000_000).value_counts().iloc[0], n),
+        "twin_share": _beyond_chance(int(clicked.duplicated().sum()), clicked, clicked.drop_duplicates(), n),
         "top_client_share": _share(sessions["client"].value_counts().iloc[0], sessions["client"].count()),
         "shown_share": _share(sessions["shown"].count(), n),
         "first_position_share": _share(positions[0], positions.sum()),
@@ -211,12 +212,18 @@ def _against(traces: pd.DataFrame, clicks: pd.DataFrame, recent: deque[pd.DataFr
     pairs_before = lists_before.assign(id=lists_before["clicked"].str.split("|")).explode("id")[["query", "id"]]
     known = pairs[pairs["query"].isin(pairs_before["query"].drop_duplicates())]
     again = known.merge(pairs_before.drop_duplicates(), how="inner")
-    repeated = clicked.merge(clicked_before, how="inner")
+    n_repeated = len(clicked.merge(clicked_before, how="inner"))
     return {
         "unseen_query_share": _share((~traces["query"].isin(queries)).sum(), len(traces)),
-        "repeated_share": _share(len(repeated), len(traces)),
+        "repeated_share": _beyond_chance(n_repeated, clicked, clicked_before, len(traces)),
         "known_click_share": _share(len(again), len(known)),
     }
+
+
+def _beyond_chance(n_equal: int, clicked: pd.DataFrame, others: pd.DataFrame, n: int) -> tuple[float, float]:
+    """Take off what equals others a second later: that is chance alone."""
+    later = clicked.assign(at_us=clicked["at_us"] + 1_000_000)
+    return _share(max(0, n_equal - len(later.merge(others, how="inner"))), n)
 
 
 def _share(count: float, n: int) -> tuple[float, float]:
