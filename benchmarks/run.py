@@ -26,6 +26,9 @@ NO_BENCHMARKS = {
     "corruption_ranks.py",
     "corruption_nights.py",
     "corruption_results.py",
+    "validation_data.py",
+    "validation_ours.py",
+    "validation_by_hand.py",
 }
 
 
