@@ -97,8 +97,9 @@ def _is_harmless(seen: Sequence[Seen]) -> bool:
 def _in_words(seen: Sequence[Seen]) -> str:
     aside = f", {sum(it.right for it in seen)} of {sum(it.touched for it in seen)} rows set aside"
     wrong = sum(it.wrong for it in seen)
+    by = f" by {_rules(seen)}" if any(it.caught for it in seen) and _rules(seen) else ""
     return (
-        f"{_caught_in_words(seen)}{f' by {_rules(seen)}' if _rules(seen) else ''}"
+        f"{_caught_in_words(seen)}{by}"
         f"{aside if any(it.right for it in seen) else ''}{f', {wrong} wrongly' if wrong else ''}"
     )
 
