@@ -20,6 +20,15 @@ NO_BENCHMARKS = {
     "training.py",
     "loops.py",
     "json_loops.py",
+    "corruption_lines.py",
+    "corruption_shown.py",
+    "corruption_catalogue.py",
+    "corruption_ranks.py",
+    "corruption_nights.py",
+    "corruption_results.py",
+    "validation_data.py",
+    "validation_ours.py",
+    "validation_by_hand.py",
 }
 
 

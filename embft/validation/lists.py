@@ -5,6 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from embft.validation.hashes import are_among
+
 
 def lengths(lists: pa.ChunkedArray) -> NDArray[np.int64]:
     """Count the entries of each row's list.
@@ -46,7 +48,7 @@ def isin_own_list(
         bool [entries].
     """
     keys, other_keys = _keys(parents, ids, other_parents, other_ids)
-    return np.isin(keys, other_keys)
+    return are_among(keys, other_keys)
 
 
 def place_in_own_list(
