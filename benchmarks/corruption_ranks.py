@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from embft.validation.rank_frame import Ranking
 from numpy.typing import NDArray
 
 from benchmarks import clicks, training
@@ -22,6 +21,7 @@ from benchmarks.corruption_results import STRENGTHS, Seen
 from embft import EmbeddingsModelInterface
 from embft.clickstream.negatives import sample_not_clicked
 from embft.validation.drift import summarise
+from embft.validation.rank_frame import Ranking
 from embft.validation.ranks import PARTS, RanksVerdict, check_ranks
 from embft.validation_config import load_suite
 

@@ -40,8 +40,9 @@ from benchmarks import clicks
 from benchmarks.figures import print_figure
 from embft.clickstream.judgements import judge
 from embft.clickstream.negatives import sample_not_clicked
-from embft.clickstream.reader import read_day
-from embft.clickstream.sessions import SCHEMA
+from embft.clickstream.privacy import ClientHash
+from embft.clickstream.reader import DayReader, LogObject
+from embft.clickstream.sessions import SCHEMA, read_sessions
 from embft.clickstream.simulator import load_shop, simulate
 from embft.config import Judgements
 from embft.finetuning.catalogue import rank_catalogue
@@ -174,10 +175,21 @@ def _simulated(seed: int) -> Log:
             path = Path(folder) / str(number)
             path.write_bytes(raw)
             of_day[date.fromisoformat(key.split("dt=")[1].split("/")[0])].append((key, path))
-        days = [read_day(objects, day=day, logs=logs).sessions for day, objects in sorted(of_day.items())]
+        days = [_read(day, dict(objects), logs, Path(folder)) for day, objects in sorted(of_day.items())]
     later = judge(pa.concat_tables(days[TRAIN_DAYS + 1 :]), Judgements(no_click_sessions="drop")).sessions
     catalogue = embft.ItemsSet([it["id"] for it in items], [it["text"] for it in items])
     return Log(catalogue, pa.concat_tables(days[:TRAIN_DAYS]), days[TRAIN_DAYS], later)
+
+
+def _read(day: date, objects: dict[str, Path], logs: Logs, folder: Path) -> pa.Table:
+    """Read a day's objects as `pull` does."""
+    sessions, bad = folder / "sessions.parquet", folder / "bad.parquet"
+    with DayReader(
+        day, logs, ClientHash("of a benchmark alone"), [LogObject(key) for key in objects], folder
+    ) as reader:
+        reader.read(range(len(objects)), lambda item, *_: objects[item.uri])
+        reader.build(sessions, bad)
+    return read_sessions(sessions)
 
 
 def _table(these: Sequence[clicks.Click]) -> pa.Table:

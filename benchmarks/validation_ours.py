@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from embft.validation.rank_frame import Ranking
 
 from benchmarks.validation_data import DAYS, EXPECTATIONS, N_EARLIER, PARTS, ZONE
 from embft.clickstream.sessions import read_sessions
 from embft.validation.drift import summarise
 from embft.validation.lists import flat
 from embft.validation.profiles import LOOKBACK_DAYS, DayProfile, Profiler
+from embft.validation.rank_frame import Ranking
 from embft.validation.ranks import check_ranks
 from embft.validation.sessions import Before, Limits, PulledDay, check_sessions
 from embft.validation_config import Validation, load_suite

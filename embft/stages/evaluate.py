@@ -1,10 +1,9 @@
 """`evaluate`: base, champion and challenger on the same held-out sessions."""
 
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -96,7 +95,9 @@ def _work(context: Context) -> Outcome:
 def _rank_distributions(
     context: Context, challenger: "EmbeddingsModelInterface", known: Vocabulary
 ) -> dict[str, dict[str, Any]]:
-    """Say how two models' ranks of the test sessions are spread: of the one that ranked the inputs, and the challenger.
+    """Say how two models' ranks of the test sessions are spread, and how far clicked results lead.
+
+    The models are the one that ranked the inputs, and the challenger.
 
     Later nights compare their ranks with them, see `embft.stages.rank_reference`. Theirs are of the challenger, where
     it is promoted, or of the base, which ranks the inputs while there is no champion: no other model is asked for.
@@ -105,14 +106,23 @@ def _rank_distributions(
     from embft.finetuning.registry import find_ranker
     from embft.finetuning.tables import inputs_from_table
     from embft.validation.drift import summarise
+    from embft.validation.rank_frame import mean_lead
 
     test = pq.read_table(context.fetch("preprocess_ranks", "inputs/test.parquet"))
     ranked = inputs_from_table(test.drop_columns(["ranks"]))
     fill_ranks(challenger, ranked, *known, find_ranker(context.run.config.training.settings.ranker))
     ranked_by = context.inputs["preprocess_ranks"].figures["ranked_by"]
-    told = pc.list_flatten(test["ranks"]).to_numpy()
-    given = np.fromiter(chain.from_iterable(it.ranks.values() for it in ranked), np.float64)
-    return {ranked_by: summarise(told, test.num_rows), "challenger": summarise(given, test.num_rows)}
+    given = pa.array([list(it.ranks.values()) for it in ranked], pa.list_(pa.float64()))
+    column = test.schema.get_field_index("ranks")
+    tables = {ranked_by: test, "challenger": test.set_column(column, "ranks", given)}
+    is_similarity = context.run.config.training.settings.is_similarity
+    return {
+        name: {
+            **summarise(pc.list_flatten(table["ranks"]).to_numpy(), table.num_rows),
+            "lead": mean_lead(table, is_similarity=is_similarity),
+        }
+        for name, table in tables.items()
+    }
 
 
 def _track(context: Context, models: dict[str, Any]) -> None:

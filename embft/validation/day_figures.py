@@ -23,6 +23,7 @@ _RAW = (
     "top_client_share",
     "top_second_share",
     "shown_share",
+    "unknown_shown_share",
     "first_position_share",
     "duplicate_share",
     "filtered_share",

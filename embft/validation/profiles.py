@@ -10,13 +10,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
 from embft.results import Record
-from embft.validation.hashes import Hashes, hashes
+from embft.validation.hashes import Hashes, are_among, hashes
 from embft.validation.lists import flat, place_in_own_list
 from embft.validation.scripts import script_counts
 
@@ -52,19 +53,24 @@ class Profiler:
         self._earlier: deque[_Traces] = deque(maxlen=lookback)
         self._lookback = lookback
 
-    def profile(self, day: date, sessions: pa.Table, lines: Mapping[str, int]) -> DayProfile:
+    def profile(
+        self, day: date, sessions: pa.Table, lines: Mapping[str, int], *, n_unknown_shown: int = 0
+    ) -> DayProfile:
         """Describe the next day.
 
         Args:
             day: The log day.
             sessions: Its clean sessions: session_id, time, client, query, shown, clicked, positions.
             lines: What `pull` counted of the day's lines: lines, duplicates, quarantined, filtered.
+            n_unknown_shown: How many of the sessions show an item that the catalogue does not have.
 
         Returns:
             The profile.
         """
         traces = _Traces(sessions, self._zone)
         figures = {**_of_lines(lines), **_of_sessions(sessions, traces)}
+        if sessions.num_rows:
+            figures["unknown_shown_share"] = _share(n_unknown_shown, sessions.num_rows)
         if self._lookback and len(self._earlier) == self._lookback:
             figures |= _against(traces, self._earlier)
         self._earlier.append(traces.lasting())
@@ -91,17 +97,18 @@ class _Traces:
         np.add.at(clicks, parents, item * _ODD)
         local = sessions["time"].to_pandas().dt.tz_convert(zone)
         self.second = np.asarray(local.dt.hour * 3600 + local.dt.minute * 60 + local.dt.second, dtype=np.int64)
-        # A session by all but its id and its day; a session without a click says too little to be known again.
+        # A session by all but its id, its client and its day, which a second delivery may have given anew. One without
+        # a click says too little to be known again.
         clicked = self.is_clicked
-        who_did_what = (self.query * _ODD ^ clicks) * _ODD ^ hashes(sessions["client"])
+        what = self.query * _ODD ^ clicks
         microsecond = self.second * 1_000_000 + np.asarray(local.dt.microsecond, dtype=np.int64)
-        self.content = _at(who_did_what, microsecond)[clicked]
-        self.content_later = _at(who_did_what, microsecond + 1_000_000)[clicked]
+        self.content = _at(what, microsecond)[clicked]
+        self.content_later = _at(what, microsecond + 1_000_000)[clicked]
 
     def lasting(self) -> "_Traces":
         """Reduce to what later days ask for."""
-        self.content, self.content_later = np.unique(self.content), np.empty(0, dtype=np.uint64)
-        self.pair, self.click_query, self.query = map(np.unique, (self.pair, self.click_query, self.query))
+        self.content, self.content_later = _distinct(self.content), np.empty(0, dtype=np.uint64)
+        self.pair, self.click_query, self.query = map(_distinct, (self.pair, self.click_query, self.query))
         return self
 
 
@@ -127,7 +134,7 @@ def _of_sessions(sessions: pa.Table, traces: _Traces) -> dict[str, tuple[float, 
         "query_length_mean": (length.mean(), length.std() / np.sqrt(n)),
         "top_query_share": _share(_most_common(traces.query), n),
         "top_second_share": _share(_most_common(traces.second), n),
-        "twin_share": _beyond_chance(_n_repeats(traces.content), np.isin(traces.content_later, traces.content), n),
+        "twin_share": _beyond_chance(_n_repeats(traces.content), are_among(traces.content_later, traces.content), n),
     }
     if len(clients):
         figures["top_client_share"] = _share(_most_common(hashes(clients)), len(clients))
@@ -143,13 +150,13 @@ def _against(traces: _Traces, earlier: deque[_Traces]) -> dict[str, tuple[float,
     n = len(traces.query)
     if n:
         seen = np.concatenate([it.query for it in earlier])
-        figures["unseen_query_share"] = _share(int((~np.isin(traces.query, seen)).sum()), n)
+        figures["unseen_query_share"] = _share(int((~are_among(traces.query, seen)).sum()), n)
         content = np.concatenate([it.content for it in earlier])
-        repeated = int(np.isin(traces.content, content).sum())
-        figures["repeated_share"] = _beyond_chance(repeated, np.isin(traces.content_later, content), n)
-    known = np.isin(traces.click_query, np.concatenate([it.click_query for it in earlier]))
+        repeated = int(are_among(traces.content, content).sum())
+        figures["repeated_share"] = _beyond_chance(repeated, are_among(traces.content_later, content), n)
+    known = are_among(traces.click_query, np.concatenate([it.click_query for it in earlier]))
     if known.any():
-        again = np.isin(traces.pair[known], np.concatenate([it.pair for it in earlier]))
+        again = are_among(traces.pair[known], np.concatenate([it.pair for it in earlier]))
         figures["known_click_share"] = _share(int(again.sum()), int(known.sum()))
     return figures
 
@@ -181,7 +188,7 @@ def _positions(sessions: pa.Table) -> list[int]:
     first_of_row = np.searchsorted(shown_rows, shown_rows)  # rows come in order
     position = np.arange(len(shown)) - first_of_row + 1
     told_rows, told = flat(sessions["positions"])
-    position[np.isin(shown_rows, told_rows)] = told.to_numpy(zero_copy_only=False)
+    position[are_among(shown_rows, told_rows)] = told.to_numpy(zero_copy_only=False)
     clicked = np.clip(position[place[place >= 0]], 1, MAX_POSITION + 1)
     return [int(count) for count in np.bincount(clicked - 1, minlength=MAX_POSITION + 1)]
 
@@ -191,4 +198,8 @@ def _most_common(keys: NDArray[Any]) -> int:
 
 
 def _n_repeats(keys: Hashes) -> int:
-    return len(keys) - len(np.unique(keys))
+    return len(keys) - len(_distinct(keys))
+
+
+def _distinct(keys: Hashes) -> Hashes:
+    return np.asarray(pd.unique(keys))  # np.unique takes fifteen times as long, as np.isin does

@@ -47,6 +47,20 @@ class Ranking:
     is_champions: bool
 
 
+def mean_lead(sessions: pa.Table, *, is_similarity: bool) -> float | None:
+    """Say by how much clicked results are nearer than the others, on average over sessions.
+
+    Args:
+        sessions: Columns session_id, results, clicked, ranks (aligned to results).
+        is_similarity: Whether a bigger rank is closer.
+
+    Returns:
+        In units of the ranker; None where no session has ranks on both sides.
+    """
+    leads = RankedSessions(sessions).leads(is_similarity=is_similarity)
+    return float(leads.mean()) if len(leads) else None
+
+
 class RankedSessions:
     """The ranks of some sessions as flat arrays, so that a million of them cost no Python loop.
 

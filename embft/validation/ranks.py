@@ -32,11 +32,13 @@ FIGURES = (
     "champion_test_lead_z",
     "rank_distance",
     "rank_drift",
+    "lead_ratio",
     *of_vectors.FIGURES,
 )
 _MIN_LEADS = 10  # of fewer sessions a spread says little
 # In more sessions a lead of a hundredth of its spread would be certain, and still be no fault.
 _MAX_LEADS = 2_500
+_MIN_LEAD_BEFORE = 0.05
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def check_ranks(
     for partition in _put_together(inputs.frames(), sessions_at_a_time):
         suite.judge(partition)
     distribution = summarise(np.concatenate(inputs.test_ranks), inputs.n_ranked_test_sessions)
-    figures = _figures(inputs, _compared(distribution, reference), vector_figures(vectors))
+    figures = _figures(inputs, _compared(distribution, inputs.leads["test"].mean, reference), vector_figures(vectors))
     verdict = suite.verdict(docs_folder, figures)
     reasons = [f"ranks: {sentence}" for sentence in verdict.rejections]
     warnings = [f"ranks: {sentence}" for sentence in verdict.warnings]
@@ -206,13 +208,20 @@ def _put_together(frames: Iterable[pd.DataFrame], n_rows: int) -> Iterator[pd.Da
     yield pd.concat(waiting, ignore_index=True)
 
 
-def _compared(distribution: Mapping[str, Any], reference: Mapping[str, Any] | str) -> dict[str, float] | str:
+def _compared(
+    distribution: Mapping[str, Any], lead: float | None, reference: Mapping[str, Any] | str
+) -> dict[str, float] | str:
     """Compare the test part's ranks with those of an earlier night, or say why not."""
     if isinstance(reference, str):
         return reference
     if not distribution["n"] or not reference["n"]:
         return "no ranks"
-    return {"rank_distance": distance(distribution, reference), "rank_drift": drift(distribution, reference)}
+    of_spread = {"rank_distance": distance(distribution, reference), "rank_drift": drift(distribution, reference)}
+    before = reference.get("lead")
+    # A lead of next to nothing has no ratio to speak of.
+    if lead is None or before is None or before < _MIN_LEAD_BEFORE:
+        return of_spread
+    return {**of_spread, "lead_ratio": lead / before}
 
 
 def _figures(inputs: _Inputs, compared: Mapping[str, float] | str, vectors: VectorFigures) -> Figures:
@@ -235,6 +244,7 @@ def _figures(inputs: _Inputs, compared: Mapping[str, float] | str, vectors: Vect
         "test_lead_z": few,
         "champion_test_lead_z": few if inputs.is_champions else "the base model ranked; it has learned from no click",
         **dict.fromkeys(("rank_distance", "rank_drift"), compared if isinstance(compared, str) else ""),
+        "lead_ratio": compared if isinstance(compared, str) else "a lead of next to nothing, now or before",
         **vectors.unknown,
     }
     frame = Figures.of_set(values).frame

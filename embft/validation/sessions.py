@@ -249,26 +249,28 @@ class _Check:
         sessions = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
         if self._private:
             self._private.shareable.update(shareable_queries(sessions, self._limits.min_clients) or ())
-        broken = self.suite.judge(
-            of_sessions.session_frame(
-                sessions,
-                self._item_ids,
-                window=self._limits.window,
-                zone=self._limits.zone,
-                n_earlier_copies=self._seen.earlier_copies(sessions["session_id"]),
-            )
+        frame = of_sessions.session_frame(
+            sessions,
+            self._item_ids,
+            window=self._limits.window,
+            zone=self._limits.zone,
+            n_earlier_copies=self._seen.earlier_copies(sessions["session_id"]),
         )
+        broken = self.suite.judge(frame)
+        shows_unknown = (frame["n_unknown_shown"] > 0).to_numpy(copy=True)
+        shows_unknown[list(broken)] = False
         self._quarantine.write_table(set_aside("sessions", sessions, "session_id", broken, first_row=self._n_rows))
         first = 0
         for day, table in zip(days, tables, strict=True):
             of_day = {row - first: rules for row, rules in broken.items() if first <= row < first + table.num_rows}
-            self._describe(day, without(table, of_day), len(of_day))
+            n_unknown_shown = int(shows_unknown[first : first + table.num_rows].sum())
+            self._describe(day, without(table, of_day), len(of_day), n_unknown_shown)
             first += table.num_rows
         self._n_rows += sessions.num_rows
 
-    def _describe(self, day: PulledDay, clean: pa.Table, n_broken: int) -> None:
+    def _describe(self, day: PulledDay, clean: pa.Table, n_broken: int, n_unknown_shown: int) -> None:
         name = day.day.isoformat()
-        self.profiles.append(self._profiler.profile(day.day, clean, day.lines))
+        self.profiles.append(self._profiler.profile(day.day, clean, day.lines, n_unknown_shown=n_unknown_shown))
         self.n_broken[name], self.n_clean[name] = n_broken, clean.num_rows
         self.n_clicked[name] = pc.sum(pc.greater(pc.list_value_length(clean["clicked"]), 0)).as_py() or 0
         self.clean[name] = self._folder / f"clean-{name}.parquet"

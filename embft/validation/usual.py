@@ -26,6 +26,8 @@ from embft.validation.profiles import DayProfile
 
 MIN_DAYS = 7
 MIN_SAME_WEEKDAY = 4  # fewer give no spread to speak of
+_MIN_OF_WEEK = 4
+_MIN_DAYS_FOR_SHIFT = 14
 _MIN_SESSIONS_FOR_SHIFT = 100
 _BUSY = 0.75  # a quarter of the hours are the busiest
 _MIN_EXPECTED = 8  # an hour is silent where at least this many sessions were to be expected (e⁻⁸ by chance)
@@ -38,22 +40,23 @@ class Scale:
     Args:
         floor: What is never strange: an absolute difference, or a relative one of a logarithm.
         log: Compare ratios instead of differences.
-        by_weekday: Compare with the same weekday where there are enough of them.
+        is_volume: It has a trend and a week: compare with the days just before, as other days of the week do.
     """
 
     floor: float
     log: bool = False
-    by_weekday: bool = False
+    is_volume: bool = False
 
 
 SCALES: dict[str, Scale] = {
-    "n_sessions": Scale(0.15, log=True, by_weekday=True),
+    "n_sessions": Scale(0.15, is_volume=True),
     "click_rate": Scale(0.03),
     "query_length_mean": Scale(0.1, log=True),
     "unseen_query_share": Scale(0.05),
     "known_click_share": Scale(0.04),
     "top_query_share": Scale(0.05),
     "top_client_share": Scale(0.015),
+    "top_second_share": Scale(0.01),
     "shown_share": Scale(0.03),
     "first_position_share": Scale(0.03),
     "position_drift": Scale(0.02),
@@ -108,19 +111,18 @@ class Usual:
             None where the day lacks the figure, or fewer than `MIN_DAYS` days have it.
         """
         scale, ours = SCALES[name], self._figure(name, profile)
-        told = [(it.day, figure[0]) for it in self._days if (figure := self._figure(name, it))]
+        told = {it.day: figure[0] for it in self._days if (figure := self._figure(name, it))}
         if ours is None or len(told) < MIN_DAYS:
             return None
-        same = [value for day, value in told if day.weekday() == profile.day.weekday()]
-        usual = same if scale.by_weekday and len(same) >= MIN_SAME_WEEKDAY else [value for _, value in told]
         value, error = ours
+        if scale.is_volume:
+            return _volume_deviation(profile.day, value, told, scale.floor)
+        usual = np.asarray(list(told.values()))
         if scale.log:
             error = error / value if value else 1.0
-            value, before = float(np.log(max(value, 1))), np.log(np.maximum(usual, 1))
+            distance = _distance(np.log(max(value, 1)), np.log(np.maximum(usual, 1)), scale.floor, error)
         else:
-            before = np.asarray(usual)
-        spread = float(median_abs_deviation(before, scale="normal"))
-        distance = (value - float(np.median(before))) / float(np.sqrt(spread**2 + scale.floor**2 + error**2))
+            distance = _distance(value, usual, scale.floor, error)
         return Deviation(distance, float(np.median(usual)), len(usual))
 
     def drift(self, name: str, profile: DayProfile) -> tuple[float, float] | None:
@@ -160,7 +162,7 @@ class Usual:
         Returns:
             -11 … 12, positive where sessions come later than usual; None for small days, or too few before.
         """
-        if len(self._days) < MIN_DAYS or sum(profile.hours) < _MIN_SESSIONS_FOR_SHIFT:
+        if len(self._days) < _MIN_DAYS_FOR_SHIFT or sum(profile.hours) < _MIN_SESSIONS_FOR_SHIFT:
             return None
         ours, usual = _rhythm(np.asarray(profile.hours)), _rhythm(self._usual_hours())
         fits = {shift: _rank_correlation(ours, np.roll(usual, shift)) for shift in sorted(range(-11, 13), key=abs)}
@@ -193,6 +195,50 @@ class Usual:
 
     def _figure(self, name: str, profile: DayProfile) -> tuple[float, float] | None:
         return self.drift(name, profile) if name.endswith("_drift") else profile.figures.get(name)
+
+
+def _distance(value: float, before: NDArray[np.float64], floor: float, error: float) -> float:
+    """Count the distance from the median in robust standard deviations."""
+    spread = float(median_abs_deviation(before, scale="normal"))
+    return (value - float(np.median(before))) / float(np.sqrt(spread**2 + floor**2 + error**2))
+
+
+def _volume_deviation(day: date, n: float, before: Mapping[date, float], floor: float) -> Deviation:
+    """Compare a day's sessions with those of the week before it, as earlier days compare with theirs.
+
+    A shop grows and shrinks, and has its weekends: what is looked at is the logarithm of a day's sessions over the
+    median of the week before it. With four of the same weekday those are usual. Before that all days are, and their
+    plain standard deviation, which weekends widen.
+    """
+    volumes = {**before, day: n}
+    ratios = {it: ratio for it in volumes if (ratio := _log_ratio(it, volumes)) is not None}
+    if day not in ratios or len(ratios) <= MIN_DAYS:
+        base = float(np.median(list(before.values())))
+        ratios = {it: _log(volume) - _log(base) for it, volume in volumes.items()}
+    else:
+        base = float(np.median(_week_before(day, volumes)))
+    ours = ratios.pop(day)
+    same = [ratio for it, ratio in ratios.items() if it.weekday() == day.weekday()]
+    usual = np.asarray(same if len(same) >= MIN_SAME_WEEKDAY else list(ratios.values()))
+    centre = float(np.median(usual))
+    spread = float(median_abs_deviation(usual, scale="normal") if len(same) >= MIN_SAME_WEEKDAY else usual.std())
+    error = 1 / np.sqrt(max(n, 1))
+    distance = (ours - centre) / float(np.sqrt(spread**2 + floor**2 + error**2))
+    return Deviation(distance, base * float(np.exp(centre)), len(usual))
+
+
+def _log_ratio(day: date, volumes: Mapping[date, float]) -> float | None:
+    week = _week_before(day, volumes)
+    return _log(volumes[day]) - _log(float(np.median(week))) if len(week) >= _MIN_OF_WEEK else None
+
+
+def _week_before(day: date, volumes: Mapping[date, float]) -> list[float]:
+    days = (day - timedelta(days=back) for back in range(1, 8))
+    return [volumes[it] for it in days if it in volumes]
+
+
+def _log(n: float) -> float:
+    return float(np.log(max(n, 1)))
 
 
 def _counts(name: str, profile: DayProfile) -> Counter[str]:

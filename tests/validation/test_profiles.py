@@ -53,6 +53,7 @@ def test_a_day_by_hand() -> None:
             "top_client_share": 2 / 3,
             "top_second_share": 0.5,
             "shown_share": 0.5,
+            "unknown_shown_share": 0,
             "first_position_share": 1 / 3,
             "twin_share": 0,
             "duplicate_share": 0.1,

@@ -103,7 +103,7 @@ def test_healthy_ranks_are_silent_and_say_what_was_not_judged(check: Check, tmp_
     assert verdict.reasons == verdict.figures["warnings"] == []
     unjudged = [it.name for it in verdict.verdict.rules if it.success is None]
     few = ["champion_puts_clicks_first", "clicks_come_first"] if n == 30 else []
-    assert unjudged == [*few, "ranks_as_before", "ranks_much_as_before"]
+    assert unjudged == [*few, "lead_as_before", "lead_not_lost", "ranks_as_before", "ranks_much_as_before"]
     assert verdict.figures["notes"][-1].endswith(f"(ranks_much_as_before): not judged, {NO_REFERENCE}")
     assert verdict.figures["test_lead"] == pytest.approx(0.3, abs=0.05)
     assert NO_REFERENCE in (tmp_path / "docs" / "index.html").read_text()
@@ -250,7 +250,8 @@ def test_a_part_without_sessions_stops_the_night(check: Check, n: int) -> None:
 
 
 def test_the_test_part_is_compared_with_an_earlier_nights(check: Check) -> None:
-    reference = json.loads(json.dumps(check(sessions()).figures["distribution"]))
+    first = check(sessions()).figures
+    reference = json.loads(json.dumps({**first["distribution"], "lead": first["test_lead"]}))
     assert reference["n_independent"] == N_TEST
     same = check(sessions(), reference)
     assert (broken(same), same.figures["rank_distance"], same.figures["notes"]) == ([], 0, [])
@@ -263,6 +264,17 @@ def test_the_test_part_is_compared_with_an_earlier_nights(check: Check) -> None:
     shifted = check([{**row, "ranks": [rank + 0.3 for rank in row["ranks"]]} for row in sessions()], reference)
     assert broken(shifted) == ["ranks_as_before", "ranks_much_as_before"]
     assert shifted.reasons[0].startswith("ranks: rank_drift is 0.")
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"), [(0.9, []), (0.5, ["lead_as_before"]), (0.1, ["lead_as_before", "lead_not_lost"])]
+)
+def test_a_lead_that_was_bigger_to_the_same_model(check: Check, part: float, expected: list[str]) -> None:
+    """Clicks of some sessions shifted against their results: the lead shrinks, and the spread does not."""
+    first = check(sessions()).figures
+    verdict = check(sessions(), {**first["distribution"], "lead": first["test_lead"] / part})
+    assert verdict.figures["lead_ratio"] == pytest.approx(part)
+    assert broken(verdict) == expected
 
 
 def test_an_empty_reference_is_no_reference(check: Check) -> None:

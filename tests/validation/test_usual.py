@@ -47,13 +47,35 @@ def test_volume_is_compared_as_a_ratio_with_the_same_weekday() -> None:
     ordinary, tenfold = (days.deviation("n_sessions", profile(0, n_sessions=n)) for n in (100, 1000))
     assert ordinary
     assert tenfold
-    assert (ordinary.value, ordinary.usual, ordinary.n_days) == (0, 100, 6)
-    assert tenfold.value == pytest.approx(np.log(10) / SCALES["n_sessions"].floor, rel=1e-6)
+    assert (ordinary.value, ordinary.usual, ordinary.n_days) == pytest.approx((0, 100, 5))  # one has no week before it
+    assert tenfold.value == pytest.approx(np.log(10) / np.hypot(SCALES["n_sessions"].floor, 1000**-0.5))
     # Three Fridays are too few: all days are asked.
     few = usual(*(profile(n, n_sessions=100 if n % 7 == 0 else 1000) for n in range(1, 28)))
     found = few.deviation("n_sessions", profile(0, n_sessions=1000))
     assert found
-    assert (found.value, found.n_days) == (0, 27)
+    assert (found.value, found.n_days) == (0, 23)
+
+
+def test_a_growing_shop_is_usual_and_a_loss_in_its_midst_is_not() -> None:
+    """Three per cent more every day, tripled within six weeks: that is no deviation, four fifths lost are."""
+    days = usual(*(profile(n, n_sessions=1000 * 1.03**-n) for n in range(1, 43)))
+    ordinary, lost = (days.deviation("n_sessions", profile(0, n_sessions=n)) for n in (1000, 200))
+    assert ordinary
+    assert lost
+    assert abs(ordinary.value) < 0.1
+    assert lost.value < -8
+
+
+def test_weekends_of_a_young_log_are_no_loss() -> None:
+    """A shop that sleeps on Saturday and Sunday, seen for less than three weeks: 20 March 2026 is a Friday."""
+    weekend = [n for n in range(1, 18) if (DAY - timedelta(days=n)).weekday() >= 5]
+    days = [profile(n, n_sessions=50 if n in weekend else 500) for n in range(1, 18)]
+    saturday = DAY + timedelta(days=1)
+    quiet = profile(-1, n_sessions=50)
+    known = {it.day: it for it in [*days, profile(0, n_sessions=500)]}
+    found = Usual(saturday, known, 42).deviation("n_sessions", quiet)
+    assert found
+    assert -2.5 < found.value < 0
 
 
 def test_too_few_days_say_nothing() -> None:
