@@ -81,11 +81,12 @@ def _session(day: date, number: int, chance: random.Random) -> dict[str, Any]:
     others = chance.sample([id_ for id_ in ITEMS if id_ not in meant], 7)
     shown = [*chance.sample(meant, 3), *others]
     chance.shuffle(shown)
+    second = (7 * day.toordinal() + 13 * number) % 60  # no two days search at the same seconds
     clicked = [next(id_ for id_ in shown if id_ in meant)] if number % 8 else []
     return {
         "session_id": f"{day}-{number}",
         "client": f"shopper-{chance.randrange(60)}",
-        "time": f"{datetime(day.year, day.month, day.day, 9) + timedelta(minutes=number)}+00:00",
+        "time": f"{datetime(day.year, day.month, day.day, 9) + timedelta(minutes=number, seconds=second)}+00:00",
         "query": WORDS[kind],
         "shown": shown,
         "clicked": clicked,

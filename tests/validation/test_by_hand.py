@@ -164,7 +164,7 @@ def test_model_brings_its_catalogue_its_overrides_and_its_earlier_nights(shop: S
     told = judged("--suite", "sessions", "--input", source, "--model", "tiny", exit_code=3)
     assert rule(told, "clicks_in_catalogue")["broken_rows"] == 1
     (volume,) = rule(told, "volume")["broken_days"].values()
-    assert volume.startswith("n_sessions is 19, usually 80 (median of 14 earlier days)")
+    assert volume.startswith("n_sessions is 19, usually 80 (median of 10 earlier days)")
     assert any(volume in reason for reason in told["reasons"])
 
     config = shop.include / "models" / "tiny.yaml"
