@@ -20,7 +20,8 @@ from embft.clickstream.sessions import read_sessions
 from embft.config import Catalogue
 from embft.log_config import Logs
 from embft.validation.profiles import LOOKBACK_DAYS, Profiler
-from embft.validation.sessions import Before, Limits, PulledDay, SessionsVerdict, check_sessions
+from embft.validation.sessions import SessionsVerdict, check_sessions
+from embft.validation.window import Before, Limits, PulledDay
 from embft.validation_config import Validation, load_suite
 
 Line = dict[str, Any] | str

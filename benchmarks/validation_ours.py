@@ -16,7 +16,8 @@ from embft.validation.lists import flat
 from embft.validation.profiles import LOOKBACK_DAYS, DayProfile, Profiler
 from embft.validation.rank_frame import Ranking
 from embft.validation.ranks import check_ranks
-from embft.validation.sessions import Before, Limits, PulledDay, check_sessions
+from embft.validation.sessions import check_sessions
+from embft.validation.window import Before, Limits, PulledDay
 from embft.validation_config import Validation, load_suite
 
 Check = Callable[[], dict[str, Any]]

@@ -32,9 +32,10 @@ from embft.validation.docs import write_index
 from embft.validation.outcomes import outcome_of
 from embft.validation.rank_frame import Ranking
 from embft.validation.ranks import FIGURES, PARTS, check_ranks
-from embft.validation.sessions import PulledDay, check_sessions
+from embft.validation.sessions import check_sessions
 from embft.validation.suites import Figures
 from embft.validation.verdicts import RuleOutcome
+from embft.validation.window import PulledDay
 from embft.validation.wording import figure
 from embft.validation_config import Expectation, SuiteName
 

@@ -17,7 +17,7 @@ from embft.results import StageResult
 from embft.stages.earlier_nights import accepted_before, newest_night
 from embft.stages.validate_sessions import fetch_before
 from embft.storage import Storage, storage_of_environment
-from embft.validation.sessions import Before
+from embft.validation.window import Before
 from embft.validation.wording import quoted
 from embft.validation_config import SUITES, SuiteName, load_suite
 

@@ -31,7 +31,7 @@ from embft.storage import Storage
 
 if TYPE_CHECKING:
     from embft.validation.profiles import DayProfile
-    from embft.validation.sessions import Before, Limits, PulledDay
+    from embft.validation.window import Before, Limits, PulledDay
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def pulled_day(storage: Storage, result: StageResult, folder: Path, max_quaranti
     Returns:
         The day; its sessions are fetched when they are asked for.
     """
-    from embft.validation.sessions import PulledDay
+    from embft.validation.window import PulledDay
 
     return PulledDay(
         result.day,
@@ -176,7 +176,7 @@ def limits_of(config: ModelConfig, window: tuple[date, date]) -> "Limits":
     Returns:
         The limits.
     """
-    from embft.validation.sessions import Limits
+    from embft.validation.window import Limits
 
     return Limits(
         window=window,
@@ -198,7 +198,7 @@ def fetch_before(storage: Storage, nights: list[StageResult], folder: Path) -> "
     Returns:
         Profiles of log days, and the good items of the newest night whose items are still there.
     """
-    from embft.validation.sessions import Before
+    from embft.validation.window import Before
 
     for night in nights:
         try:

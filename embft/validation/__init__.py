@@ -19,6 +19,7 @@ What suites speak about
   profiles       a log day in figures
   usual          what is usual for a day, and how far it lies from that
   day_figures    those figures, as the suite `sessions` names them
+  window         what the check of sessions is given
   sessions       `check_sessions`: both suites, the quarantine, the clean tables
   rank_frame, item_vectors, drift   one row a session's ranks; the vectors behind them; their spread
   ranks          `check_ranks`: the inputs part by part, their figures, the distance from an earlier night

@@ -5,12 +5,11 @@ learned from: where it is the night's own day the night stops, where it is an ea
 it, and nobody mended it since) the night goes on without it and says so.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +20,7 @@ from embft.clickstream.anonymity import shareable_queries
 from embft.clickstream.sessions import SCHEMA, read_sessions
 from embft.validation import day_figures as of_days
 from embft.validation import session_frame as of_sessions
-from embft.validation.catalogue import check_catalogue
+from embft.validation.catalogue import CatalogueVerdict, check_catalogue
 from embft.validation.docs import LogDays, write_index
 from embft.validation.hashes import SeenBefore
 from embft.validation.masking import Private
@@ -29,43 +28,12 @@ from embft.validation.profiles import LOOKBACK_DAYS, DayProfile, Profiler
 from embft.validation.setting_aside import QUARANTINE, set_aside, too_many, without
 from embft.validation.suites import SuiteRun
 from embft.validation.verdicts import Excess, Verdict
+from embft.validation.window import Before, Limits, PulledDay
 from embft.validation.wording import figure
 from embft.validation_config import Expectation
 
 _CHANCE = 0.001
 _PARTITION_ROWS = 200_000  # small days are judged together: each run of the library costs a part of a second
-
-
-@dataclass(frozen=True)
-class PulledDay:
-    """One log day as `pull` left it.
-
-    Args:
-        day: The log day.
-        sessions: Fetches its Parquet file.
-        n_sessions: Rows of it.
-        lines: What was counted of the day's lines: lines, duplicates, quarantined, filtered.
-        refused: Why the day must not be learned from, whatever its sessions say; None where nothing is known.
-    """
-
-    day: date
-    sessions: Callable[[], Path]
-    n_sessions: int
-    lines: Mapping[str, int]
-    refused: str | None = None
-
-
-@dataclass(frozen=True)
-class Before:
-    """What earlier nights left to compare with.
-
-    Args:
-        days: Profiles of log days.
-        items: The good items of the newest earlier night; None where there is none.
-    """
-
-    days: Mapping[date, DayProfile] = field(default_factory=dict)
-    items: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -84,25 +52,6 @@ class SessionsVerdict:
     verdicts: list[Verdict]
     reasons: list[str]
     figures: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the check of sessions needs of the config.
-
-    Args:
-        window: First and last day, both included; the last is the night's own.
-        zone: Zone in which the log's days begin and end.
-        max_quarantined: Share of rows set aside above which the run stops, 0 … 1.
-        min_clients: Clients that must have searched for a query before a page, a figure or the reason shows it.
-        reference_days: How far back usual goes.
-    """
-
-    window: tuple[date, date]
-    zone: ZoneInfo
-    max_quarantined: float
-    min_clients: int
-    reference_days: int
 
 
 def check_sessions(
@@ -140,7 +89,6 @@ def check_sessions(
         of_items = check_catalogue(
             items, rules_catalogue, last=before.items, max_quarantined=limits.max_quarantined, docs_folder=docs
         )
-        catalogue = of_items.verdict
         quarantine.write_table(set_aside("catalogue", items, "id", of_items.broken, first_row=0))
         check = _Check(rules_sessions, of_items.clean["id"], limits, quarantine, folder)
         for partition in _partitions(days):
@@ -149,66 +97,27 @@ def check_sessions(
     sessions = check.suite.verdict(
         docs, of_days.day_figures(check.profiles, before.days, reference_days=limits.reference_days)
     )
-    newest = limits.window[1].isoformat()
-    refused = {it.day.isoformat(): [it.refused] for it in days if it.refused}
-    for day, sentences in sessions.days_broken("critical").items():
-        refused.setdefault(day, []).extend(sentences)
-    _join([check.clean[it] for it in check.clean if it not in refused], files["sessions"])
-
-    excess = check.excess(sessions, newest)
-    # Without a good catalogue every session looks bad: the catalogue's fault comes first.
-    reasons = [
-        *of_items.reasons,
-        *(it.sentence for it in excess),
-        *(f"the sessions of {newest}: {sentence}" for sentence in refused.get(newest, ())),
-        *(f"sessions: {sentence}" for sentence in sessions.rejections),
-    ]
-    cautions = [
-        *(f"{it.suite}: {sentence}" for it in (catalogue, sessions) for sentence in it.warnings),
-        *(f"the sessions of {newest}: {it}" for it in sessions.days_broken("warning").get(newest, ())),
-    ]
-    left_out = {day: sentences for day, sentences in refused.items() if day != newest}
+    found = _Findings(of_items, check, sessions, limits.window[1].isoformat(), {it.day: it.refused for it in days})
+    _join([check.clean[it] for it in check.clean if it not in found.refused], files["sessions"])
     write_index(
         docs,
         f"{subject}Sessions of {limits.window[0]} to {limits.window[1]}",
-        [catalogue, sessions],
-        reasons,
-        cautions,
-        excess=[*of_items.excess, *excess],
+        [of_items.verdict, sessions],
+        found.reasons,
+        found.cautions,
+        excess=[*of_items.excess, *found.excess],
         days=LogDays(
-            newest,
+            found.newest,
             check.profiles,
             of_days.usual_sessions(check.profiles, before.days, reference_days=limits.reference_days),
-            left_out,
+            found.left_out,
         ),
     )
-    warnings = cautions + [
-        f"{day} is left out of this night with its {figure(check.n_clean[day])} sessions: {'; '.join(sentences)}"
-        for day, sentences in left_out.items()
-    ]
     return SessionsVerdict(
         files={f"{name}.parquet": path for name, path in files.items()},
-        verdicts=[catalogue, sessions],
-        reasons=reasons,
-        figures={
-            "items": {"checked": catalogue.rows, "set_aside": catalogue.n_broken},
-            "sessions": {
-                "checked": sessions.rows,
-                "set_aside": sessions.n_broken,
-                "left_out": sum(check.n_clean[day] for day in refused),
-                "clicked": sum(check.n_clicked[day] for day in check.clean if day not in refused),
-            },
-            "set_aside_by_rule": {
-                f"{it.suite}: {rule.name}": rule.broken_rows
-                for it in (catalogue, sessions)
-                for rule in it.rules
-                if rule.kind == "row" and rule.severity == "critical" and rule.broken_rows
-            },
-            "days_left_out": refused,
-            "warnings": warnings,
-            "notes": [f"{it.suite}: {sentence}" for it in (catalogue, sessions) for sentence in it.notes],
-            "profiles": {it.day.isoformat(): it.model_dump(mode="json") for it in check.profiles},
-        },
+        verdicts=[of_items.verdict, sessions],
+        reasons=found.reasons,
+        figures=found.figures(),
     )
 
 
@@ -287,6 +196,79 @@ class _Check:
         is_chance = binom.sf(n_broken - 1, n, limit) > _CHANCE
         of_newest = [] if is_chance else too_many(verdict, f"sessions of {newest}", n_broken, n, limit)
         return of_newest or too_many(verdict, "sessions", verdict.n_broken, verdict.rows, limit)
+
+
+class _Findings:
+    """What the suites found, as people and later stages are told of it."""
+
+    def __init__(
+        self,
+        items: CatalogueVerdict,
+        check: _Check,
+        sessions: Verdict,
+        newest: str,
+        unread: Mapping[date, str | None],
+    ) -> None:
+        self._items, self._check, self._sessions, self.newest = items, check, sessions, newest
+        self._suites = (items.verdict, sessions)
+        self.excess = check.excess(sessions, newest)
+        self.refused = {day.isoformat(): [why] for day, why in unread.items() if why}
+        for day, sentences in sessions.days_broken("critical").items():
+            self.refused.setdefault(day, []).extend(sentences)
+
+    @property
+    def left_out(self) -> dict[str, list[str]]:
+        """Earlier days that the night goes on without → why."""
+        return {day: sentences for day, sentences in self.refused.items() if day != self.newest}
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the run must stop. Without a good catalogue every session looks bad: its fault comes first."""
+        return [
+            *self._items.reasons,
+            *(it.sentence for it in self.excess),
+            *(f"the sessions of {self.newest}: {sentence}" for sentence in self.refused.get(self.newest, ())),
+            *(f"sessions: {sentence}" for sentence in self._sessions.rejections),
+        ]
+
+    @property
+    def cautions(self) -> list[str]:
+        """What a person should know, without the days that are left out."""
+        of_newest = self._sessions.days_broken("warning").get(self.newest, ())
+        return [
+            *(f"{it.suite}: {sentence}" for it in self._suites for sentence in it.warnings),
+            *(f"the sessions of {self.newest}: {sentence}" for sentence in of_newest),
+        ]
+
+    def figures(self) -> dict[str, Any]:
+        """Give the stage's figures."""
+        check, sessions = self._check, self._sessions
+        kept = [day for day in check.clean if day not in self.refused]
+        return {
+            "items": {"checked": self._items.verdict.rows, "set_aside": self._items.verdict.n_broken},
+            "sessions": {
+                "checked": sessions.rows,
+                "set_aside": sessions.n_broken,
+                "left_out": sum(check.n_clean[day] for day in self.refused),
+                "clicked": sum(check.n_clicked[day] for day in kept),
+            },
+            "set_aside_by_rule": {
+                f"{it.suite}: {rule.name}": rule.broken_rows
+                for it in self._suites
+                for rule in it.rules
+                if rule.kind == "row" and rule.severity == "critical" and rule.broken_rows
+            },
+            "days_left_out": self.refused,
+            "warnings": [*self.cautions, *self._without_days()],
+            "notes": [f"{it.suite}: {sentence}" for it in self._suites for sentence in it.notes],
+            "profiles": {it.day.isoformat(): it.model_dump(mode="json") for it in check.profiles},
+        }
+
+    def _without_days(self) -> list[str]:
+        return [
+            f"{day} is left out of this night with its {figure(self._check.n_clean[day])} sessions: {'; '.join(told)}"
+            for day, told in self.left_out.items()
+        ]
 
 
 def _partitions(days: Sequence[PulledDay]) -> Iterator[list[PulledDay]]:

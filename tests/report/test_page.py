@@ -19,7 +19,8 @@ from embft.promotion.gate import decide
 from embft.report.drawings import curve_svg, rule_svg, share_svg
 from embft.report.page import Facts, render
 from embft.results import Artifact, Champion, LogDay, RunSpec, StageResult
-from embft.validation.sessions import Before, Limits, PulledDay, check_sessions
+from embft.validation.sessions import check_sessions
+from embft.validation.window import Before, Limits, PulledDay
 from embft.validation_config import Expectation
 
 DAY = date(2011, 10, 20)

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embft.clickstream.sessions import SCHEMA
-from embft.validation.sessions import Before, Limits, PulledDay, SessionsVerdict, check_sessions
+from embft.validation.sessions import SessionsVerdict, check_sessions
 from embft.validation.suites import Figures, SuiteRun
 from embft.validation.verdicts import Verdict
+from embft.validation.window import Before, Limits, PulledDay
 from embft.validation_config import Expectation
 
 WINDOW = (date(2011, 10, 1), date(2011, 10, 10))

@@ -13,7 +13,7 @@ import pytest
 
 from embft.clickstream.sessions import SCHEMA
 from embft.validation.profiles import LOOKBACK_DAYS, Profiler
-from embft.validation.sessions import Before
+from embft.validation.window import Before
 from embft.validation_config import Expectation
 from tests.validation.checks import ITEMS, WINDOW, Rows, check_rows
 
