@@ -199,7 +199,7 @@ def print_where_to_look(nights: Sequence[Night]) -> None:
         if night.gated:
             console.print(f"  report {night.day}: {on_disk(night.gated.outputs['report.html'].uri)}", soft_wrap=True)
     if last := nights[-1].validated:
-        console.print(f"  Data Docs {NIGHTS[-1]}: {on_disk(last.outputs['docs/index.html'].uri)}", soft_wrap=True)
+        console.print(f"  Data Docs {NIGHTS[-1]}: {on_disk(last.pages['docs/index.html'].uri)}", soft_wrap=True)
     console.print("  Airflow and MLflow, with these nights in them: make ui")
 
 

@@ -1,6 +1,6 @@
 """The figures of log days that rules of the suite `sessions` may name, each beside what is usual."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from embft.validation.profiles import DayProfile
 from embft.validation.suites import Figures
-from embft.validation.usual import MIN_DAYS, SCALES, Deviation, Usual
+from embft.validation.usual import MIN_DAYS, MIN_DAYS_FOR_SHIFT, SCALES, Deviation, Usual
 from embft.validation.wording import figure
 
 _RAW = (
@@ -97,13 +97,24 @@ def _in_words(name: str, profile: DayProfile, deviation: Deviation) -> str:
 
 def _unknown(profiles: Sequence[DayProfile], history: Mapping[date, DayProfile]) -> dict[str, str]:
     """Say why a figure that no day has is unknown."""
-    n_days = len(history)
-    few = "no earlier night to compare with" if not n_days else f"{n_days} earlier days; it takes {MIN_DAYS}"
-    told = {name for it in profiles for name in it.figures}
-    drifts = {"position_drift": any(any(it.positions) for it in profiles), "script_drift": True}
-    reasons = {name: _NOT_TOLD for name in _RAW if name not in told}
+    reasons = {name: _NOT_TOLD for name in _RAW if not _n_known(name, profiles)}
     for name in (*_AGAINST_USUAL, *(f"{name}{_DEVIATION}" for name in SCALES)):
         plain = name.removesuffix(_DEVIATION)
-        is_told = plain in told or drifts.get(plain, plain in _AGAINST_USUAL)
-        reasons[name] = few if is_told else _NOT_TOLD
+        reasons[name] = _too_few(plain, history.values()) if _n_known(plain, profiles) else _NOT_TOLD
     return reasons
+
+
+def _too_few(name: str, history: Collection[DayProfile]) -> str:
+    if not history:
+        return "no earlier night to compare with"
+    needed = MIN_DAYS_FOR_SHIFT if name == "hours_shift" else MIN_DAYS
+    return f"known of {_n_known(name, history)} earlier days; it takes {needed}"
+
+
+def _n_known(name: str, profiles: Iterable[DayProfile]) -> int:
+    """Count the days that a figure is known of, or what it is made of."""
+    if name == "position_drift":
+        return sum(any(it.positions) for it in profiles)
+    if name in (*_AGAINST_USUAL, "script_drift"):
+        return sum(any(it.hours) for it in profiles)
+    return sum(name in it.figures for it in profiles)

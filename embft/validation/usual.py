@@ -2,11 +2,12 @@
 
 A distance is counted in robust standard deviations, and called a deviation:
 
-    (figure − median) / √((1.4826 · MAD)² + floor² + standard error²)
+    (figure − median) / √(((1 + 4/n) · 1.4826 · MAD)² + floor² + standard error²)
 
-over the days before. The median and the MAD (median absolute deviation; 1.4826 of it estimate a standard deviation)
-are not moved by a few strange days. The floor keeps a figure that hardly ever changes from crying wolf at its first
-move, the standard error a small day from being called strange for being small.
+over the n days before. The median and the MAD (median absolute deviation; 1.4826 of it estimate a standard deviation)
+are not moved by a few strange days. Of few days the spread is known badly, so it counts for more. The floor keeps a
+figure that hardly ever changes from crying wolf at its first move, the standard error a small day from being called
+strange for being small.
 
 Source: Rousseeuw and Croux 1993, Alternatives to the Median Absolute Deviation, section 1.
 """
@@ -27,7 +28,7 @@ from embft.validation.profiles import DayProfile
 MIN_DAYS = 7
 MIN_SAME_WEEKDAY = 4  # fewer give no spread to speak of
 _MIN_OF_WEEK = 4
-_MIN_DAYS_FOR_SHIFT = 14
+MIN_DAYS_FOR_SHIFT = 14
 _MIN_SESSIONS_FOR_SHIFT = 100
 _BUSY = 0.75  # a quarter of the hours are the busiest
 _MIN_EXPECTED = 8  # an hour is silent where at least this many sessions were to be expected (e⁻⁸ by chance)
@@ -162,7 +163,7 @@ class Usual:
         Returns:
             -11 … 12, positive where sessions come later than usual; None for small days, or too few before.
         """
-        if len(self._days) < _MIN_DAYS_FOR_SHIFT or sum(profile.hours) < _MIN_SESSIONS_FOR_SHIFT:
+        if len(self._days) < MIN_DAYS_FOR_SHIFT or sum(profile.hours) < _MIN_SESSIONS_FOR_SHIFT:
             return None
         ours, usual = _rhythm(np.asarray(profile.hours)), _rhythm(self._usual_hours())
         fits = {shift: _rank_correlation(ours, np.roll(usual, shift)) for shift in sorted(range(-11, 13), key=abs)}
@@ -199,16 +200,23 @@ class Usual:
 
 def _distance(value: float, before: NDArray[np.float64], floor: float, error: float) -> float:
     """Count the distance from the median in robust standard deviations."""
-    spread = float(median_abs_deviation(before, scale="normal"))
-    return (value - float(np.median(before))) / float(np.sqrt(spread**2 + floor**2 + error**2))
+    return (value - float(np.median(before))) / _scale(_spread(before), len(before), floor, error)
+
+
+def _spread(values: NDArray[np.float64]) -> float:
+    return float(median_abs_deviation(values, scale="normal"))
+
+
+def _scale(spread: float, n_days: int, floor: float, error: float) -> float:
+    return float(np.sqrt((spread * (1 + 4 / n_days)) ** 2 + floor**2 + error**2))
 
 
 def _volume_deviation(day: date, n: float, before: Mapping[date, float], floor: float) -> Deviation:
     """Compare a day's sessions with those of the week before it, as earlier days compare with theirs.
 
     A shop grows and shrinks, and has its weekends: what is looked at is the logarithm of a day's sessions over the
-    median of the week before it. With four of the same weekday those are usual. Before that all days are, and their
-    plain standard deviation, which weekends widen.
+    median of the week before it, and with four of the same weekday, how far it lies from theirs. Before that all days
+    are usual, and their spread is the plain standard deviation, which weekends widen.
     """
     volumes = {**before, day: n}
     ratios = {it: ratio for it in volumes if (ratio := _log_ratio(it, volumes)) is not None}
@@ -219,12 +227,21 @@ def _volume_deviation(day: date, n: float, before: Mapping[date, float], floor: 
         base = float(np.median(_week_before(day, volumes)))
     ours = ratios.pop(day)
     same = [ratio for it, ratio in ratios.items() if it.weekday() == day.weekday()]
-    usual = np.asarray(same if len(same) >= MIN_SAME_WEEKDAY else list(ratios.values()))
-    centre = float(np.median(usual))
-    spread = float(median_abs_deviation(usual, scale="normal") if len(same) >= MIN_SAME_WEEKDAY else usual.std())
-    error = 1 / np.sqrt(max(n, 1))
-    distance = (ours - centre) / float(np.sqrt(spread**2 + floor**2 + error**2))
-    return Deviation(distance, base * float(np.exp(centre)), len(usual))
+    if len(same) >= MIN_SAME_WEEKDAY:
+        centre, spread = float(np.median(same)), _spread(_beside_their_weekday(ratios))
+    else:
+        usual = np.asarray(list(ratios.values()))
+        centre, spread = float(np.median(usual)), float(usual.std())
+    distance = (ours - centre) / _scale(spread, len(ratios), floor, 1 / np.sqrt(max(n, 1)))
+    return Deviation(distance, base * float(np.exp(centre)), len(ratios))
+
+
+def _beside_their_weekday(ratios: Mapping[date, float]) -> NDArray[np.float64]:
+    """Take from each day's ratio the median of its weekday."""
+    by_weekday: dict[int, list[float]] = {}
+    for day, ratio in ratios.items():
+        by_weekday.setdefault(day.weekday(), []).append(ratio)
+    return np.asarray([ratio - np.median(by_weekday[day.weekday()]) for day, ratio in ratios.items()])
 
 
 def _log_ratio(day: date, volumes: Mapping[date, float]) -> float | None:

@@ -33,11 +33,11 @@ def usual(*days: DayProfile, reference_days: int = 42) -> Usual:
 
 
 def test_a_deviation_by_hand() -> None:
-    """Median .50, MAD .02 → 1.4826 · .02 = .0297; floor .03: √(.0297² + .03²) = .0422; (.60 − .50) / .0422 = 2.37."""
+    """Median .50, MAD .02 → (1 + 4/7) · 1.4826 · .02 = .0466; floor .03: √(.0466² + .03²) = .0554; .1 / .0554."""
     days = usual(*(profile(n + 1, click_rate=rate) for n, rate in enumerate((0.5, 0.48, 0.52, 0.5, 0.47, 0.52, 0.53))))
     found = days.deviation("click_rate", profile(0, click_rate=0.6))
     assert found
-    assert found.value == pytest.approx(0.1 / np.hypot(1.4826 * 0.02, 0.03), rel=1e-3)
+    assert found.value == pytest.approx(0.1 / np.hypot(11 / 7 * 1.4826 * 0.02, 0.03), rel=1e-3)
     assert (found.usual, found.n_days) == (0.5, 7)
 
 
@@ -47,7 +47,9 @@ def test_volume_is_compared_as_a_ratio_with_the_same_weekday() -> None:
     ordinary, tenfold = (days.deviation("n_sessions", profile(0, n_sessions=n)) for n in (100, 1000))
     assert ordinary
     assert tenfold
-    assert (ordinary.value, ordinary.usual, ordinary.n_days) == pytest.approx((0, 100, 5))  # one has no week before it
+    assert (ordinary.value, ordinary.usual, ordinary.n_days) == pytest.approx(
+        (0, 100, 38)
+    )  # four have no week before them
     assert tenfold.value == pytest.approx(np.log(10) / np.hypot(SCALES["n_sessions"].floor, 1000**-0.5))
     # Three Fridays are too few: all days are asked.
     few = usual(*(profile(n, n_sessions=100 if n % 7 == 0 else 1000) for n in range(1, 28)))
