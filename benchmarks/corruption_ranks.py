@@ -87,7 +87,8 @@ def see_all(nights: Nights, night: date, folder: Path, *, only: list[str]) -> It
     before = _ranked(nights, night - timedelta(days=1), champion)
     tonight, stale = (_ranked(nights, night, model) for model in (champion, base))
     test = np.asarray(before.ranks[before.parts["test"]], dtype=np.float32)
-    reference = summarise(test.ravel(), len(test))
+    lead = float((test[:, 0] - test[:, 1:].mean(axis=1)).mean())  # the first result is the one clicked
+    reference = {**summarise(test.ravel(), len(test)), "lead": lead}
     quiet = _checked(tonight, reference, folder)
     for kind in kinds:
         for strength, value in zip(STRENGTHS, kind.strengths, strict=True):

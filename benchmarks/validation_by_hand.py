@@ -64,14 +64,13 @@ def _check_sessions(folder: Path, out: Path, history: Mapping[date, DayProfile])
         asides.append(_aside(sessions[is_broken], broken[is_broken]))
         clean = sessions[~is_broken]
         clean.to_parquet(out / f"clean-{day}.parquet")
-        profiles.append(_profile(day, clean, recent, n_lines=len(sessions)))
+        n_unknown_shown = int((frame["n_unknown_shown"][~is_broken] > 0).sum())
+        profiles.append(_profile(day, clean, recent, n_lines=len(sessions), n_unknown_shown=n_unknown_shown))
         totals.update({"rows": len(clean), "clicked": int(frame["has_click"][~is_broken].sum())})
-        totals["unknown_shown"] += int((frame["n_unknown_shown"][~is_broken] > 0).sum())
     pd.concat(asides).to_parquet(out / "quarantine.parquet")
     pd.concat([pd.read_parquet(out / f"clean-{day}.parquet") for day in DAYS]).to_parquet(out / "sessions.parquet")
     figures = day_figures(profiles, history, reference_days=42).frame
     reasons = [*_broken(figures, rules).any(), totals["rows"] < 1, totals["clicked"] < 1]
-    reasons.append(totals["unknown_shown"] > 0.1 * totals["rows"])
     (out / "reasons.json").write_text(json.dumps([bool(it) for it in reasons]))
     newest = {name: value for name, (value, _) in profiles[-1].figures.items()}
     return {"aside": sum(map(len, asides)), **newest}
@@ -148,7 +147,9 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else str(value)
 
 
-def _profile(day: date, sessions: pd.DataFrame, recent: deque[pd.DataFrame], *, n_lines: int) -> DayProfile:
+def _profile(
+    day: date, sessions: pd.DataFrame, recent: deque[pd.DataFrame], *, n_lines: int, n_unknown_shown: int
+) -> DayProfile:
     """Describe a day's good sessions, and remember them for the days after it."""
     sessions = sessions.reset_index(drop=True)
     clicks, shown = _exploded(sessions["clicked"]), _exploded(sessions["shown"])
@@ -157,7 +158,6 @@ def _profile(day: date, sessions: pd.DataFrame, recent: deque[pd.DataFrame], *, 
         {
             "query": sessions["query"],
             "clicked": sessions["clicked"].where(sessions["clicked"].str.len() > 0).str.join("|"),
-            "client": sessions["client"],
             "at_us": (local - local.dt.normalize()).dt.total_seconds().mul(1e6).round().astype("int64"),
         }
     )
@@ -170,6 +170,7 @@ def _profile(day: date, sessions: pd.DataFrame, recent: deque[pd.DataFrame], *, 
             else {}
         ),
         **_of_day(sessions, traces, positions),
+        "unknown_shown_share": _share(n_unknown_shown, len(sessions)),
         **(_against(traces, clicks, recent) if len(recent) == LOOKBACK_DAYS else {}),
     }
     recent.append(traces.drop_duplicates())
