@@ -69,7 +69,7 @@ def profiles_of(nights: Sequence[StageResult]) -> dict[str, Any]:
     """
     # An older version of embft left no profiles.
     told = [
-        (it.day.isoformat(), it.figures["profiles"], it.figures["days_left_out"])
+        (it.day.isoformat(), it.figures["profiles"], it.figures.get("days_left_out", {}))
         for it in nights
         if "profiles" in it.figures
     ]

@@ -3,7 +3,7 @@
 import logging
 from datetime import datetime, timedelta
 
-from embft.errors import StorageRefused
+from embft.errors import StorageRefused, StorageUnavailable
 from embft.paths import Paths
 from embft.storage import Storage
 
@@ -25,12 +25,12 @@ def remove_old_pages(storage: Storage, paths: Paths, keep_days: int, *, now: dat
         How many files were removed.
     """
     limit = now - timedelta(days=keep_days)
-    old = [it.uri for it in storage.objects(paths.all_pages) if it.modified_utc and it.modified_utc < limit]
     try:
+        old = [it.uri for it in storage.objects(paths.all_pages) if it.modified_utc and it.modified_utc < limit]
         storage.remove(old)
-    except StorageRefused as error:
+    except (StorageRefused, StorageUnavailable) as error:
         # No night fails for a page too many; who may not remove can let a lifecycle rule of the bucket do it.
-        log.warning("%d old files below %s stay: %s", len(old), paths.all_pages, error)
+        log.warning("old files below %s stay: %s", paths.all_pages, error)
         return 0
     if old:
         log.info("removed %d files of pages that are older than %d days", len(old), keep_days)

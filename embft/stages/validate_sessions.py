@@ -87,7 +87,7 @@ def run(model: str, day: date, *, include: Path, force: bool = False) -> StageRe
 
 
 def _digest_of_before(nights: list[StageResult]) -> str:
-    items = nights[0].outputs["items.parquet"].sha256 if nights else None
+    items = next((it.outputs["items.parquet"].sha256 for it in nights if "items.parquet" in it.outputs), None)
     return digest_of([profiles_of(nights), items])
 
 
@@ -201,6 +201,8 @@ def fetch_before(storage: Storage, nights: list[StageResult], folder: Path) -> "
     from embft.validation.window import Before
 
     for night in nights:
+        if "items.parquet" not in night.outputs:
+            continue
         try:
             items = storage.fetch(night.outputs["items.parquet"], folder / "items_before.parquet")
             return Before(day_profiles(nights), pq.read_table(items))
@@ -220,7 +222,13 @@ def day_profiles(nights: list[StageResult]) -> "dict[date, DayProfile]":
     """
     from embft.validation.profiles import DayProfile
 
-    return {date.fromisoformat(day): DayProfile(**profile) for day, profile in profiles_of(nights).items()}
+    profiles = {}
+    for day, profile in profiles_of(nights).items():
+        try:
+            profiles[date.fromisoformat(day)] = DayProfile.model_validate(profile)
+        except ValueError:  # pydantic's is one, too: another version of embft wrote it
+            log.warning("the profile of %s cannot be read; it is no day to compare with", day)
+    return profiles
 
 
 def fetch_catalogue(storage: Storage, config: ModelConfig, folder: Path) -> CatalogueRead:

@@ -23,6 +23,7 @@ from embft.validation.scripts import script_counts
 
 LOOKBACK_DAYS = 7  # "seen before" means: in these days
 MAX_POSITION = 10
+_MIN_FOR_SHARES = 20  # of fewer, one makes a share that looks like a flood
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # an odd multiplier mixes without losing bits
 
 
@@ -33,9 +34,11 @@ class DayProfile(Record):
     figures: dict[str, tuple[float, float]] = Field(
         description="Figure → value and standard error; what the log does not tell is left out."
     )
-    hours: list[int] = Field(description="Sessions in each of the day's 24 hours.")
+    hours: list[int] = Field(min_length=24, max_length=24, description="Sessions in each of the day's hours.")
     positions: list[int] = Field(
-        description="Clicks on each position from 1, the last entry for all below; all 0 where positions are unknown."
+        min_length=MAX_POSITION + 1,
+        max_length=MAX_POSITION + 1,
+        description="Clicks on each position from 1, the last entry for all below; all 0 where positions are unknown.",
     )
     scripts: dict[str, int] = Field(description="Script → sessions whose query is mostly written in it.")
 
@@ -103,7 +106,7 @@ class _Traces:
         what = self.query * _ODD ^ clicks
         microsecond = self.second * 1_000_000 + np.asarray(local.dt.microsecond, dtype=np.int64)
         self.content = _at(what, microsecond)[clicked]
-        self.content_later = _at(what, microsecond + 1_000_000)[clicked]
+        self.content_later = _at(what, microsecond + max(1_000_000, _step(microsecond)))[clicked]
 
     def lasting(self) -> "_Traces":
         """Reduce to what later days ask for."""
@@ -133,10 +136,11 @@ def _of_sessions(sessions: pa.Table, traces: _Traces) -> dict[str, tuple[float, 
         "click_rate": _share(int(traces.is_clicked.sum()), n),
         "query_length_mean": (length.mean(), length.std() / np.sqrt(n)),
         "top_query_share": _share(_most_common(traces.query), n),
-        "top_second_share": _share(_most_common(traces.second), n),
         "twin_share": _beyond_chance(_n_repeats(traces.content), are_among(traces.content_later, traces.content), n),
     }
-    if len(clients):
+    if n >= _MIN_FOR_SHARES:
+        figures["top_second_share"] = _share(_most_common(traces.second), n)
+    if len(clients) >= _MIN_FOR_SHARES:
         figures["top_client_share"] = _share(_most_common(hashes(clients)), len(clients))
     positions = _positions(sessions)
     if sum(positions):
@@ -155,7 +159,7 @@ def _against(traces: _Traces, earlier: deque[_Traces]) -> dict[str, tuple[float,
         repeated = int(are_among(traces.content, content).sum())
         figures["repeated_share"] = _beyond_chance(repeated, are_among(traces.content_later, content), n)
     known = are_among(traces.click_query, np.concatenate([it.click_query for it in earlier]))
-    if known.any():
+    if known.sum() >= _MIN_FOR_SHARES:
         again = are_among(traces.pair[known], np.concatenate([it.pair for it in earlier]))
         figures["known_click_share"] = _share(int(again.sum()), int(known.sum()))
     return figures
@@ -172,9 +176,14 @@ def _beyond_chance(n_equal: int, equal_one_second_later: NDArray[np.bool_], n: i
     """Give the share of sessions that equal others, less what chance explains.
 
     A busy shop has the same search and click many times a second. How often chance does it is seen where it alone can:
-    at a time that is a second off.
+    at a time that is a second off, or a step of a log that counts in longer ones.
     """
     return _share(max(0, n_equal - int(equal_one_second_later.sum())), n)
+
+
+def _step(microsecond: NDArray[np.int64]) -> int:
+    """Give the steps in which a log counts time: some write whole minutes."""
+    return int(np.gcd.reduce(np.diff(np.sort(pd.unique(microsecond))), initial=0))
 
 
 def _at(what: Hashes, microsecond: NDArray[np.int64]) -> Hashes:

@@ -39,6 +39,7 @@ _MIN_LEADS = 10  # of fewer sessions a spread says little
 # In more sessions a lead of a hundredth of its spread would be certain, and still be no fault.
 _MAX_LEADS = 2_500
 _MIN_LEAD_BEFORE = 0.05
+_MIN_FOR_RATIO = 100
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def check_ranks(
     for partition in _put_together(inputs.frames(), sessions_at_a_time):
         suite.judge(partition)
     distribution = summarise(np.concatenate(inputs.test_ranks), inputs.n_ranked_test_sessions)
-    figures = _figures(inputs, _compared(distribution, inputs.leads["test"].mean, reference), vector_figures(vectors))
+    figures = _figures(inputs, _compared(distribution, inputs.leads["test"], reference), vector_figures(vectors))
     verdict = suite.verdict(docs_folder, figures)
     reasons = [f"ranks: {sentence}" for sentence in verdict.rejections]
     warnings = [f"ranks: {sentence}" for sentence in verdict.warnings]
@@ -110,7 +111,7 @@ def check_ranks(
         verdict=verdict,
         reasons=reasons,
         figures={
-            **{str(name): None if np.isnan(it) else float(it) for name, it in figures.frame.iloc[0].items()},
+            **{str(name): float(it) if np.isfinite(it) else None for name, it in figures.frame.iloc[0].items()},
             "sessions": {**inputs.n_sessions, "broken": verdict.n_broken},
             "distribution": distribution,
             "reasons": reasons,
@@ -209,7 +210,7 @@ def _put_together(frames: Iterable[pd.DataFrame], n_rows: int) -> Iterator[pd.Da
 
 
 def _compared(
-    distribution: Mapping[str, Any], lead: float | None, reference: Mapping[str, Any] | str
+    distribution: Mapping[str, Any], lead: _Moments, reference: Mapping[str, Any] | str
 ) -> dict[str, float] | str:
     """Compare the test part's ranks with those of an earlier night, or say why not."""
     if isinstance(reference, str):
@@ -219,9 +220,9 @@ def _compared(
     of_spread = {"rank_distance": distance(distribution, reference), "rank_drift": drift(distribution, reference)}
     before = reference.get("lead")
     # A lead of next to nothing has no ratio to speak of.
-    if lead is None or before is None or before < _MIN_LEAD_BEFORE:
+    if lead.mean is None or lead.n < _MIN_FOR_RATIO or before is None or before < _MIN_LEAD_BEFORE:
         return of_spread
-    return {**of_spread, "lead_ratio": lead / before}
+    return {**of_spread, "lead_ratio": lead.mean / before}
 
 
 def _figures(inputs: _Inputs, compared: Mapping[str, float] | str, vectors: VectorFigures) -> Figures:
@@ -244,7 +245,9 @@ def _figures(inputs: _Inputs, compared: Mapping[str, float] | str, vectors: Vect
         "test_lead_z": few,
         "champion_test_lead_z": few if inputs.is_champions else "the base model ranked; it has learned from no click",
         **dict.fromkeys(("rank_distance", "rank_drift"), compared if isinstance(compared, str) else ""),
-        "lead_ratio": compared if isinstance(compared, str) else "a lead of next to nothing, now or before",
+        "lead_ratio": compared
+        if isinstance(compared, str)
+        else f"fewer than {_MIN_FOR_RATIO} test sessions, or a lead of next to nothing before",
         **vectors.unknown,
     }
     frame = Figures.of_set(values).frame

@@ -185,17 +185,13 @@ class _Check:
         self.clean[name] = self._folder / f"clean-{name}.parquet"
         pq.write_table(clean, self.clean[name])
 
-    def excess(self, verdict: Verdict, newest: str) -> list[Excess]:
-        """Say whether too much was set aside: of the newest day, or of the window.
-
-        The newest day is judged by itself: one broken delivery must not hide behind the good days of a long window. But
-        the few sessions of a small day must not break the limit by chance.
-        """
-        limit, n_broken = self._limits.max_quarantined, self.n_broken.get(newest, 0)
-        n = n_broken + self.n_clean.get(newest, 0)
+    def excess(self, verdict: Verdict, days: Sequence[str], rows_of: str) -> list[Excess]:
+        """Say whether too much was set aside of some days. The few sessions of a small day do not break it by chance."""
+        limit = self._limits.max_quarantined
+        n_broken = sum(self.n_broken[day] for day in days)
+        n = n_broken + sum(self.n_clean[day] for day in days)
         is_chance = binom.sf(n_broken - 1, n, limit) > _CHANCE
-        of_newest = [] if is_chance else too_many(verdict, f"sessions of {newest}", n_broken, n, limit)
-        return of_newest or too_many(verdict, "sessions", verdict.n_broken, verdict.rows, limit)
+        return [] if is_chance else too_many(verdict, rows_of, n_broken, n, limit)
 
 
 class _Findings:
@@ -211,10 +207,16 @@ class _Findings:
     ) -> None:
         self._items, self._check, self._sessions, self.newest = items, check, sessions, newest
         self._suites = (items.verdict, sessions)
-        self.excess = check.excess(sessions, newest)
         self.refused = {day.isoformat(): [why] for day, why in unread.items() if why}
         for day, sentences in sessions.days_broken("critical").items():
             self.refused.setdefault(day, []).extend(sentences)
+        # By day: one broken delivery must neither hide behind a window's good days, nor stop every night after it.
+        of_days = {day: check.excess(sessions, [day], f"sessions of {day}") for day in check.clean}
+        for day, excess in of_days.items():
+            if excess and day != newest:
+                self.refused[day] = [*(it.found for it in excess), *self.refused.get(day, ())]
+        self._kept = [day for day in check.clean if day not in self.refused]
+        self.excess = of_days.get(newest, []) or check.excess(sessions, self._kept, "sessions")
 
     @property
     def left_out(self) -> dict[str, list[str]]:
@@ -229,7 +231,27 @@ class _Findings:
             *(it.sentence for it in self.excess),
             *(f"the sessions of {self.newest}: {sentence}" for sentence in self.refused.get(self.newest, ())),
             *(f"sessions: {sentence}" for sentence in self._sessions.rejections),
+            *self._of_nothing(),
         ]
+
+    def _of_nothing(self) -> Iterator[str]:
+        """Say what no rule can: those on the set see the days that are left out, too."""
+        n_left = self._check.n_clean.get(self.newest, 0)
+        if not n_left:
+            yield (
+                f"{self.newest} has no good session, so there is nothing to hold a new model against; next: look for "
+                "its log objects under logs.uri, and at what was set aside"
+            )
+        elif 2 * len(self.left_out) > len(self._check.clean):
+            yield (
+                f"{len(self.left_out)} of {len(self._check.clean)} days of the window are left out, too many to learn "
+                f"without them; the first is {min(self.left_out)}: {self.left_out[min(self.left_out)][0]}"
+            )
+        elif not any(self._check.n_clicked[day] for day in self._kept):
+            yield (
+                "the days that are left have no session with a click, so there is nothing to learn; next: look at the "
+                "days that are left out, and mend their logs"
+            )
 
     @property
     def cautions(self) -> list[str]:
@@ -243,14 +265,13 @@ class _Findings:
     def figures(self) -> dict[str, Any]:
         """Give the stage's figures."""
         check, sessions = self._check, self._sessions
-        kept = [day for day in check.clean if day not in self.refused]
         return {
             "items": {"checked": self._items.verdict.rows, "set_aside": self._items.verdict.n_broken},
             "sessions": {
                 "checked": sessions.rows,
                 "set_aside": sessions.n_broken,
                 "left_out": sum(check.n_clean[day] for day in self.refused),
-                "clicked": sum(check.n_clicked[day] for day in kept),
+                "clicked": sum(check.n_clicked[day] for day in self._kept),
             },
             "set_aside_by_rule": {
                 f"{it.suite}: {rule.name}": rule.broken_rows

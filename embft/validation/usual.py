@@ -94,6 +94,7 @@ class Usual:
 
     def __init__(self, day: date, history: Mapping[date, DayProfile], reference_days: int) -> None:
         first = day - timedelta(days=reference_days)
+        self._pools: dict[str, Counter[str]] = {}
         self._days = [profile for before, profile in sorted(history.items()) if first <= before < day]
 
     @property
@@ -140,10 +141,9 @@ class Usual:
         Source: Lin 1991, Divergence Measures Based on the Shannon Entropy. Of two samples of one distribution with k
         values the divergence is about χ²(k−1) · (1/n + 1/m) / 8.
         """
-        ours, pooled = _counts(name, profile), Counter[str]()
-        for other in self._days:
-            if other.day != profile.day:
-                pooled.update(_counts(name, other))
+        ours, pooled = _counts(name, profile), Counter(self._pooled(name))
+        if any(it is profile for it in self._days):
+            pooled.subtract(ours)
         keys = [key for key, count in (ours + pooled).items() if count]
         n, m = ours.total(), pooled.total()
         if not n or not m:
@@ -177,7 +177,7 @@ class Usual:
             profile: Of the day.
 
         Returns:
-            0 … 1; None where too few days lie before.
+            0 … 1; None where too few days lie before, or nobody was there at any usual hour: that is volume's to say.
         """
         if len(self._days) < MIN_DAYS:
             return None
@@ -186,9 +186,19 @@ class Usual:
             return None
         share, hours = usual / usual.sum(), np.asarray(profile.hours)
         silent, heard = hours == 0, float(share[hours > 0].sum())
-        # By today's own volume: on a quiet day an empty hour means less.
-        expected = share * hours.sum() / heard if heard else usual
+        if not heard:
+            return None
+        # On a quiet day an empty hour means less, on a busy one no more: sessions at odd hours tell of no other.
+        expected = np.minimum(usual, share * hours[usual > 0].sum() / heard)
         return float(share[silent & (expected >= _MIN_EXPECTED)].sum())
+
+    def _pooled(self, name: str) -> Counter[str]:
+        """Count over all days, once: each of them is compared with the others."""
+        if name not in self._pools:
+            self._pools[name] = Counter()
+            for it in self._days:
+                self._pools[name].update(_counts(name, it))
+        return self._pools[name]
 
     def _usual_hours(self) -> NDArray[np.float64]:
         # Each day counts alike, so that one crowded day does not set the rhythm.
@@ -232,8 +242,10 @@ def _volume_deviation(day: date, n: float, before: Mapping[date, float], floor: 
     else:
         usual = np.asarray(list(ratios.values()))
         centre, spread = float(np.median(usual)), float(usual.std())
-    distance = (ours - centre) / _scale(spread, len(ratios), floor, 1 / np.sqrt(max(n, 1)))
-    return Deviation(distance, base * float(np.exp(centre)), len(ratios))
+    expected = base * float(np.exp(centre))
+    # By what was expected too: that nobody came is no small sample.
+    error = float(np.sqrt(2 / max(n + expected, 1)))
+    return Deviation((ours - centre) / _scale(spread, len(ratios), floor, error), expected, len(ratios))
 
 
 def _beside_their_weekday(ratios: Mapping[date, float]) -> NDArray[np.float64]:

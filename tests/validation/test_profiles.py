@@ -50,8 +50,6 @@ def test_a_day_by_hand() -> None:
             "click_rate": 0.5,
             "query_length_mean": (4 + 4 + 4 + 5) / 4,
             "top_query_share": 0.5,
-            "top_client_share": 2 / 3,
-            "top_second_share": 0.5,
             "shown_share": 0.5,
             "unknown_shown_share": 0,
             "first_position_share": 1 / 3,
@@ -74,16 +72,39 @@ def test_a_day_against_the_day_before() -> None:
     yesterday = [row(0, query="lamp", clicked=["x"]), row(1, query="desk", clicked=["d"]), row(2, query="sofa")]
     today = [
         row(0, query="lamp", clicked=["x"], session_id="again"),  # a session of yesterday, to the second
-        row(1, query="lamp", clicked=["y"]),
         row(2, query="sofa", clicked=["s"]),  # known, but never clicked before
         row(3, query="new", clicked=["x"]),
+        *(row(10 + n, query="lamp", clicked=["y" if n % 2 else "x"]) for n in range(37)),
     ]
     first, second = profiles(yesterday, today)
     assert "unseen_query_share" not in first.figures
     found = figures(second)
-    assert found["unseen_query_share"] == 0.25
-    assert found["known_click_share"] == 0.5
-    assert found["repeated_share"] == 0.25
+    assert found["unseen_query_share"] == 1 / 40
+    assert found["known_click_share"] == 20 / 38
+    assert found["repeated_share"] == 1 / 40
+
+
+def test_shares_of_a_handful_are_not_told() -> None:
+    """Of three sessions one is a third: no flood."""
+    few, enough = profiles([row(n, client="a") for n in range(3)], [row(n // 2, client="a") for n in range(40)])
+    assert not {"top_second_share", "top_client_share"} & few.figures.keys()
+    assert (figures(enough)["top_second_share"], figures(enough)["top_client_share"]) == (0.05, 1)
+
+
+def test_a_log_that_counts_in_minutes_is_no_replay_and_one_in_it_is_found() -> None:
+    random = np.random.default_rng(5)
+
+    def day(number: int) -> list[dict[str, Any]]:
+        minutes = random.integers(0, 600, 1500)
+        return [
+            row(60 * int(n), session_id=f"{number}-{k}", query=f"q{k % 20}", clicked=["x"])
+            for k, n in enumerate(minutes)
+        ]
+
+    yesterday, today = day(0), day(1)
+    again = [{**it, "session_id": f"again-{n}"} for n, it in enumerate(yesterday[:500])]
+    assert figures(profiles(yesterday, today)[1])["repeated_share"] < 0.02
+    assert figures(profiles(yesterday, [*today, *again])[1])["repeated_share"] > 0.1
 
 
 def test_twins_are_sessions_that_differ_by_their_id_alone() -> None:

@@ -50,7 +50,7 @@ def test_volume_is_compared_as_a_ratio_with_the_same_weekday() -> None:
     assert (ordinary.value, ordinary.usual, ordinary.n_days) == pytest.approx(
         (0, 100, 38)
     )  # four have no week before them
-    assert tenfold.value == pytest.approx(np.log(10) / np.hypot(SCALES["n_sessions"].floor, 1000**-0.5))
+    assert tenfold.value == pytest.approx(np.log(10) / np.hypot(SCALES["n_sessions"].floor, (2 / 1100) ** 0.5))
     # Three Fridays are too few: all days are asked.
     few = usual(*(profile(n, n_sessions=100 if n % 7 == 0 else 1000) for n in range(1, 28)))
     found = few.deviation("n_sessions", profile(0, n_sessions=1000))
@@ -181,7 +181,7 @@ def test_silent_hours_are_those_in_which_something_was_to_be_expected() -> None:
     assert days.silent_share(profile(0, hours=evening)) == pytest.approx(
         sum(RHYTHM[n] for n in silent) / sum(RHYTHM), abs=0.02
     )
-    assert days.silent_share(profile(0, hours=[0] * 24)) == pytest.approx(
-        sum(n for n in RHYTHM if n >= 8) / sum(RHYTHM)
-    )
+    assert days.silent_share(profile(0, hours=[0] * 24)) is None  # that nobody came is volume's to say
+    quiet = usual(*(profile(n, hours=[1 if 9 <= h < 19 else 0 for h in range(24)]) for n in range(1, 15)))
+    assert quiet.silent_share(profile(0, hours=[9 if h in (3, 9) else 0 for h in range(24)])) == 0
     assert usual(*(profile(n, hours=[0] * 24) for n in range(1, 15))).silent_share(profile(0)) is None
