@@ -224,7 +224,8 @@ def _against(traces: pd.DataFrame, clicks: pd.DataFrame, recent: deque[pd.DataFr
 def _beyond_chance(n_equal: int, clicked: pd.DataFrame, others: pd.DataFrame, n: int) -> tuple[float, float]:
     """Take off what equals others a second later: that is chance alone."""
     later = clicked.assign(at_us=clicked["at_us"] + 1_000_000)
-    return _share(max(0, n_equal - len(later.merge(others, how="inner"))), n)
+    by_chance = len(later.merge(others, how="inner"))
+    return _share(max(0.0, n_equal - by_chance - 3 * float(np.sqrt(n_equal + by_chance))), n)
 
 
 def _share(count: float, n: int) -> tuple[float, float]:

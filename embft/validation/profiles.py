@@ -165,20 +165,22 @@ def _against(traces: _Traces, earlier: deque[_Traces]) -> dict[str, tuple[float,
     return figures
 
 
-def _share(part: int, whole: int) -> tuple[float, float]:
+def _share(part: float, whole: int) -> tuple[float, float]:
     """Give a share and its standard error (Wilson's centre keeps the error of 0 and 1 above nothing)."""
     share = part / whole
     centre = (part + 2) / (whole + 4)
     return share, float(np.sqrt(centre * (1 - centre) / (whole + 4)))
 
 
-def _beyond_chance(n_equal: int, equal_one_second_later: NDArray[np.bool_], n: int) -> tuple[float, float]:
+def _beyond_chance(n_equal: int, equal_later: NDArray[np.bool_], n: int) -> tuple[float, float]:
     """Give the share of sessions that equal others, less what chance explains.
 
     A busy shop has the same search and click many times a second. How often chance does it is seen where it alone can:
-    at a time that is a second off, or a step of a log that counts in longer ones.
+    at a time that is a second off, or a step of a log that counts in longer ones. Both are counts, and three standard
+    errors of their difference are chance as well.
     """
-    return _share(max(0, n_equal - int(equal_one_second_later.sum())), n)
+    by_chance = int(equal_later.sum())
+    return _share(max(0.0, n_equal - by_chance - 3 * float(np.sqrt(n_equal + by_chance))), n)
 
 
 def _step(microsecond: NDArray[np.int64]) -> int:

@@ -186,7 +186,7 @@ class _Check:
         pq.write_table(clean, self.clean[name])
 
     def excess(self, verdict: Verdict, days: Sequence[str], rows_of: str) -> list[Excess]:
-        """Say whether too much was set aside of some days. The few sessions of a small day do not break it by chance."""
+        """Say whether too much was set aside of some days. The few rows of a small day do not break it by chance."""
         limit = self._limits.max_quarantined
         n_broken = sum(self.n_broken[day] for day in days)
         n = n_broken + sum(self.n_clean[day] for day in days)
