@@ -224,18 +224,15 @@ def _ranks_of_night(table: GivenTable, prepared: StageResult) -> _Ranks:
     """Fetch what `preprocess_ranks` left, and what the night compares it with."""
 
     def fetch(name: str) -> Path:
-        return table.storage.fetch(prepared.outputs[name], table.folder / name)
+        return table.storage.fetch(table.output(name), table.folder / name)
 
+    parts = {part: fetch(f"inputs/{part}.parquet") for part in PARTS}
+    vectors = fetch("items/vectors.parquet")
     reference: Mapping[str, Any] | str = "no model is named"
     if table.model:
         paths = Paths(table.config.storage.artifacts, table.config.name)
         reference = rank_reference(table.storage, paths, read_run(table.storage, paths, prepared.day))
-    return _Ranks(
-        {part: fetch(f"inputs/{part}.parquet") for part in PARTS},
-        fetch("items/vectors.parquet"),
-        prepared.figures["ranked_by"] == "champion",
-        reference,
-    )
+    return _Ranks(parts, vectors, prepared.figures.get("ranked_by") == "champion", reference)
 
 
 def _ranks_of_table(table: GivenTable) -> _Ranks:
@@ -282,6 +279,8 @@ def _days(table: GivenTable) -> list[PulledDay]:
         ConfigError: A session has no day.
     """
     if table.result and table.result.stage == "pull":
+        for name in ("sessions.parquet", "quarantine.parquet"):
+            table.output(name)  # says what is wrong with the result
         limit = table.config.validation.max_quarantined
         return [pulled_day(table.storage, table.result, table.folder, limit)]
     path = table.path("sessions")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from embft.config import ModelConfig, config_path, load_config
 from embft.errors import ConfigError
 from embft.paths import Paths
-from embft.results import StageResult
+from embft.results import Artifact, StageResult
 from embft.stages.earlier_nights import accepted_before, newest_night
 from embft.stages.validate_sessions import fetch_before
 from embft.storage import Storage, storage_of_environment
@@ -95,11 +95,24 @@ class GivenTable:
         if self.result is None:
             self.storage.download(self.source, path)
             return path
-        artifact = self.result.outputs.get(_OUTPUT[suite])
-        if artifact is None:
-            written = ", ".join(self.result.outputs) or "nothing"
-            raise ConfigError(f"--input: {self.source} names no {_OUTPUT[suite]}; it names {written}")
-        return self.storage.fetch(artifact, path)
+        return self.storage.fetch(self.output(_OUTPUT[suite]), path)
+
+    def output(self, name: str) -> Artifact:
+        """Give an output of the stage's result; a stage that rejected its data may have written none.
+
+        Args:
+            name: The output's.
+
+        Returns:
+            Where it lies.
+
+        Raises:
+            ConfigError: The result names no such output.
+        """
+        outputs = self.result.outputs if self.result else {}
+        if name not in outputs:
+            raise ConfigError(f"--input: {self.source} names no {name}; it names {', '.join(outputs) or 'nothing'}")
+        return outputs[name]
 
     def read(self, path: Path, schema: pa.Schema, **options: Any) -> pa.Table:
         """Read some columns of a Parquet file.

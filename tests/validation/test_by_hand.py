@@ -202,6 +202,21 @@ def test_stage_result_in_s3_names_the_table(shop: Shop) -> None:
     assert validate("--suite", "ranks", "--input", f"{shop.paths.root}/none/result.json").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("stage", "suite", "name"),
+    [
+        ("preprocess_ranks", "ranks", "inputs/train.parquet"),
+        ("pull", "sessions", "sessions.parquet"),
+        ("validate_sessions", "catalogue", "items.parquet"),
+    ],
+)
+def test_result_of_a_stage_that_rejected_its_data_is_a_sentence(stage: str, suite: str, name: str, shop: Shop) -> None:
+    uri = write_result(shop, stage, DAY, shop.paths.stage(DAY, stage), {}, {}, "rejected")
+    result = validate("--suite", suite, "--input", uri)
+    assert result.exit_code == 2
+    assert f"{uri} names no {name}; it names nothing" in " ".join(result.stderr.split())
+
+
 def test_day_as_pull_left_it_is_judged_with_what_became_of_its_lines(shop: Shop, tmp_path: Path) -> None:
     prefix = shop.paths.sessions(DAY, "0" * 64)
     files = {
