@@ -224,24 +224,22 @@ def _ranks_of_night(table: GivenTable, prepared: StageResult) -> _Ranks:
     """Fetch what `preprocess_ranks` left, and what the night compares it with."""
 
     def fetch(name: str) -> Path:
-        return table.storage.fetch(prepared.outputs[name], table.folder / name)
+        return table.storage.fetch(table.output(name), table.folder / name)
 
+    parts = {part: fetch(f"inputs/{part}.parquet") for part in PARTS}
+    vectors = fetch("items/vectors.parquet")
     reference: Mapping[str, Any] | str = "no model is named"
     if table.model:
         paths = Paths(table.config.storage.artifacts, table.config.name)
         reference = rank_reference(table.storage, paths, read_run(table.storage, paths, prepared.day))
-    return _Ranks(
-        {part: fetch(f"inputs/{part}.parquet") for part in PARTS},
-        fetch("items/vectors.parquet"),
-        prepared.figures["ranked_by"] == "champion",
-        reference,
-    )
+    return _Ranks(parts, vectors, prepared.figures.get("ranked_by") == "champion", reference)
 
 
 def _ranks_of_table(table: GivenTable) -> _Ranks:
     """Take one table as the train part; the others, and the vectors, are empty."""
     path = table.path("ranks")
-    table.read(path, _RANKS, columns=["session_id"])  # says what is wrong with the file
+    for name in _RANKS.names:  # one after the other, as all of them may not fit into memory
+        table.read(path, _RANKS, columns=[name])  # says what is wrong with the file
     none, vectors = table.folder / "none.parquet", table.folder / "vectors.parquet"
     pq.write_table(_RANKS.empty_table(), none)
     pq.write_table(_VECTORS.empty_table(), vectors)
@@ -266,7 +264,7 @@ def _read_catalogue(table: GivenTable) -> CatalogueRead:
         is_parquet = file.read(len(_PARQUET)) == _PARQUET
     if not is_parquet:
         return read_catalogue(path, table.source, table.config.catalogue)
-    items = table.read(path, ITEMS_SCHEMA)
+    items = table.read(path, ITEMS_SCHEMA, may_have_nulls=True)
     # An empty text breaks the same rule as none at all.
     columns = {name: pc.fill_null(items[name], "") for name in ITEMS_SCHEMA.names}
     accounting = CatalogueAccounting(
@@ -276,18 +274,14 @@ def _read_catalogue(table: GivenTable) -> CatalogueRead:
 
 
 def _days(table: GivenTable) -> list[PulledDay]:
-    """Cut the sessions by day; none are one empty day. A day as `pull` left it says what became of its lines, too.
-
-    Raises:
-        ConfigError: A session has no day.
-    """
+    """Cut the sessions by day; none are one empty day. A day as `pull` left it says what became of its lines, too."""
     if table.result and table.result.stage == "pull":
+        for name in ("sessions.parquet", "quarantine.parquet"):
+            table.output(name)  # says what is wrong with the result
         limit = table.config.validation.max_quarantined
         return [pulled_day(table.storage, table.result, table.folder, limit)]
     path = table.path("sessions")
     days = table.read(path, SCHEMA, columns=["day"])["day"]
-    if days.null_count:
-        raise ConfigError(f"--input: {table.source} has {figure(days.null_count)} sessions without a day")
     if not len(days):
         return [PulledDay(table.today, lambda: path, 0, {})]
     counts = {it["values"]: it["counts"] for it in pc.value_counts(days).to_pylist()}

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from embft.config import ModelConfig, config_path, load_config
 from embft.errors import ConfigError
 from embft.paths import Paths
-from embft.results import StageResult
+from embft.results import Artifact, StageResult
 from embft.stages.earlier_nights import accepted_before, newest_night
 from embft.stages.validate_sessions import fetch_before
 from embft.storage import Storage, storage_of_environment
 from embft.validation.window import Before
-from embft.validation.wording import quoted
+from embft.validation.wording import figure, quoted
 from embft.validation_config import SUITES, SuiteName, load_suite
 
 _OUTPUT = {"catalogue": "items.parquet", "sessions": "sessions.parquet", "ranks": "inputs/train.parquet"}
@@ -95,32 +95,84 @@ class GivenTable:
         if self.result is None:
             self.storage.download(self.source, path)
             return path
-        artifact = self.result.outputs.get(_OUTPUT[suite])
-        if artifact is None:
-            written = ", ".join(self.result.outputs) or "nothing"
-            raise ConfigError(f"--input: {self.source} names no {_OUTPUT[suite]}; it names {written}")
-        return self.storage.fetch(artifact, path)
+        return self.storage.fetch(self.output(_OUTPUT[suite]), path)
 
-    def read(self, path: Path, schema: pa.Schema, **options: Any) -> pa.Table:
+    def output(self, name: str) -> Artifact:
+        """Give an output of the stage's result; a stage that rejected its data may have written none.
+
+        Args:
+            name: The output's.
+
+        Returns:
+            Where it lies.
+
+        Raises:
+            ConfigError: The result names no such output.
+        """
+        outputs = self.result.outputs if self.result else {}
+        if name not in outputs:
+            raise ConfigError(f"--input: {self.source} names no {name}; it names {', '.join(outputs) or 'nothing'}")
+        return outputs[name]
+
+    def read(self, path: Path, schema: pa.Schema, *, may_have_nulls: bool = False, **options: Any) -> pa.Table:
         """Read some columns of a Parquet file.
 
         Args:
             path: The file.
             schema: Its columns; those that are not nullable must be there.
+            may_have_nulls: Whether those that are not nullable may have nulls all the same.
             **options: Of `pyarrow.parquet.read_table`.
 
         Returns:
             The columns.
 
         Raises:
-            ConfigError: It is no Parquet file, or has other columns.
+            ConfigError: It is no Parquet file, has other columns, or nulls where none may be.
         """
         with _explained(self.source):
             there = pq.read_schema(path).names
             missing = [field.name for field in schema if not field.nullable and field.name not in there]
             if missing:
                 raise ConfigError(f"--input: {self.source} has no column {', '.join(missing)}; it has {quoted(there)}")
-            return pq.read_table(path, schema=schema, **options)
+            with self._types_explained(path, schema):
+                table = pq.read_table(path, schema=schema, **options)
+        if not may_have_nulls:
+            self._refuse_nulls(table)
+        return table
+
+    @contextmanager
+    def _types_explained(self, path: Path, schema: pa.Schema) -> Iterator[None]:
+        """Name the first column of another type, where that is why a file cannot be read.
+
+        Raises:
+            ConfigError: A column cannot be read as what it must be.
+            ArrowException: Another thing is wrong.
+        """
+        try:
+            yield
+        except pa.ArrowException:
+            field = next((it for it in schema if not _is_readable(path, schema, it.name)), None)
+            there = pq.read_schema(path)
+            if field is None or field.name not in there.names:
+                raise
+            raise ConfigError(
+                f"--input: {self.source} has {there.field(field.name).type} in the column {field.name}; "
+                f"write it as {field.type}"
+            ) from None
+
+    def _refuse_nulls(self, table: pa.Table) -> None:
+        """Refuse a null where there must be a value.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        for field in table.schema:
+            n_nulls = table[field.name].null_count
+            if n_nulls and not field.nullable:
+                raise ConfigError(
+                    f"--input: {self.source} has nulls in the column {field.name} ({figure(n_nulls)} of "
+                    f"{figure(table.num_rows)} rows); put a value there, or leave those rows out"
+                )
 
     def before(self, day: date | None) -> Before:
         """Fetch what earlier nights left to compare with.
@@ -145,6 +197,14 @@ class GivenTable:
 def _config_of_no_model(include: Path) -> ModelConfig:
     suites = {name: load_suite(include / "expectations", name) for name in SUITES}
     return ModelConfig.model_validate({**_NO_MODEL, "validation": {"suites": suites}})
+
+
+def _is_readable(path: Path, schema: pa.Schema, column: str) -> bool:
+    try:
+        pq.read_table(path, schema=schema, columns=[column])
+    except pa.ArrowException:
+        return False
+    return True
 
 
 @contextmanager

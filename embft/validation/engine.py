@@ -6,7 +6,9 @@ times slower (100,000 rows, half of them broken: 2.4 s against 0.2 s), as it bui
 
 import contextlib
 import difflib
+import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +77,11 @@ __all__ = [
     "render_page",
 ]
 _MAP_EXPECTATIONS = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)
+# Their answer on a row depends on other rows.
+_COMPARES_ROWS = re.compile(
+    r"^expect_(column_values_to_be_(unique|increasing|decreasing)|compound_columns_to_be_unique"
+    r"|column_value_z_scores_to_be_less_than|column_values_to_not_be_outliers)$"
+)
 # What the engine itself hands to an expectation; a rule's kwargs must not.
 _OURS = ("meta", "severity", "notes", "result_format", "catch_exceptions", "batch_id", "id")
 
@@ -133,13 +140,18 @@ def build(suite: str, rules: Sequence[Expectation], columns: Sequence[str]) -> l
 def judges_rows(rule: Expectation) -> bool:
     """Say whether a rule judges each row by itself. With `mostly` below 1 it judges a share, and so the set.
 
+    A rule that compares rows with one another judges the set, too: rules on rows see one partition after the other,
+    and what they say must not depend on where a table is cut.
+
     Args:
         rule: A rule that `build` accepts.
 
     Returns:
-        True for map expectations without tolerance.
+        True for map expectations without tolerance that look at no other row.
     """
-    return issubclass(get_expectation_impl(rule.type), _MAP_EXPECTATIONS) and rule.kwargs.get("mostly", 1) >= 1
+    if _COMPARES_ROWS.match(rule.type) or rule.kwargs.get("mostly", 1) < 1:
+        return False
+    return issubclass(get_expectation_impl(rule.type), _MAP_EXPECTATIONS)
 
 
 def find(suite: str, frame: pd.DataFrame, expectations: Sequence[Any]) -> list[Finding]:
@@ -292,10 +304,32 @@ def _expectation(rule: Expectation, index: int) -> Any:
         known = sorted(list_registered_expectation_implementations())
         raise ValueError(f"type: Great Expectations knows no {rule.type!r}{_did_you_mean(rule.type, known)}") from None
     try:
-        return kind(**rule.kwargs, severity=rule.severity, notes=rule.why, meta={"rule": index})
+        built = kind(**rule.kwargs, severity=rule.severity, notes=rule.why, meta={"rule": index})
     except GxValidationError as error:
         known = [name for name in kind.__fields__ if name not in _OURS]
         raise ValueError("; ".join(_argument_faults(error, rule, known))) from None
+    _check_limits(getattr(built, "min_value", None), getattr(built, "max_value", None))
+    return built
+
+
+def _check_limits(low: Any, high: Any) -> None:
+    """Refuse limits that the library takes, and and fails with, or lets nothing through, once there are data.
+
+    Args:
+        low: The built expectation's `min_value`; None where it has none.
+        high: Its `max_value`.
+
+    Raises:
+        ValueError: One is not finite, or they are the wrong way round.
+    """
+    for name, limit in (("min_value", low), ("max_value", high)):
+        if isinstance(limit, float) and not math.isfinite(limit):
+            raise ValueError(
+                f"kwargs.{name} is {limit}; it must be a finite number, or left out where there is no limit"
+            )
+    with contextlib.suppress(TypeError):  # None, or a number and a date
+        if low > high:
+            raise ValueError(f"kwargs.min_value is {low}; it must be at most kwargs.max_value, which is {high}")
 
 
 def _argument_faults(error: Any, rule: Expectation, known: Sequence[str]) -> Iterator[str]:

@@ -48,8 +48,8 @@ def diff_of(name: str, text: str, proposals: Sequence[Proposal]) -> str:
     if not is_as_meant:
         lines = "".join(_block((it.rule, "kwargs"), it, "") for it in proposals)
         raise ConfigError(
-            f"{name}: aliases, merges or tags are in the way of a diff; put this below {'.'.join(_SECTION)} by hand:\n"
-            f"{lines}"
+            f"{name}: the file is written in a way that lines cannot be put into safely; put this below "
+            f"{'.'.join(_SECTION)} by hand:\n{lines}"
         )
     diff = difflib.unified_diff(_lines(text), _lines(changed), f"a/{name}", f"b/{name}")
     return "".join(it if it.endswith("\n") else f"{it}\n\\ No newline at end of file\n" for it in diff)
@@ -99,8 +99,17 @@ def _below_bare_key(
     indent = " " * (key.start_mark.column + len(_STEP))
     below = _block(keys, proposal, indent) if keys else _limits_block(proposal.limits, indent)
     # What stands for nothing (null, ~) goes.
-    gone = [_Edit(node.start_mark.index, node.end_mark.index, "")] if node else []
+    gone = [_without_blank(text, node)] if node else []
     return [*gone, _new_line(text, key.end_mark.index, below)]
+
+
+def _without_blank(text: str, node: yaml.Node) -> _Edit:
+    """Take a value out; where nothing follows it on its line, with the white space around it."""
+    start, end = node.start_mark.index, node.end_mark.index
+    after = re.compile(r"[ \t]*(?=\r?\n|\Z)").match(text, end)
+    if not after:
+        return _Edit(start, end, "")
+    return _Edit(len(text[:start].rstrip(" \t")), after.end(), "")
 
 
 def _limits_in(text: str, key: yaml.Node, kwargs: yaml.Node | None, proposal: Proposal) -> list[_Edit]:

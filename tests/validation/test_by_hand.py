@@ -157,6 +157,29 @@ def test_what_cannot_be_judged_is_a_sentence_and_ends_with_2(options: list[str],
     assert said in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("suite", "column", "values", "said"),
+    [
+        *(("sessions", it, None, f"nulls in the column {it} (1 of 80 rows); put") for it in ("query", "time", "day")),
+        ("sessions", "session_id", None, "nulls in the column session_id (1 of 80 rows)"),
+        ("sessions", "time", ["noon"] * 80, "string in the column time; write it as timestamp[us, tz=UTC]"),
+        ("ranks", "clicked", [["x"], None], "nulls in the column clicked (1 of 2 rows)"),
+        ("ranks", "ranks", ["near", "far"], "string in the column ranks; write it as list<"),
+        ("ranks", "ranks", [["near"], ["far"]], "list<element: string> in the column ranks; write it as list<"),
+    ],
+)
+def test_column_that_cannot_be_judged_is_named(
+    suite: str, column: str, values: list[Any] | None, said: str, tmp_path: Path
+) -> None:
+    table = sessions_of(DAY) if suite == "sessions" else pa.table(RANKS)
+    values = values or [None, *table[column].to_pylist()[1:]]
+    at = table.schema.get_field_index(column)
+    source = written(tmp_path / "t.parquet", table.set_column(at, column, pa.array(values)))
+    result = validate("--suite", suite, "--input", source)
+    assert result.exit_code == 2
+    assert f"t.parquet has {said}" in " ".join(result.stderr.split())
+
+
 def test_model_brings_its_catalogue_its_overrides_and_its_earlier_nights(shop: Shop, tmp_path: Path) -> None:
     write_nights(shop, [profile(DAY - timedelta(days=back)) for back in range(1, 15)])
     table = changed(sessions_of(DAY, 20), 1, clicked=["nowhere"])
@@ -200,6 +223,21 @@ def test_stage_result_in_s3_names_the_table(shop: Shop) -> None:
     assert result.exit_code == 2
     assert "names no inputs/train.parquet; it names items.parquet" in result.stderr
     assert validate("--suite", "ranks", "--input", f"{shop.paths.root}/none/result.json").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("stage", "suite", "name"),
+    [
+        ("preprocess_ranks", "ranks", "inputs/train.parquet"),
+        ("pull", "sessions", "sessions.parquet"),
+        ("validate_sessions", "catalogue", "items.parquet"),
+    ],
+)
+def test_result_of_a_stage_that_rejected_its_data_is_a_sentence(stage: str, suite: str, name: str, shop: Shop) -> None:
+    uri = write_result(shop, stage, DAY, shop.paths.stage(DAY, stage), {}, {}, "rejected")
+    result = validate("--suite", suite, "--input", uri)
+    assert result.exit_code == 2
+    assert f"{uri} names no {name}; it names nothing" in " ".join(result.stderr.split())
 
 
 def test_day_as_pull_left_it_is_judged_with_what_became_of_its_lines(shop: Shop, tmp_path: Path) -> None:

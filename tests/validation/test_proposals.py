@@ -208,7 +208,22 @@ def test_evidence_of_an_earlier_proposal_is_replaced(tmp_path: Path) -> None:
     assert "# click_rate, 28 days: 0.35 … 0.41" in twice
 
 
-def test_config_that_no_text_can_be_put_into_gets_the_lines_for_a_person() -> None:
-    shared = TOP + "shared: &it\n  max_quarantined: 0.1\nvalidation: *it\n"
-    with pytest.raises(ConfigError, match=r"put this below validation\.overrides\.sessions by hand:\n# volume"):
-        diff_of("tiny.yaml", shared, LIMITS)
+@pytest.mark.parametrize("nothing", ["~", "null", " ~  ", "~  # nothing yet"])
+def test_no_white_space_is_left_where_nothing_stood(nothing: str) -> None:
+    diff = diff_of("tiny.yaml", f"{TOP}validation: {nothing}\ngate: 1\n", LIMITS)
+    assert [line for line in diff.splitlines() if line.startswith("+") and line != line.rstrip()] == []
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "shared: &it\n  max_quarantined: 0.1\nvalidation: *it\n",
+        "...\n",
+        "note: |+\n  kept\n\n",
+        "validation:\n  max_quarantined: 0.1\t# a tab\n",
+    ],
+)
+def test_config_that_no_text_can_be_put_into_gets_the_lines_for_a_person(end: str) -> None:
+    advice = r"lines cannot be put into safely; put this below validation\.overrides\.sessions by hand:\n# volume"
+    with pytest.raises(ConfigError, match=advice):
+        diff_of("tiny.yaml", TOP + end, LIMITS)

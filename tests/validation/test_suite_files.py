@@ -72,6 +72,13 @@ def fault_of(path: Path, text: str) -> str:
         ),
         ("min_value: 1", "mn_value: 1", "1: present: kwargs.mn_value: unknown argument; did you mean 'min_value'"),
         ("min_value: 1", "min_value: [1]", "1: present: kwargs.min_value: "),
+        ("min_value: 1", "min_value: .nan", "1: present: kwargs.min_value is nan; it must be a finite number"),
+        ("min_value: 1", "max_value: .inf", "1: present: kwargs.max_value is inf; it must be a finite number"),
+        (
+            "min_value: 1",
+            "min_value: 3, max_value: 2.5",
+            "1: present: kwargs.min_value is 3.0; it must be at most kwargs.max_value, which is 2.5",
+        ),
         ("min_value: 1", "min_value: 1, severity: warning", "1: present: kwargs must not hold severity"),
         ("query_length", "query_lenght", "1: present: kwargs: no column 'query_lenght'; did you mean 'query_length'"),
         (

@@ -96,13 +96,30 @@ def test_rules_over_several_columns_and_under_a_condition_judge_rows(frame: pd.D
     verdict, broken = run_suite(
         frame,
         rule("expect_column_pair_values_to_be_equal", column_A="n", column_B="other"),
-        rule("expect_compound_columns_to_be_unique", column_list=["word", "other"]),
+        rule("expect_select_column_values_to_be_unique_within_record", column_list=["word", "other"]),
         rule(BETWEEN, column="n", max_value=1990, row_condition="other > 0", condition_parser="pandas"),
         folder=tmp_path,
     )
     assert [it.kind for it in verdict.rules] == ["row"] * 3
     assert sorted(broken) == [3, 8, *range(1991, 2000)]
-    assert len(broken[3]) == 2
+    assert broken[3] == ["ours"]
+
+
+def test_rules_that_compare_rows_judge_the_set_wherever_it_is_cut(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame.loc[1999, ["id", "n"]] = ["r0", 0]  # a copy, and a step down, of rows in other partitions
+    rules = [
+        rule("expect_column_values_to_be_unique", column="id"),
+        rule("expect_compound_columns_to_be_unique", column_list=["word", "id"]),
+        rule("expect_column_values_to_be_increasing", column="n"),
+        rule("expect_column_values_to_be_decreasing", column="n"),
+        rule("expect_column_value_z_scores_to_be_less_than", column="n", threshold=1.73, double_sided=True),
+    ]
+    whole, parts = (run_suite(frame, *rules, folder=tmp_path, partitions=n) for n in (1, 4))
+    assert whole == parts
+    verdict, broken = parts
+    assert {it.kind for it in verdict.rules} == {"set"}
+    assert not broken
+    assert len(verdict.rejections) == 5
 
 
 def test_a_row_warning_is_told_and_the_rows_stay(frame: pd.DataFrame, tmp_path: Path) -> None:
