@@ -3,8 +3,8 @@
 A row-level rule judges each row by itself. Broken and critical, it puts exactly those rows aside (or, where the caller
 says `reject`, stops the run); broken and a warning, it is told and the rows stay. A rule on figures judges each row of
 the figures: the one of the whole set, or one for each log day. Every other rule judges the set: aggregates, the table,
-row-level types with `mostly` below 1, which speak of a share, and those that compare rows with one another. Rules on the set see only the rows that stay, since
-that is what the next stage gets.
+row-level types with `mostly` below 1, which speak of a share, and those that compare rows with one another. Rules on
+the set see only the rows that stay, since that is what the next stage gets.
 
 Memory is bounded by a partition: of the rows before it, only the columns stay that a rule on the set names.
 """
