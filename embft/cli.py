@@ -383,7 +383,7 @@ def main() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%X"
     )
-    for noisy in ("botocore", "boto3", "s3transfer", "urllib3", "httpx", "alembic"):
+    for noisy in ("botocore", "boto3", "s3transfer", "urllib3", "httpx", "alembic", "great_expectations"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         app(prog_name="embft")

@@ -18,6 +18,7 @@ from embft.validation_config import Expectation
 COLUMNS = ("row", "id", "text", "id_length", "text_length", "n_earlier_copies")
 FIGURES = ("n_items", "top_text_share", "size_change", "vanished_share", "changed_text_share")
 _NO_LAST = "no earlier night to compare with"
+_MIN_FOR_SHARES = 20  # of fewer, two of a kind are a tenth
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def catalogue_figures(items: pa.Table, last: pa.Table | None) -> Figures:
     n = items.num_rows
     values: dict[str, float | None] = dict.fromkeys(FIGURES)
     values["n_items"] = n
-    if n:
+    if n >= _MIN_FOR_SHARES:
         values["top_text_share"] = max(pc.value_counts(items["text"]).field("counts").to_pylist()) / n
     if last is not None and last.num_rows:
         both = last.join(items, "id", join_type="inner", right_suffix=" now")
@@ -119,7 +120,8 @@ def catalogue_figures(items: pa.Table, last: pa.Table | None) -> Figures:
         values["vanished_share"] = 1 - both.num_rows / last.num_rows
         if both.num_rows:
             values["changed_text_share"] = pc.mean(pc.not_equal(both["text"], both["text now"])).as_py()
-    return Figures.of_set(values, dict.fromkeys(FIGURES[2:], _NO_LAST))
+    few = {"top_text_share": f"fewer than {_MIN_FOR_SHARES} items"}
+    return Figures.of_set(values, {**few, **dict.fromkeys(FIGURES[2:], _NO_LAST)})
 
 
 def earlier_copies(ids: pd.Series) -> NDArray[np.int64]:

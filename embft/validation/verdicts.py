@@ -65,7 +65,7 @@ class Excess(Record):
         """The whole of it, for the person on call."""
         worst = self.worst
         return (
-            f"{self.found}; the rule that most rows break, {figure(worst.broken_rows)} in the window, is {worst.name}, "
+            f"{self.found}; the rule that most rows break, {figure(worst.broken_rows)} in all, is {worst.name}, "
             f"“{worst.rule}”{examples_in_words(worst.examples)}: {worst.why}"
             f"{f'; next: {worst.remedy}' if worst.remedy else ''}"
         )

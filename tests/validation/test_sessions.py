@@ -90,7 +90,7 @@ def test_items_of_another_shop_stop_the_night_with_a_sentence(check: Any, sessio
     assert checked.clean.num_rows == 559
     assert checked.reasons == [
         "41 of 60 sessions of 2011-10-10 (68.3 %) were set aside, more than validation.max_quarantined allows (5.0 "
-        "%); the rule that most rows break, 41 in the window, is clicks_in_catalogue, “n_unknown_clicked must be 0” "
+        "%); the rule that most rows break, 41 in all, is clicks_in_catalogue, “n_unknown_clicked must be 0” "
         "(first: 'X-0' in 's540', 'X-1' in 's541', 'X-2' in 's542'): these sessions click items that are not in the "
         "catalogue; next: check catalogue.uri and catalogue.id_field, and whether the catalogue is older than the logs"
     ]
