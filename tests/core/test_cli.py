@@ -69,3 +69,13 @@ def test_config_show_prints_the_resolved_config() -> None:
 def test_module_runs_as_a_process() -> None:
     done = subprocess.run([sys.executable, "-m", "embft", "config", "schema"], capture_output=True, check=True)
     assert json.loads(done.stdout)["title"] == "ModelConfig"
+
+
+def test_a_suite_by_hand_says_what_it_found_and_nothing_of_its_libraries(tmp_path: Path) -> None:
+    catalogue = tmp_path / "items.jsonl"
+    catalogue.write_text('{"id": "a", "text": "a lamp"}\n{"id": "b", "text": ""}\n')
+    command = [sys.executable, "-m", "embft", "validate", "--suite", "catalogue", "--input", str(catalogue)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert done.returncode == 3
+    assert "catalogue: would stop a night" in done.stdout
+    assert done.stderr == ""
