@@ -40,7 +40,9 @@ def sessions_and_ranks(folder: Path, out: Path) -> tuple[Check, Check]:
         What checks the sessions, and what checks the ranks; each gives its figures.
     """
     back, recent = timedelta(days=N_EARLIER), deque[pd.DataFrame](maxlen=LOOKBACK_DAYS)
-    profiles = [_profile(day, pd.read_parquet(folder / f"{day}.parquet"), recent, n_lines=0) for day in DAYS]
+    profiles = [
+        _profile(day, pd.read_parquet(folder / f"{day}.parquet"), recent, n_lines=0, n_unknown_shown=0) for day in DAYS
+    ]
     history = {it.day - back: it.model_copy(update={"day": it.day - back}) for it in profiles}
     test = pd.read_parquet(folder / "test.parquet", columns=["ranks"])
     reference = summarise(np.concatenate(test["ranks"].to_numpy()), len(test))
