@@ -78,10 +78,6 @@ class _Card:
     day: str = ""
     is_worst: bool = False  # of all rules that set rows aside
 
-    @property
-    def figure(self) -> tuple[str, str | None, str]:
-        return self.suite, self.rule.column if self.rule else None, self.day
-
 
 def write_suite_page(docs_folder: Path, suite: str, results: Sequence[ExpectationValidationResult]) -> Path:
     """Write one suite's Great Expectations page.

@@ -97,11 +97,6 @@ class Usual:
         self._pools: dict[str, Counter[str]] = {}
         self._days = [profile for before, profile in sorted(history.items()) if first <= before < day]
 
-    @property
-    def n_days(self) -> int:
-        """How many days there are to compare with."""
-        return len(self._days)
-
     def deviation(self, name: str, profile: DayProfile) -> Deviation | None:
         """Say how far one of a day's figures lies from the usual.
 
