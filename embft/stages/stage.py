@@ -58,6 +58,7 @@ class Context:
         inputs: Results of the stages it needs.
         folder: Scratch folder; gone afterwards.
         attempt_uri: Prefix that this attempt's files go under.
+        reference: What earlier nights left to compare with, where the stage asks for it.
     """
 
     run: RunSpec
@@ -66,6 +67,7 @@ class Context:
     inputs: dict[str, StageResult]
     folder: Path
     attempt_uri: str
+    reference: Any = None
 
     def fetch(self, stage: str, name: str) -> Path:
         """Download one output of a needed stage, digest checked; fetched once per attempt.
@@ -93,6 +95,7 @@ class Stage:
         settings: The part of the run that its outcome depends on, beside its inputs.
         work: The work itself.
         after: Stages that must not have rejected, but whose outputs it does not read.
+        reference: Finds what earlier nights left to compare with; the outcome depends on it as on an input.
     """
 
     name: str
@@ -100,6 +103,7 @@ class Stage:
     settings: Callable[[RunSpec], Any]
     work: Callable[[Context], Outcome]
     after: tuple[str, ...] = ()
+    reference: Callable[[Storage, Paths, RunSpec], Any] | None = None
 
 
 def open_model(model: str, include: Path) -> tuple[ModelConfig, Storage, Paths]:
@@ -159,18 +163,19 @@ def run_stage(stage: Stage, model: str, day: date, *, include: Path, force: bool
     run = read_run(storage, paths, day)
     earlier = {name: accepted(required_result(storage, paths, day, name)) for name in (*stage.needs, *stage.after)}
     results = {name: earlier[name] for name in stage.needs}
+    reference = stage.reference(storage, paths, run) if stage.reference else None
     draft = Draft(
         stage=stage.name,
         model=model,
         day=day,
         prefix=paths.stage(day, stage.name),
-        inputs=output_digests(results),
+        inputs={**output_digests(results), **({"reference": digest_of(reference)} if stage.reference else {})},
         settings=stage.settings(run),
         pages_prefix=paths.pages(day, stage.name),
     )
 
     def work(folder: Path, attempt_uri: str) -> Outcome:
-        return stage.work(Context(run, storage, paths, results, folder, attempt_uri))
+        return stage.work(Context(run, storage, paths, results, folder, attempt_uri, reference))
 
     return commit(storage, draft, work, force=force)
 

@@ -1,77 +1,23 @@
 """`validate_ranks`: the fine-tuning inputs under the suite `ranks`, against the model's ranks of an earlier night."""
 
 from collections.abc import Mapping
-from datetime import date
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from embft.results import StageResult, digest_of
 from embft.stages.rank_reference import rank_reference
-from embft.stages.stage import (
-    Context,
-    Draft,
-    Outcome,
-    accepted,
-    commit,
-    docs_link,
-    files_below,
-    open_model,
-    output_digests,
-    read_run,
-    required_result,
-)
+from embft.stages.stage import Context, Outcome, Stage, docs_link, files_below, run_stage
 
 # Of vectors of unit length; a ranker of one's own may give anything.
 RANGES = {"cosine_similarity": (-1.0, 1.0), "euclidean_distance": (0.0, 2.0)}
 
 
-def run(model: str, day: date, *, include: Path, force: bool = False) -> StageResult:
-    """Validate a night's ranks.
-
-    Args:
-        model: The model's name.
-        day: The night's day.
-        include: The project's `include` folder.
-        force: Validate even where the verdict is up to date.
-
-    Returns:
-        The result; `rejected` where a critical rule is broken.
-
-    Raises:
-        ConfigError: `preprocess_ranks` has no result.
-        DataRejected: `preprocess_ranks` rejected the data.
-    """
-    _, storage, paths = open_model(model, include)
-    spec = read_run(storage, paths, day)
-    prepared = {"preprocess_ranks": accepted(required_result(storage, paths, day, "preprocess_ranks"))}
-    reference = rank_reference(storage, paths, spec)
-    draft = Draft(
-        stage="validate_ranks",
-        model=model,
-        day=day,
-        prefix=paths.stage(day, "validate_ranks"),
-        inputs={**output_digests(prepared), "reference": digest_of(reference)},
-        settings=[
-            [rule.effect for rule in spec.config.validation.rules("ranks")],
-            spec.config.training.settings.ranker,
-            spec.config.training.settings.is_similarity,
-            spec.subject,
-        ],
-        pages_prefix=paths.pages(day, "validate_ranks"),
-    )
-
-    def work(folder: Path, attempt_uri: str) -> Outcome:
-        context = Context(spec, storage, paths, prepared, folder, attempt_uri)
-        return _validate(context, reference, docs_link(spec.config, draft.pages_prefix, attempt_uri))
-
-    return commit(storage, draft, work, force=force)
-
-
-def _validate(context: Context, reference: Mapping[str, Any] | str, links: dict[str, str]) -> Outcome:
+def _work(context: Context) -> Outcome:
     from embft.validation.rank_frame import Ranking
     from embft.validation.ranks import PARTS, check_ranks
 
     docs, settings = context.folder / "docs", context.run.config.training.settings
+    reference: Mapping[str, Any] | str = context.reference
+    pages = context.paths.pages(context.run.day, "validate_ranks")
     ranked_by = context.inputs["preprocess_ranks"].figures["ranked_by"]
     verdict = check_ranks(
         {part: context.fetch("preprocess_ranks", f"inputs/{part}.parquet") for part in PARTS},
@@ -92,6 +38,21 @@ def _validate(context: Context, reference: Mapping[str, Any] | str, links: dict[
         },
         status="rejected" if verdict.reasons else "done",
         reason=verdict.reasons[0] if verdict.reasons else None,
-        links=links,
+        links=docs_link(context.run.config, pages, context.attempt_uri),
         pages=files_below(docs, "docs"),
     )
+
+
+STAGE = Stage(
+    "validate_ranks",
+    needs=("preprocess_ranks",),
+    settings=lambda run: [
+        [rule.effect for rule in run.config.validation.rules("ranks")],
+        run.config.training.settings.ranker,
+        run.config.training.settings.is_similarity,
+        run.subject,
+    ],
+    work=_work,
+    reference=rank_reference,
+)
+run = partial(run_stage, STAGE)
