@@ -21,6 +21,7 @@ from embft.cli_shared import Model, exit_codes, print_json, stdout_kept_for_the_
 from embft.cli_validate import validate
 from embft.config import ModelConfig, config_files, config_path, include_folder, load_config, pod_template
 from embft.errors import ConfigError, DataRejected, TemporaryError
+from embft.finetuning.processes import is_follower
 
 app = typer.Typer(
     help="Keeps search embeddings fresh: nightly fine-tuning from clicks, gated and registered.",
@@ -359,6 +360,8 @@ def _stage(name: str, model: str, day: date, as_json: bool, force: bool, **optio
 
         with stdout_kept_for_the_result():
             result = run_named(name, model, day, include=include_folder(), force=force, **options)
+        if is_follower():  # of a training whose result stands
+            return
         if as_json:
             print_json(result.to_json().decode())
         else:
@@ -381,7 +384,10 @@ def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, _told_to_stop)
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%X"
+        stream=sys.stderr,
+        level=logging.WARNING if is_follower() else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%X",
     )
     for noisy in ("botocore", "boto3", "s3transfer", "urllib3", "httpx", "alembic", "great_expectations"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from embft.finetuning.params import ExamplesType, FineTuningParams
 from embft.finetuning.rankers import Ranker, cosine_similarity
 
 Negatives = Literal["shown", "batch"]
+Encode = Callable[[Callable[[Sequence[Any]], Tensor], Sequence[Any]], Tensor]
+"""A tower and its inputs → their vectors; where several processes train, each encodes a share: see `sharing`."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class FeaturesExtractor(nn.Module):
         self.confidence_calculator = confidence_calculator
         self.negatives = negatives
         self.query_augmenter = query_augmenter
+        self.encode: Encode = _encode_alone
         self.examples_type = params.examples_order[0]
         self._random = np.random.default_rng(seed)
 
@@ -170,8 +173,8 @@ class FeaturesExtractor(nn.Module):
         queries = flat.query_texts
         if self.training and self.query_augmenter is not None:
             queries = self.query_augmenter(queries)
-        query_vectors = self.model.forward_query(queries)
-        item_vectors = self.model.forward_items(flat.item_parts.parts)
+        query_vectors = self.encode(self.model.forward_query, queries)
+        item_vectors = self.encode(self.model.forward_items, flat.item_parts.parts)
         return self.features_from_vectors(flat, query_vectors, item_vectors)
 
     def features_from_vectors(
@@ -259,6 +262,10 @@ def _hardest_of_each_click(features: FineTuningFeatures) -> Tensor:
     smallest = differences.new_zeros(int(features.click_index.max()) + 1)
     smallest = smallest.scatter_reduce(0, features.click_index, differences, "amin", include_self=False)
     return ~(differences > smallest[features.click_index])
+
+
+def _encode_alone(forward: Callable[[Sequence[Any]], Tensor], inputs: Sequence[Any]) -> Tensor:
+    return forward(inputs)
 
 
 def _at_least_float32(vectors: Tensor) -> Tensor:

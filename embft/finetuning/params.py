@@ -136,7 +136,10 @@ class FineTuningSettings(_Frozen):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Of order, pairing, downsampling and dropout.")
     precision: Precision = Field("32-true", description="Lightning's precision; only 32-true on a CPU.")
-    devices: Devices = Field("auto", description="auto: a GPU where there is one; cpu; or a number of GPUs.")
+    devices: Devices = Field(
+        "auto",
+        description="auto: all GPUs of the pod, or outside of pods one where there is one; cpu; or a number of GPUs.",
+    )
 
     @model_validator(mode="after")
     def _ranker_matches_direction(self) -> FineTuningSettings:

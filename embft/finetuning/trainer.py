@@ -14,11 +14,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.strategies import Strategy
 from torch.utils.data import DataLoader
 
-from embft.errors import ConfigError, DataRejected
+from embft.errors import DataRejected
+from embft.finetuning.devices import Layout, check_devices
 from embft.finetuning.paired import PairedFineTuningInputsDataset
 from embft.finetuning.params import FineTuningSettings
+from embft.finetuning.sharing import SameEverywhere, shared_training
 from embft.finetuning.threads import cpu_threads
 from embft.finetuning.tuner import EmbeddingsFineTuner
 
@@ -93,6 +96,10 @@ def fit(
     Those of the start are among them: a model never ends worse on the validation sessions than it began. Where the
     loss stops being a number, the model gets its best weights so far back before the error is raised.
 
+    Where several processes train together, one per device, call it in each, with the same arguments: they share the
+    work of every batch, and the losses are those of one device, but for dropout and the last digits. Process 0 alone
+    writes files and tracks measures, and its model alone ends with the best weights; the others keep the last ones.
+
     On a CPU the same seed, data and settings give identical weights, and the caller's random state is left as it was.
     On a GPU sums are taken in any order, and two runs differ in the last digits. Nothing is printed to stdout.
 
@@ -110,26 +117,37 @@ def fit(
 
     Raises:
         ConfigError: Settings that this machine cannot run, or a `step_size` or `gamma` out of range.
+        TemporaryError: A GPU that the pod was promised is not there, or the processes read other sessions.
         DataRejected: The loss is no longer a number, or no training or no validation session has a pair.
     """
     began = time.perf_counter()
+    layout = check_devices(settings)
     _check_pairs(tuner, train)
     best_path = Path(checkpoint_dir) / "best.ckpt"
     recorder = _Recorder(tuner, train, best_path, began)
     stopping = EarlyStopping("val_loss", patience=patience, check_finite=True)
-    with _seeded(settings.seed), _quiet(), cpu_threads(tuner.model.n_cpu_threads):
-        trainer = _make_trainer(settings, len(train), checkpoint_dir, [recorder, stopping])
+    same = SameEverywhere(tuner, [train, validation], settings)
+    with (
+        _seeded(settings.seed, layout),
+        _quiet(),
+        cpu_threads(tuner.model.n_cpu_threads),
+        shared_training(tuner, layout) as strategy,
+    ):
+        trainer = _make_trainer(settings, layout, strategy, len(train), checkpoint_dir, [same, recorder, stopping])
         validation_loader = _loader(validation, settings, shuffle=False)
         trainer.validate(tuner, validation_loader, verbose=False)
         try:
             trainer.fit(tuner, _loader(train, settings, shuffle=True), validation_loader)
         except DataRejected as error:
+            if layout.place.rank > 0:
+                raise
             _restore(tuner, best_path)
             raise DataRejected(
                 f"{error}; the model has the weights of step {recorder.best.step} again, its best so far, which lie in "
                 f"{best_path}"
             ) from error
-    _restore(tuner, best_path)
+    if layout.place.rank == 0:
+        _restore(tuner, best_path)
 
     seconds = time.perf_counter() - began
     best_record = recorder.best
@@ -199,15 +217,20 @@ class _Recorder(Callback):  # type: ignore[misc]  # Lightning is untyped here
         )
         pl_module.train_measures.reset()
         self.records.append(record)
-        if record is self.best:
+        # Asked of the first process, for all of them must save together, and on GPUs their last digits may differ.
+        if trainer.strategy.broadcast(record is self.best):
             trainer.save_checkpoint(self._best_path, weights_only=True)
         logger.info("step %d: val_loss %.4f, train_loss %s", record.step, record.val_loss, record.train_loss)
 
 
 def _make_trainer(
-    settings: FineTuningSettings, n_train: int, checkpoint_dir: str | Path, callbacks: list[Callback]
+    settings: FineTuningSettings,
+    layout: Layout,
+    strategy: Strategy | str,
+    n_train: int,
+    checkpoint_dir: str | Path,
+    callbacks: list[Callback],
 ) -> pl.Trainer:
-    accelerator = _accelerator(settings)
     interval: dict[str, Any] = {}
     if settings.test_each_n_inputs is not None:
         # An interval in batches that may span epochs.
@@ -215,8 +238,11 @@ def _make_trainer(
         batches = min(batches, settings.num_epochs * -(-n_train // settings.batch_size))
         interval = {"val_check_interval": batches, "check_val_every_n_epoch": None}
     return pl.Trainer(
-        accelerator=accelerator,
-        devices=1,
+        accelerator=layout.accelerator,
+        devices=layout.n_local,
+        num_nodes=layout.n_nodes,
+        strategy=strategy,
+        use_distributed_sampler=False,  # every process goes over all batches: see `sharing`
         precision=settings.precision,
         max_epochs=settings.num_epochs,
         callbacks=callbacks,
@@ -229,28 +255,6 @@ def _make_trainer(
         deterministic="warn",
         **interval,
     )
-
-
-def _accelerator(settings: FineTuningSettings) -> str:
-    """Cpu or cuda, after checking that this machine can do what the settings ask for.
-
-    Raises:
-        ConfigError: It cannot.
-    """
-    n_gpus = torch.cuda.device_count()
-    wanted = settings.devices
-    if isinstance(wanted, int) and (wanted > n_gpus or wanted > 1):
-        raise ConfigError(
-            f"devices is {wanted} GPU(s), and this machine has {n_gpus}; training runs on one: "
-            "set `devices` to 1, auto or cpu in the settings"
-        )
-    accelerator = "cpu" if wanted == "cpu" or n_gpus == 0 else "cuda"
-    if accelerator == "cpu" and settings.precision != "32-true":
-        raise ConfigError(
-            f"precision is {settings.precision} on a CPU, where it is about 100 times slower than 32-true: "
-            "set `precision` to 32-true in the settings"
-        )
-    return accelerator
 
 
 def _loader(dataset: PairedFineTuningInputsDataset, settings: FineTuningSettings, *, shuffle: bool) -> DataLoader[Any]:
@@ -269,13 +273,17 @@ def _restore(tuner: EmbeddingsFineTuner, path: Path) -> None:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch, for dropout; and put back its random state and its choice of algorithms, which a Trainer changes."""
+def _seeded(seed: int, layout: Layout) -> Iterator[None]:
+    """Seed torch, for dropout, which alone draws from it, so that each process may have a seed of its own.
+
+    Put back afterwards are its random state and its choice of algorithms, which a Trainer changes.
+    """
     was_deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        # Of its own GPU alone: to ask another process's for its state would take memory there.
+        with torch.random.fork_rng([layout.place.local_rank] if layout.accelerator == "cuda" else []):
+            torch.manual_seed(seed + layout.place.rank)
             yield
     finally:
         torch.use_deterministic_algorithms(was_deterministic, warn_only=warn_only)

@@ -330,7 +330,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             self.log_dict(values, batch_size=1, on_step=prefix == "train_", on_epoch=prefix == "val_", logger=False)
             if self._trainer.sanity_checking:
                 return
-        if self.tracker is not None:
+        if self.tracker is not None and self.global_rank == 0:
             for measure in measures:
                 self.tracker.log_metric(prefix + measure.name, measure.value, self.steps_done)
 

@@ -1,25 +1,38 @@
-"""`fine_tune`: train the challenger under a Lightning Trainer, tracked in MLflow."""
+"""`fine_tune`: train the challenger under a Lightning Trainer, tracked in MLflow.
+
+On several devices each has a process of its own. Process 0, the leader, does what is done on one device; the others,
+its followers, run this stage too, up to the end of the training, and leave nothing behind.
+"""
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from embft.errors import EXIT_OK
+from embft.finetuning.processes import followers, is_follower, stay_with_leader
 from embft.results import RunSpec
 from embft.stages.models import base_model, champion_model, sessions_of, settings_of, tracker_of, vocabulary
 from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
 
 if TYPE_CHECKING:
+    from embft.experiments.manager import ExperimentsManager
     from embft.finetuning.models import EmbeddingsModelInterface
 
 
 def _work(context: Context) -> Outcome:
+    from embft.finetuning.devices import check_devices
     from embft.finetuning.paired import PairedFineTuningInputsDataset
     from embft.finetuning.trainer import fit
     from embft.finetuning.tuner import EmbeddingsFineTuner
 
     run, training, settings = context.run, context.run.config.training, settings_of(context.run)
+    layout = check_devices(settings)  # before the first download
+    stay_with_leader()
     items_set, retriever = vocabulary(pq.read_table(context.fetch("preprocess_ranks", "items/items.parquet")))
     train_sessions, seed = sessions_of(context, "train"), settings.seed
     train = PairedFineTuningInputsDataset(train_sessions, seed)
@@ -27,18 +40,12 @@ def _work(context: Context) -> Outcome:
     champion = champion_model(context) if training.start_from == "champion" else None
     model = champion or base_model(context)
 
-    tracker = tracker_of(context)
-    tags = {
-        "embft.model": run.model,
-        "embft.day": run.day.isoformat(),
-        "embft.attempt": context.attempt_uri,
-        "embft.synthetic": str(run.config.synthetic).lower(),
-    }
-    with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context, model)):
-        tuner = EmbeddingsFineTuner.create(
-            model, settings, {"train": items_set, "test": items_set}, retriever, training.params, tracker
-        )
+    items_sets = {"train": items_set, "test": items_set}
+    with _tracked(context, model) as tracker, followers(_command(run), layout.n_to_start, context.folder):
+        tuner = EmbeddingsFineTuner.create(model, settings, items_sets, retriever, training.params, tracker)
         history = fit(tuner, train, validation, settings, context.folder / "checkpoints")
+    if tracker is None:
+        raise SystemExit(EXIT_OK)  # a follower: what was trained is the leader's to keep and to tell
     model.save(context.folder / "model")
     history_path = context.folder / "history.json"
     history_path.write_text(json.dumps(history.to_dict(), indent=2))
@@ -58,6 +65,29 @@ def _work(context: Context) -> Outcome:
         },
         links={"MLflow run": tracker.run_url} if tracker.run_url else {},
     )
+
+
+@contextmanager
+def _tracked(context: Context, model: "EmbeddingsModelInterface") -> "Iterator[ExperimentsManager | None]":
+    """A run in MLflow, which a follower has none of."""
+    if is_follower():
+        yield None
+        return
+    run, tracker = context.run, tracker_of(context)
+    tags = {
+        "embft.model": run.model,
+        "embft.day": run.day.isoformat(),
+        "embft.attempt": context.attempt_uri,
+        "embft.synthetic": str(run.config.synthetic).lower(),
+    }
+    with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context, model)):
+        yield tracker
+
+
+def _command(run: RunSpec) -> list[str]:
+    """What a follower runs. With --force: that there is work to do, the leader has found out."""
+    stage = ["fine-tune", "--model", run.model, "--day", run.day.isoformat(), "--force"]
+    return [sys.executable, "-m", "embft", *stage]
 
 
 def _params(context: Context, model: "EmbeddingsModelInterface") -> dict[str, object]:
