@@ -74,7 +74,7 @@ def this_process() -> Place:
 
 def is_follower() -> bool:
     """Whether another process leads: then this one helps to train, and writes, tracks and prints nothing."""
-    return this_process().rank > 0
+    return _STARTED in os.environ and os.environ.get("RANK", "0") != "0"
 
 
 @contextmanager

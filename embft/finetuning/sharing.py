@@ -58,7 +58,7 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
         gathered = own.new_empty((distributed.get_world_size(), *own.shape))
-        distributed.all_gather_into_tensor(gathered, own.contiguous())
+        distributed.all_gather(list(gathered.unbind()), own.contiguous())
         return gathered
 
     @staticmethod

@@ -292,15 +292,18 @@ def _seeded(seed: int, layout: Layout) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Leave out what Lightning says about machines, data loaders and its makers that is no news here."""
-    lightning = logging.getLogger("pytorch_lightning")
-    level = lightning.level
-    lightning.setLevel(logging.WARNING)
+    lightning = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [it.level for it in lightning]
+    for it in lightning:
+        it.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*number of training batches.*")
+            warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # all processes have the same values
             warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
             yield
     finally:
-        lightning.setLevel(level)
+        for it, level in zip(lightning, levels, strict=True):
+            it.setLevel(level)
