@@ -99,13 +99,16 @@ def shared_training(tuner: EmbeddingsFineTuner, layout: Layout) -> Iterator[DDPS
         )
     alone = tuner.features_extractor.encode
     tuner.features_extractor.encode = encode_shared
+    is_over = False
     try:
         # Layers that no vector comes from, such as the pooler of a BERT, get no gradient.
         yield DDPStrategy(find_unused_parameters=True, timeout=_TIMEOUT)
+        is_over = True
     finally:
         tuner.features_extractor.encode = alone
-    # A later training has processes of its own. Not after an error, when taking leave might wait for the dead.
-    distributed.destroy_process_group()
+        # A later training has processes of its own. On GPUs, taking leave after an error might wait for the dead.
+        if distributed.is_initialized() and (is_over or layout.accelerator == "cpu"):
+            distributed.destroy_process_group()
 
 
 class SameEverywhere(Callback):  # type: ignore[misc]  # Lightning is untyped here
