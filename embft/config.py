@@ -204,6 +204,9 @@ class Runtime(Strict):
     retries: int = Field(3, ge=0, description="Retries after a temporary failure (exit code 75).")
     retry_delay_s: float = Field(60, ge=0, le=_WEEK_S, description="First wait before a retry; it doubles each time.")
     timeout_s: int = Field(6 * 3600, ge=1, le=_WEEK_S, description="Time after which a stage is stopped.")
+    checkpoint_minutes: float = Field(
+        10, gt=0, description="Longest time between two checkpoints of a training; so much is lost if its pod is."
+    )
 
     @model_validator(mode="after")
     def _describes_its_pod(self) -> "Runtime":
