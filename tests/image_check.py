@@ -1,7 +1,8 @@
 """`make image-check`: the steps of the Dockerfile's `train` image in a clean environment, where there is no engine.
 
-What it shows: that the image's packages install from the lock file alone, that the image's command starts, and that
-no Airflow comes along. What it cannot show: the base image, the user, and whatever an engine does.
+What it shows: that the image's packages install from the lock file alone, that the image's command starts, that no
+Airflow comes along, and that a night runs with it under what the pod template allows. What it cannot show: the base
+image, and whatever an engine does.
 """
 
 import os
@@ -15,6 +16,11 @@ import venv
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from demo import services
+from tests.as_pod import as_pod, possible
+from tests.buckets import new_bucket
+from tests.shop import NIGHT, make_shop
+
 REPOSITORY = Path(__file__).parents[1]
 STAGE = "train"
 # Where the image keeps the project; here a temporary folder stands for it.
@@ -25,6 +31,17 @@ CHECKS = [
     ["-m", "pip", "check"],
     ["-m", "torch.distributed.run", "--help"],
 ]
+# That the conditions hold is checked too: a night under none would show nothing.
+PROBE = """
+import errno, os, sys
+assert os.getuid() == 10001, os.getuid()
+try:
+    open(sys.argv[1], "w")
+except OSError as error:
+    assert error.errno == errno.EROFS, error
+else:
+    raise SystemExit("the image's folder can be written to")
+"""
 COMMANDS = [["--help"], ["fine-tune", "--help"], ["config", "check"]]
 
 
@@ -44,15 +61,16 @@ class Image:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("EMBFT_", "PYTHON"))}
         self.variables = {**inherited, "PATH": f"{self.root / 'venv' / 'bin'}:{inherited['PATH']}"}
 
-    def run(self, command: list[str]) -> None:
-        """Run a command as in the image; anything but success ends the check."""
-        print("+", shlex.join(command), flush=True)
+    def run(self, command: list[str], home: Path | None = None) -> None:
+        """Run a command as in the image, with a home as in a pod; anything but success ends the check."""
+        print("+", shlex.join(command), "(as in a pod)" if home else "", flush=True)
         # The environment's own interpreter is found by PATH, as the image's is.
-        found = shutil.which(command[0], path=self.variables["PATH"])
+        found = [shutil.which(command[0], path=self.variables["PATH"]) or command[0], *command[1:]]
+        words, variables = as_pod(found, self.variables, home) if home else (found, self.variables)
         done = subprocess.run(
-            [found or command[0], *command[1:]],
+            words,
             cwd=self.project,
-            env=self.variables,
+            env=variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -76,7 +94,7 @@ class Image:
         elif instruction == "WORKDIR" and rest == HOME:
             pass
         elif instruction == "USER" or (instruction == "RUN" and words[0] == "useradd"):
-            print(f"- not done here, it would change this machine: {instruction} {rest}")
+            print(f"- not done here, it would change this machine: {instruction} {rest}", flush=True)
         else:
             raise SystemExit(f"image-check: tests/image_check.py knows no step {instruction} {rest}; teach it this one")
 
@@ -109,6 +127,27 @@ def _copy(source: Path, target: Path, *, into: bool) -> None:
         shutil.copy(source, target / source.name if into else target)
 
 
+def run_night(image: Image) -> None:
+    """Run a night of a tiny shop as a pod runs a stage."""
+    if not possible():
+        print("image-check: no night was run as in a pod; that takes root and the right to mount")
+        return
+    # User 10001 must be able to read what the image holds.
+    image.root.chmod(0o755)
+    home = image.root / "home"
+    home.mkdir()
+    (image.root / "probe.py").write_text(PROBE)
+    image.run(["python", str(image.root / "probe.py"), str(image.project / "new")], home)
+    (image.root / "s3").mkdir()
+    with services.s3_server(image.root / "s3", services.free_port(), image.root / "s3.log") as endpoint:
+        keys = services.s3_environment(endpoint)
+        os.environ |= keys  # the bucket is made in this process
+        # One process runs all stages, so MLflow's database may lie in its home.
+        include = make_shop(image.root / "shop", new_bucket(endpoint), endpoint, f"sqlite:///{home}/mlflow.db")
+        image.variables |= {**keys, "EMBFT_INCLUDE": str(include)}
+        image.run([*image.entrypoint, "night", "--model", "tiny", "--day", NIGHT.isoformat()], home)
+
+
 def main() -> None:
     """Make the stand-in for the image, check it, and remove it."""
     steps = steps_of((REPOSITORY / "Dockerfile").read_text(encoding="utf-8"), STAGE)
@@ -122,6 +161,7 @@ def main() -> None:
             image.run(["python", *check])
         for command in COMMANDS:
             image.run([*image.entrypoint, *command])
+        run_night(image)
     print(f"image-check: the steps of {STAGE} work on Python {sys.version.split()[0]}")
 
 
