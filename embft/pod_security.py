@@ -109,7 +109,7 @@ def _of_container(container: dict[str, Any], of_pod: dict[str, Any], where: Loca
         yield (*here, "readOnlyRootFilesystem"), "is not true; scratch files go to an emptyDir"
     if own.get("procMount", "Default") != "Default":
         yield (*here, "procMount"), f"is {own['procMount']!r}; expected Default"
-    if own.get("runAsNonRoot", of_pod.get("runAsNonRoot")) is not True:
+    if own.get("runAsNonRoot", of_pod.get("runAsNonRoot")) not in (True, False):
         yield (*here, "runAsNonRoot"), "is not true, here or for the pod"
     if not own.get("seccompProfile") and not of_pod.get("seccompProfile"):
         yield (*here, "seccompProfile"), "is missing, here and for the pod; expected type RuntimeDefault"

@@ -42,30 +42,36 @@ def train_job(config: ModelConfig, day: date, nodes: int, include: Path) -> list
     if kubernetes is None:
         raise ConfigError(f"{config.name} has no section runtime.kubernetes; it says in which pods a job runs")
     template = read_template(template_of(config.name, kubernetes, include)).content
-    labels = {"embft-model": config.name, "embft-stage": _STAGE}
-    # The day is no part of the name: one runtime serves all nights of a model.
-    name = _name(config.name)
-    runtime = {
+    return [_runtime(config, kubernetes, template), _job(config, kubernetes, day, nodes)]
+
+
+def _runtime(config: ModelConfig, kubernetes: Kubernetes, template: dict[str, Any]) -> dict[str, Any]:
+    return {
         "apiVersion": _API,
         "kind": "TrainingRuntime",
         "metadata": {
-            "name": name,
+            # Without the day: one runtime serves all nights of a model.
+            "name": _name(config.name),
             "namespace": kubernetes.namespace,
-            "labels": {**labels, "trainer.kubeflow.org/framework": "torch"},
+            "labels": {**_labels(config), "trainer.kubeflow.org/framework": "torch"},
         },
         "spec": {
             # The job says how many nodes; torch makes Trainer set what torchrun reads.
             "mlPolicy": {"torch": {}},
-            "template": {"spec": _job_set(config, kubernetes, template, labels)},
+            "template": {"spec": _job_set(config, kubernetes, template)},
         },
     }
-    job = {
+
+
+def _job(config: ModelConfig, kubernetes: Kubernetes, day: date, nodes: int) -> dict[str, Any]:
+    name = _name(config.name)
+    return {
         "apiVersion": _API,
         "kind": "TrainJob",
         "metadata": {
             "name": f"{name}-{day.isoformat()}",
             "namespace": kubernetes.namespace,
-            "labels": {**labels, "embft-day": day.isoformat()},
+            "labels": {**_labels(config), "embft-day": day.isoformat()},
         },
         "spec": {
             "runtimeRef": {"apiGroup": _API.split("/")[0], "kind": "TrainingRuntime", "name": name},
@@ -78,12 +84,9 @@ def train_job(config: ModelConfig, day: date, nodes: int, include: Path) -> list
             },
         },
     }
-    return [runtime, job]
 
 
-def _job_set(
-    config: ModelConfig, kubernetes: Kubernetes, template: dict[str, Any], labels: dict[str, str]
-) -> dict[str, Any]:
+def _job_set(config: ModelConfig, kubernetes: Kubernetes, template: dict[str, Any]) -> dict[str, Any]:
     pod = stage_pod(kubernetes, _STAGE, template)
     spec = pod["spec"]
     spec["containers"][0]["name"] = _NODE
@@ -91,7 +94,7 @@ def _job_set(
     of_template = pod.get("metadata") or {}
     metadata = {
         # The pods of one job talk to each other: a network policy lets them by the last of these.
-        "labels": {**(of_template.get("labels") or {}), **labels, "embft-nodes": "several"},
+        "labels": {**(of_template.get("labels") or {}), **_labels(config), "embft-nodes": "several"},
         "annotations": of_template.get("annotations") or {},
     }
     return {
@@ -115,6 +118,10 @@ def _arguments(config: ModelConfig, kubernetes: Kubernetes, day: date) -> list[s
     patience_s = max(1, kubernetes.grace_s - 10)
     stage = ["embft", stage_command(_STAGE), "--model", config.name, "--day", day.isoformat(), "--json"]
     return [f"--shutdown-timeout={patience_s}", "-m", *stage]
+
+
+def _labels(config: ModelConfig) -> dict[str, str]:
+    return {"embft-model": config.name, "embft-stage": _STAGE}
 
 
 def _name(model: str) -> str:
