@@ -50,7 +50,7 @@ bench: $(READY)  ## Run every benchmark and rewrite benchmarks/RESULTS.md (about
 	@echo "bench: every benchmark of benchmarks/, into benchmarks/RESULTS.md"
 	$(BIN)/python -m benchmarks.run
 
-image-check: $(READY)  ## Run the train image's steps in a clean environment (network, some minutes, 3 GB)
+image-check: $(READY)  ## Run the train image's steps in a clean environment (network, minutes, a few GB)
 	@echo "image-check: the steps of the Dockerfile's train image, in a temporary folder"
 	$(BIN)/python -m tests.image_check
 
