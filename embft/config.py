@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
 
-from embft.config_base import S3Object, S3Uri, SafeUrl, Strict, TimeZone, WebUrl
+from embft.config_base import Cores, KubernetesName, Memory, S3Object, S3Uri, SafeUrl, Strict, TimeZone, WebUrl
 from embft.errors import ConfigError
 from embft.finetuning.params import FineTuningParams, FineTuningSettings
 from embft.log_config import Logs
@@ -161,26 +161,47 @@ class MlflowConfig(Strict):
 class Toleration(Strict):
     """A taint of GPU nodes that the pod tolerates, as Kubernetes spells it."""
 
-    key: str
-    operator: Literal["Exists", "Equal"] = "Exists"
-    value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+    key: str = Field(description="Key of the taint, such as nvidia.com/gpu.")
+    operator: Literal["Exists", "Equal"] = Field("Exists", description="Exists: any value; Equal: the value below.")
+    value: str | None = Field(None, description="Value of the taint, where operator is Equal.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
+        "NoSchedule", description="Effect of the taint."
+    )
 
 
 class Kubernetes(Strict):
     """The pod that a stage runs in. What is not here belongs to the pod template."""
 
     image: str = Field(description="Image with embft and its train extra, pinned by digest: name@sha256:…")
-    namespace: str = "embft"
+    namespace: KubernetesName = Field("embft", description="Namespace of the pods.")
     connection_id: str | None = Field(None, description="Airflow connection; left out: the scheduler's own cluster.")
     pod_template: str = Field("kubernetes/finetune_pod.yaml", description="Template, below include/.")
-    gpus: int = Field(1, ge=0)
-    memory: str = "16Gi"
-    cpu: str = "4"
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    tolerations: tuple[Toleration, ...] = ()
-    env_from_secret: str = Field(
-        "embft", description="Secret whose keys become the pod's environment (AWS_*, EMBFT_CLIENT_KEY, …)."
+    gpus: int = Field(1, ge=0, description="GPUs of stages that encode text or train; the other stages get none.")
+    memory: Memory = Field("16Gi", description="Memory of the pod, both asked for and the limit: Mi, Gi, Ti, M, G, T.")
+    cpu: Cores = Field("4", description="Cores of the pod, both asked for and the limit: 4, 0.5 or 500m.")
+    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels that the pod's node must have.")
+    tolerations: tuple[Toleration, ...] = Field((), description="Taints of nodes that the pod tolerates.")
+    priority_class: KubernetesName | None = Field(
+        None, description="Priority class; a low one gives its node to more urgent pods, and training goes on later."
+    )
+    runtime_class: KubernetesName | None = Field(
+        None, description="Runtime class, such as nvidia where GPUs need one; left out: the node's default."
+    )
+    service_account: KubernetesName | None = Field(
+        None,
+        description="Service account that a cloud gives rights to S3 (IRSA, workload identity). Kubernetes' own token "
+        "stays unmounted.",
+    )
+    env_from_secret: KubernetesName | None = Field(
+        "embft",
+        description="Secret whose keys become the pod's environment (AWS_*, EMBFT_CLIENT_KEY, …); null: none, where "
+        "the service account has every right that is needed.",
+    )
+    grace_s: int = Field(
+        120,
+        ge=1,
+        le=3600,
+        description="Time between SIGTERM and SIGKILL when the pod must go; a training's checkpoint reaches S3 in it.",
     )
     startup_timeout_s: int = Field(
         1800, ge=1, le=_WEEK_S, description="Time for a GPU node to come up and pull the image."
@@ -204,6 +225,9 @@ class Runtime(Strict):
     retries: int = Field(3, ge=0, description="Retries after a temporary failure (exit code 75).")
     retry_delay_s: float = Field(60, ge=0, le=_WEEK_S, description="First wait before a retry; it doubles each time.")
     timeout_s: int = Field(6 * 3600, ge=1, le=_WEEK_S, description="Time after which a stage is stopped.")
+    checkpoint_minutes: float = Field(
+        10, gt=0, description="Longest time between two checkpoints of a training; so much is lost if its pod is."
+    )
 
     @model_validator(mode="after")
     def _describes_its_pod(self) -> "Runtime":
@@ -216,7 +240,7 @@ class Runtime(Strict):
 class ModelConfig(Strict):
     """One model's pipeline."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="Equal to the file's name.")
+    name: str = Field(pattern=r"^[a-z]([a-z0-9_-]{0,61}[a-z0-9])?$", description="Equal to the file's name.")
     owner: str = Field(min_length=1, description="Team that is called when the night fails.")
     description: str = ""
     synthetic: bool = Field(False, description="The logs are simulated; every page and table says so.")
@@ -335,10 +359,27 @@ def pod_template(config: ModelConfig, include: Path) -> Path | None:
     """
     if config.runtime.kubernetes is None or "pod" not in config.runtime.stages.values():
         return None
-    template = include / config.runtime.kubernetes.pod_template
+    return template_of(config.name, config.runtime.kubernetes, include)
+
+
+def template_of(model: str, kubernetes: Kubernetes, include: Path) -> Path:
+    """Find the template that a section `runtime.kubernetes` names.
+
+    Args:
+        model: The model's name.
+        kubernetes: The section.
+        include: The project's `include` folder.
+
+    Returns:
+        The template.
+
+    Raises:
+        ConfigError: It does not exist.
+    """
+    template = include / kubernetes.pod_template
     if not template.is_file():
         raise ConfigError(
-            f"runtime.kubernetes.pod_template of {config.name}: {template} does not exist; "
+            f"runtime.kubernetes.pod_template of {model}: {template} does not exist; "
             "it is named relative to the include folder"
         )
     return template

@@ -1,4 +1,4 @@
-"""What every section of a config is made of: strict models, and the types of addresses and time zones."""
+"""What every section of a config is made of: strict models, and the types of addresses, time zones and amounts."""
 
 import re
 from functools import cache
@@ -6,7 +6,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Strict(BaseModel):
@@ -54,8 +54,31 @@ def _timezone(value: str) -> str:
     return value
 
 
+def _cores(value: str) -> str:
+    if not re.fullmatch(r"(?=.*[1-9])(\d+(\.\d+)?|\d+m)", value):
+        raise ValueError("expected a number of cores, such as 4, 0.5 or 500m")
+    return value
+
+
+def _memory(value: str) -> str:
+    # Kubernetes takes a bare number for bytes and `m` for thousandths of a byte; both are slips of the pen here.
+    if not re.fullmatch(r"(?=.*[1-9])\d+(\.\d+)?([MGT]i?)", value):
+        raise ValueError("expected an amount with Mi, Gi, Ti, M, G or T, and no space or B, such as 16Gi or 512Mi")
+    return value
+
+
+def _kubernetes_name(value: str) -> str:
+    if len(value) > 253 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", value):
+        raise ValueError("expected a name of Kubernetes: small letters, digits, - and ., such as gpu-jobs")
+    return value
+
+
 S3Uri = Annotated[str, AfterValidator(_s3_uri)]
 S3Object = Annotated[S3Uri, AfterValidator(_s3_object)]
 SafeUrl = Annotated[str, AfterValidator(_without_credentials)]
 WebUrl = Annotated[SafeUrl, AfterValidator(_http_url)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
+# YAML reads `cpu: 4` as a number.
+Cores = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_cores)]
+Memory = Annotated[str, AfterValidator(_memory)]
+KubernetesName = Annotated[str, AfterValidator(_kubernetes_name)]

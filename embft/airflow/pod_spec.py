@@ -8,10 +8,7 @@ from kubernetes.client import models as k8s
 
 from embft.config import Kubernetes, ModelConfig, Toleration, pod_template
 from embft.errors import ConfigError
-
-# Stages that encode text or train; the others would hold a GPU and leave it idle.
-_GPU_STAGES = ("preprocess_ranks", "fine_tune", "evaluate", "publish")
-_GPU = "nvidia.com/gpu"
+from embft.pod import pod_environment, pod_resources
 
 
 def pod_settings(config: ModelConfig, stage: str, include: str) -> dict[str, Any]:
@@ -51,10 +48,18 @@ def _what_to_run(config: ModelConfig, kubernetes: Kubernetes, stage: str, templa
         "name": f"embft-{config.name}-{stage}".replace("_", "-")[:50].rstrip("-"),
         # To find and count pods by; Airflow adds dag, task, run and try.
         "labels": {"embft-model": make_safe_label_value(config.name), "embft-stage": stage},
-        "env_from": [k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=kubernetes.env_from_secret))],
-        "container_resources": _resources(kubernetes, stage),
+        "env_vars": pod_environment(kubernetes, stage),
+        # Secrets come by reference alone: the pod's specification, which many may read, holds none.
+        "env_from": _secret(kubernetes.env_from_secret) if kubernetes.env_from_secret else [],
+        "container_resources": k8s.V1ResourceRequirements(**pod_resources(kubernetes, stage)),
         "node_selector": dict(kubernetes.node_selector),
         "tolerations": [_toleration(it) for it in kubernetes.tolerations],
+        "priority_class_name": kubernetes.priority_class,
+        "runtime_class_name": kubernetes.runtime_class,
+        # Clouds mount their own token for it; that of Kubernetes stays away, as the template says.
+        "service_account_name": kubernetes.service_account,
+        # Whoever ends the pod, a training has this long to bring its checkpoint to S3.
+        "termination_grace_period": kubernetes.grace_s,
     }
 
 
@@ -91,12 +96,8 @@ def _how_to_end() -> dict[str, Any]:
     }
 
 
-def _resources(kubernetes: Kubernetes, stage: str) -> k8s.V1ResourceRequirements:
-    amounts = {"cpu": kubernetes.cpu, "memory": kubernetes.memory}
-    if kubernetes.gpus and stage in _GPU_STAGES:
-        amounts[_GPU] = str(kubernetes.gpus)
-    # Requests equal to limits: such a pod is the last that a node under pressure evicts.
-    return k8s.V1ResourceRequirements(requests=dict(amounts), limits=amounts)
+def _secret(name: str) -> list[k8s.V1EnvFromSource]:
+    return [k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=name))]
 
 
 def _toleration(toleration: Toleration) -> k8s.V1Toleration:

@@ -8,9 +8,12 @@ means over clicks and deduplication are those of a single device, whatever the n
 from __future__ import annotations
 
 import hashlib
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -111,6 +114,27 @@ def shared_training(tuner: EmbeddingsFineTuner, layout: Layout) -> Iterator[DDPS
             distributed.destroy_process_group()
 
 
+class OwnSigterm(Callback):  # type: ignore[misc]  # Lightning is untyped here
+    """Puts back the handler of SIGTERM that a Trainer has replaced, where several processes train.
+
+    The Trainer's own calls a collective, in whatever step of the training it interrupts; the other processes are in
+    another one, and all wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Before the training; within it there may be a better handler, of the callback that takes checkpoints."""
+        if trainer.state.fn == "validate":
+            self.on_train_start(trainer, pl_module)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """At the first moment after the Trainer's own is set."""
+        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
+
+
 class SameEverywhere(Callback):  # type: ignore[misc]  # Lightning is untyped here
     """Refuses to train where a process has read other sessions, items or settings than the first.
 
@@ -118,6 +142,7 @@ class SameEverywhere(Callback):  # type: ignore[misc]  # Lightning is untyped he
         tuner: Its items and parameters count.
         datasets: Sessions of the training and the validation.
         settings: Order and size of the batches count.
+        checkpoint: What the training goes on from, if anything; its name counts.
     """
 
     def __init__(
@@ -125,9 +150,11 @@ class SameEverywhere(Callback):  # type: ignore[misc]  # Lightning is untyped he
         tuner: EmbeddingsFineTuner,
         datasets: Sequence[PairedFineTuningInputsDataset],
         settings: FineTuningSettings,
+        checkpoint: Path | None,
     ) -> None:
-        order = [settings.seed, settings.batch_size, settings.num_epochs, settings.test_each_n_inputs]
-        digest = hashlib.sha256(f"{order} {tuner.fine_tuning_params.id} {len(tuner.items_sets['train'])}".encode())
+        order: list[object] = [settings.seed, settings.batch_size, settings.num_epochs, settings.test_each_n_inputs]
+        order += [checkpoint and checkpoint.name, tuner.fine_tuning_params.id, len(tuner.items_sets["train"])]
+        digest = hashlib.sha256(f"{order}\n".encode())
         for dataset in datasets:
             for session in (*dataset.not_irrelevant, *dataset.irrelevant):
                 digest.update(f"{session.session_id} {len(session)}\n".encode())
@@ -146,6 +173,6 @@ class SameEverywhere(Callback):  # type: ignore[misc]  # Lightning is untyped he
         """
         if trainer.strategy.broadcast(self._digest) != self._digest:
             raise TemporaryError(
-                f"process {trainer.global_rank} has other sessions, items or settings than process 0; most likely "
-                "they were written anew while the processes started: run the stage again"
+                f"process {trainer.global_rank} has other sessions, items, settings or checkpoints than process "
+                "0; most likely they were written while the processes started: run the stage again"
             )

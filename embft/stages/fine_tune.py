@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 
 def _work(context: Context) -> Outcome:
+    from embft.finetuning.checkpoints import mlflow_run_of
     from embft.finetuning.devices import check_devices
     from embft.finetuning.paired import PairedFineTuningInputsDataset
     from embft.finetuning.trainer import fit
     from embft.finetuning.tuner import EmbeddingsFineTuner
+    from embft.stages.checkpoints import StoredCheckpoints
 
     run, training, settings = context.run, context.run.config.training, settings_of(context.run)
     layout = check_devices(settings)  # before the first download
@@ -40,10 +42,20 @@ def _work(context: Context) -> Outcome:
     champion = champion_model(context) if training.start_from == "champion" else None
     model = champion or base_model(context)
 
-    items_sets = {"train": items_set, "test": items_set}
-    with _tracked(context, model) as tracker, followers(_command(run), layout.n_to_start, context.folder):
+    checkpoints = StoredCheckpoints(context.storage, context.checkpoints_uri, context.folder / "stored")
+    newest = checkpoints.newest()
+    resumed, items_sets = mlflow_run_of(newest) if newest else None, {"train": items_set, "test": items_set}
+    with _tracked(context, model, resumed) as tracker, followers(_command(run), layout.n_to_start, context.folder):
         tuner = EmbeddingsFineTuner.create(model, settings, items_sets, retriever, training.params, tracker)
-        history = fit(tuner, train, validation, settings, context.folder / "checkpoints")
+        history = fit(
+            tuner,
+            train,
+            validation,
+            settings,
+            context.folder / "training",
+            checkpoints=checkpoints,
+            checkpoint_each_s=60 * run.config.runtime.checkpoint_minutes,
+        )
     if tracker is None:
         raise SystemExit(EXIT_OK)  # a follower: what was trained is the leader's to keep and to tell
     model.save(context.folder / "model")
@@ -59,6 +71,7 @@ def _work(context: Context) -> Outcome:
             "best_val_loss": history.best_val_loss,
             "best_step": history.best_step,
             "steps": history.steps,
+            "resumed_at_steps": list(history.resumed_at),
             "training_s": round(history.seconds, 2),
             "sessions_per_s": round(history.sessions_per_s, 1),
             "mlflow_run_id": tracker.run_id,
@@ -68,8 +81,10 @@ def _work(context: Context) -> Outcome:
 
 
 @contextmanager
-def _tracked(context: Context, model: "EmbeddingsModelInterface") -> "Iterator[ExperimentsManager | None]":
-    """A run in MLflow, which a follower has none of."""
+def _tracked(
+    context: Context, model: "EmbeddingsModelInterface", resumed: str | None
+) -> "Iterator[ExperimentsManager | None]":
+    """A run in MLflow, that of the training that is resumed, if any; a follower has none."""
     if is_follower():
         yield None
         return
@@ -80,7 +95,7 @@ def _tracked(context: Context, model: "EmbeddingsModelInterface") -> "Iterator[E
         "embft.attempt": context.attempt_uri,
         "embft.synthetic": str(run.config.synthetic).lower(),
     }
-    with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context, model)):
+    with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context, model), resumed=resumed):
         yield tracker
 
 
@@ -123,5 +138,6 @@ STAGE = Stage(
     work=_work,
     # It writes pages and figures alone: nothing of it is trained on, and a page written anew is no reason to train.
     after=("validate_ranks",),
+    resumes=True,
 )
 run = partial(run_stage, STAGE)

@@ -162,6 +162,58 @@ def test_config_check_misses_a_pod_template_before_airflow_does(include: Path, m
     assert "kubernetes/finetune_pod.yaml does not exist" in result.stderr
 
 
+def pod_config(setting: str) -> str:
+    return f"{MINIMAL}runtime:\n  kubernetes:\n    image: embft@sha256:{'a' * 64}\n    {setting}\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("memory: 16GB", "runtime.kubernetes.memory: expected an amount with Mi, Gi"),
+        ("memory: 16 Gi", "runtime.kubernetes.memory: expected an amount with Mi, Gi"),
+        ("memory: '16'", "(found '16')"),  # 16 bytes
+        ("memory: 512m", "(found '512m')"),  # half a byte
+        ("memory: 0Gi", "(found '0Gi')"),
+        (
+            "cpu: 4 cores",
+            "runtime.kubernetes.cpu: expected a number of cores, such as 4, 0.5 or 500m (found '4 cores')",
+        ),
+        ("cpu: 4Gi", "(found '4Gi')"),
+        ("cpu: 0", "expected a number of cores"),
+        ("gpus: -1", "runtime.kubernetes.gpus"),
+        ("service_account: Embft_Train", "expected a name of Kubernetes: small letters, digits, - and ."),
+        ("priority_class: night jobs", "runtime.kubernetes.priority_class: expected a name of Kubernetes"),
+        ("runtime_class: ''", "runtime.kubernetes.runtime_class: expected a name of Kubernetes"),
+        ("grace_s: 0", "runtime.kubernetes.grace_s"),
+    ],
+)
+def test_what_a_cluster_would_refuse_is_refused_in_the_config(include: Path, setting: str, said: str) -> None:
+    assert said in fault(include, pod_config(setting))
+
+
+@pytest.mark.parametrize("setting", ["cpu: 4", "cpu: 0.5", "cpu: 500m", "memory: 1.5Gi", "env_from_secret: null"])
+def test_amounts_are_written_as_kubernetes_writes_them(include: Path, setting: str) -> None:
+    name, value = setting.split(": ")
+    kubernetes = load_config(written(include, pod_config(setting))).runtime.kubernetes
+    assert getattr(kubernetes, name) == (None if value == "null" else value)
+
+
+def test_the_pod_that_the_demos_config_shows_can_be_uncommented(include: Path) -> None:
+    shown = (Path(__file__).parents[2] / "include" / "models" / "demo.yaml").read_text()
+    text = shown.replace("\n  # ", "\n  ").replace("name: demo", "name: shop", 1)
+    assert text.count("kubernetes:") == 1
+    config = load_config(written(include, text.replace("\n  Training in", "\n  # Training in")))
+    assert config.runtime.stages == {"fine_tune": "pod"}
+    assert config.runtime.kubernetes is not None
+
+
+@pytest.mark.parametrize("section", ["Kubernetes", "Toleration"])
+def test_every_key_of_a_pod_is_described(section: str) -> None:
+    schema = json.loads(CliRunner().invoke(app, ["config", "schema"]).stdout)
+    keys = schema["$defs"][section]["properties"]
+    assert not [name for name, key in keys.items() if "description" not in key]
+
+
 def test_schema_knows_every_section() -> None:
     schema = json.loads(CliRunner().invoke(app, ["config", "schema"]).stdout)
     assert {"gate", "logs", "window", "training", "runtime"} <= set(schema["properties"])
