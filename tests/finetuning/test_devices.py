@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,11 +19,11 @@ from embft.finetuning.devices import Layout, check_devices
 from embft.finetuning.processes import Place, this_process
 from embft.finetuning.sharing import shared_training
 from embft.finetuning.threads import cpu_threads
-from tests.finetuning.together import CASES, ITEMS, train
+from tests.finetuning.together import CASES, ITEMS, Trained, train
 
 # Two processes with two threads each wait for each other on two cores: 100 s in place of 5.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-Trained = dict[str, tuple[list[dict[str, Any]], dict[str, torch.Tensor]]]
+Trainings = dict[str, Trained]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def together(folder: Path) -> list[Trained]:
+def together(folder: Path) -> list[Trainings]:
     """What each of two processes has after training every case."""
     command = [sys.executable, "-m", "tests.finetuning.together", "all", str(folder)]
     subprocess.run(command, env=os.environ | ONE_THREAD, check=True, timeout=300)
@@ -41,31 +40,39 @@ def together(folder: Path) -> list[Trained]:
 
 
 @pytest.fixture(scope="module")
-def alone(folder: Path) -> Trained:
+def alone(folder: Path) -> Trainings:
     with cpu_threads(1):
         return {name: train(name, folder / "alone" / name) for name in CASES}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_train_as_one_does(case: str, together: list[Trained], alone: Trained) -> None:
-    records, weights = alone[case]
-    for their_records, their_weights in (it[case] for it in together):
-        assert [it["step"] for it in their_records] == [it["step"] for it in records]
-        for theirs, ours in zip(their_records, records, strict=True):
-            # Sums are taken in another order: float32 has 7 digits.
-            assert theirs["val_loss"] == pytest.approx(ours["val_loss"], rel=2e-6)
-            if ours["train_loss"] is not None:
-                assert theirs["train_loss"] == pytest.approx(ours["train_loss"], rel=2e-6)
-            assert theirs["metrics"] == pytest.approx(ours["metrics"], rel=1e-5, abs=1e-6)
-        for name, values in weights.items():
-            if not name.endswith("key.bias"):  # no attention depends on it: its gradient is 0, and Adam scales up noise
-                torch.testing.assert_close(their_weights[name], values, rtol=1e-4, atol=5e-5, msg=name)
+def test_two_processes_train_as_one_does(case: str, together: list[Trainings], alone: Trainings) -> None:
+    for theirs in together:
+        assert_alike(theirs[case], alone[case])
 
 
-def test_the_first_process_alone_writes_files(folder: Path, together: list[Trained]) -> None:
-    for case in CASES:
+def test_two_processes_go_on_with_an_interrupted_training(together: list[Trainings], alone: Trainings) -> None:
+    for theirs in together:
+        assert_alike(theirs["resumed"], alone["transformer"])
+
+
+def assert_alike(training: Trained, expected: Trained) -> None:
+    for theirs, ours in zip(training[0], expected[0], strict=True):
+        assert theirs["step"] == ours["step"]
+        # Sums are taken in another order: float32 has 7 digits.
+        for name in ("val_loss", "train_loss") if ours["train_loss"] else ("val_loss",):
+            assert theirs[name] == pytest.approx(ours[name], rel=2e-6)
+        assert theirs["metrics"] == pytest.approx(ours["metrics"], rel=1e-5, abs=1e-6)
+    for name, values in expected[1].items():
+        if not name.endswith("key.bias"):  # no attention depends on it: its gradient is 0, and Adam scales up noise
+            torch.testing.assert_close(training[1][name], values, rtol=1e-4, atol=5e-5, msg=name)
+
+
+def test_the_first_process_alone_writes_files(folder: Path, together: list[Trainings]) -> None:
+    for case in [*CASES, "resumed"]:
         assert [it.name for it in (folder / "0" / case / "checkpoints").iterdir()] == ["best.ckpt"]
         assert not (folder / "1" / case / "checkpoints").exists()
+    assert len(list((folder / "kept").iterdir())) == 1
 
 
 def test_a_killed_process_ends_the_training_at_once_and_is_named(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -23,7 +25,8 @@ from embft import (
     TextQueryRetriever,
     fit,
 )
-from embft.errors import EmbftError
+from embft.errors import EmbftError, TemporaryError
+from embft.finetuning.checkpoints import CheckpointFolder
 from embft.finetuning.models import SentenceTransformerModel, StaticEmbeddingsModel
 from embft.finetuning.models.interface import EmbeddingsModelInterface
 from embft.finetuning.processes import followers, is_follower, stay_with_leader
@@ -56,15 +59,32 @@ PARAMS: dict[str, FineTuningParams] = {
 }
 
 
-def train(name: str, folder: Path, **changes: Any) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
-    """Train a case; give its validations and its last weights."""
+Trained = tuple[list[dict[str, Any]], dict[str, torch.Tensor]]
+"""A training's validations and last weights."""
+
+
+def train(name: str, folder: Path, *, kept: Path | None = None, stop_at: int | None = None, **changes: Any) -> Trained:
+    """Train a case; with `stop_at`, the first process is told to stop in that step."""
     options = {"num_epochs": 3, "batch_size": 3, "devices": "cpu", "query_augmentations": ("misspell",)} | CASES[name]
     settings = FineTuningSettings(**(options | changes))
     model = _model(name, folder)
     splits = {"train": ITEMS, "test": ITEMS}
     tuner = EmbeddingsFineTuner.create(model, settings, splits, TextQueryRetriever(), PARAMS[name])
     pairs, validation = PairedFineTuningInputsDataset(SESSIONS), PairedFineTuningInputsDataset(SESSIONS[:5])
-    history = fit(tuner, pairs, validation, settings, folder / "checkpoints", patience=settings.num_epochs)
+    if stop_at is not None and not is_follower():
+        step = tuner._optimize
+
+        def stopping(loss: torch.Tensor) -> None:
+            if tuner.steps_done == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            step(loss)
+
+        tuner._optimize = stopping  # type: ignore[method-assign]
+    checkpoints = CheckpointFolder(kept) if kept else None
+    patience = settings.num_epochs
+    history = fit(
+        tuner, pairs, validation, settings, folder / "checkpoints", patience=patience, checkpoints=checkpoints
+    )
     return history.to_dict()["records"], {key: it.clone() for key, it in model.state_dict().items()}
 
 
@@ -92,6 +112,7 @@ def main(task: str, folder: Path) -> None:
         import_module("tests.finetuning.tiny_models")
         rank = fork_into_two()
         done = {name: train(name, folder / rank / name) for name in CASES}
+        done["resumed"] = resume("transformer", folder / rank / "resumed", folder / "kept")
         torch.save(done, folder / f"{rank}.pt")
         return
     stay_with_leader()
@@ -102,6 +123,13 @@ def main(task: str, folder: Path) -> None:
             train("sparse", folder / rank, num_epochs=1_000_000)
     except EmbftError as error:
         sys.exit(f"exit code {error.exit_code}: {error}")
+
+
+def resume(name: str, folder: Path, kept: Path) -> Trained:
+    """Train a case, interrupted in its fifth step."""
+    with pytest.raises(TemporaryError, match=r"told to stop \(SIGTERM\) after 5 steps"):
+        train(name, folder / "interrupted", kept=kept, stop_at=4)
+    return train(name, folder, kept=kept)
 
 
 def fork_into_two() -> str:
