@@ -78,7 +78,7 @@ def test_a_follower_that_reads_other_data_ends_the_night_before_it_learns_from_b
     with pytest.raises(TemporaryError, match=r"process 1 of 2 .* ended with exit code 75"):
         shop.stage("fine_tune", NIGHT, force=True)
     assert attempts(shop) == before
-    assert sorted(runs(shop))[0] == "FAILED"
+    assert runs(shop).count("KILLED") == 1  # a retry may go on with it
 
 
 def _other(callback: sharing.SameEverywhere) -> sharing.SameEverywhere:
