@@ -22,11 +22,11 @@ from benchmarks.figures import print_figure
 from demo import services
 from tests.buckets import new_bucket
 
-N_CLICKS = 4096
+N_CLICKS = 2560
 EPOCHS = 2
 BATCH_SIZE = 64
 STEPS = N_CLICKS // BATCH_SIZE * EPOCHS
-EACH_S = 15.0
+EACH_S = 20.0
 # After a share of all steps, each in another place between two checkpoints.
 INTERRUPTIONS = [
     (0.17, signal.SIGTERM),
