@@ -104,4 +104,4 @@ class StoredCheckpoints:
         name = _NAME.search(stored.uri)
         assert name
         artifact = Artifact(uri=stored.uri, size_bytes=stored.size_bytes, sha256=name["sha256"])
-        return self._storage.fetch(artifact, self._folder / f"found-{name['step']}.ckpt")
+        return self._storage.fetch(artifact, self._folder / f"found-{name['step']}-{name['sha256'][:12]}.ckpt")
