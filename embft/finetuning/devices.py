@@ -63,15 +63,7 @@ def check_devices(settings: FineTuningSettings) -> Layout:
         TemporaryError: The cluster gave fewer GPUs than it was asked for; another node may have them.
     """
     place, n_gpus = this_process(), torch.cuda.device_count()
-    asked = _asked_of_the_cluster()
-    if asked > n_gpus:
-        told = f"the cluster was asked for {asked} GPU(s) (${GPUS_VARIABLE}), and torch sees {n_gpus}"
-        if torch.version.cuda is None and torch.version.hip is None:
-            raise ConfigError(f"{told}: torch {torch.__version__} is built for CPUs; use an image with a CUDA build")
-        raise TemporaryError(
-            f"{told}: look at the node's driver, its device plugin and the pod's runtime class (nvidia-smi in a pod "
-            "of that node); another node may do"
-        )
+    asked = _given_by_the_cluster(n_gpus)
     n_used = _n_gpus_to_use(settings, place, asked, n_gpus)
     if n_used > n_gpus:
         raise ConfigError(
@@ -91,6 +83,24 @@ def check_devices(settings: FineTuningSettings) -> Layout:
     return Layout("cuda" if n_used else "cpu", place.n_local if place.is_started else max(1, n_used), place)
 
 
+def encoding_device(settings: FineTuningSettings) -> str:
+    """Find the device that texts are encoded on where nothing is trained: a GPU where there is one.
+
+    Args:
+        settings: `devices` is read: cpu leaves a GPU alone.
+
+    Returns:
+        Torch's name of the device.
+
+    Raises:
+        ConfigError: The cluster was asked for GPUs, and this torch is built for CPUs.
+        TemporaryError: The cluster gave fewer GPUs than it was asked for.
+    """
+    n_gpus = torch.cuda.device_count()
+    _given_by_the_cluster(n_gpus)
+    return f"cuda:{this_process().local_rank}" if n_gpus and settings.devices != "cpu" else "cpu"
+
+
 def _n_gpus_to_use(settings: FineTuningSettings, place: Place, asked: int, n_gpus: int) -> int:
     if settings.devices == "cpu":
         return 0
@@ -99,8 +109,17 @@ def _n_gpus_to_use(settings: FineTuningSettings, place: Place, asked: int, n_gpu
     return settings.devices
 
 
-def _asked_of_the_cluster() -> int:
+def _given_by_the_cluster(n_gpus: int) -> int:
+    """How many GPUs the cluster was asked for, 0 outside of a pod; they must be there."""
     text = os.environ.get(GPUS_VARIABLE, "0")
     if not text.isdecimal():
         raise ConfigError(f"${GPUS_VARIABLE} is {text!r}; it must be the number of GPUs of this pod, as its limit says")
-    return int(text)
+    if int(text) <= n_gpus:
+        return int(text)
+    told = f"the cluster was asked for {text} GPU(s) (${GPUS_VARIABLE}), and torch sees {n_gpus}"
+    if torch.version.cuda is None and torch.version.hip is None:
+        raise ConfigError(f"{told}: torch {torch.__version__} is built for CPUs; use an image with a CUDA build")
+    raise TemporaryError(
+        f"{told}: look at the node's driver, its device plugin and the pod's runtime class (nvidia-smi in a pod "
+        "of that node); another node may do"
+    )

@@ -67,10 +67,10 @@ def settings_of(run: RunSpec) -> FineTuningSettings:
 
 
 def base_model(context: Context) -> "EmbeddingsModelInterface":
-    """Load the model that everything starts from."""
+    """Load the model that everything starts from, onto a GPU where there is one."""
     from embft.finetuning.models import load_model
 
-    return load_model(context.run.config.training.base_model, context.storage)
+    return _placed(load_model(context.run.config.training.base_model, context.storage), context)
 
 
 def champion_model(context: Context) -> "EmbeddingsModelInterface | None":
@@ -80,7 +80,7 @@ def champion_model(context: Context) -> "EmbeddingsModelInterface | None":
 
 
 def saved_model(context: Context, weights: dict[str, Artifact]) -> "EmbeddingsModelInterface":
-    """Download a saved model and load it.
+    """Download a saved model and load it, onto a GPU where there is one.
 
     Args:
         context: Of the stage.
@@ -91,7 +91,13 @@ def saved_model(context: Context, weights: dict[str, Artifact]) -> "EmbeddingsMo
     """
     from embft.finetuning.models import load_model
 
-    return load_model(model_folder(context, weights))
+    return _placed(load_model(model_folder(context, weights)), context)
+
+
+def _placed(model: "EmbeddingsModelInterface", context: Context) -> "EmbeddingsModelInterface":
+    from embft.finetuning.devices import encoding_device
+
+    return model.to(encoding_device(context.run.config.training.settings))
 
 
 def model_folder(context: Context, weights: dict[str, Artifact]) -> Path:

@@ -15,7 +15,7 @@ import torch
 
 from embft import EmbeddingsFineTuner, FineTuningParams, FineTuningSettings, StaticEmbeddingsModel, TextQueryRetriever
 from embft.errors import ConfigError, TemporaryError
-from embft.finetuning.devices import Layout, check_devices
+from embft.finetuning.devices import Layout, check_devices, encoding_device
 from embft.finetuning.processes import Place, this_process
 from embft.finetuning.sharing import shared_training
 from embft.finetuning.threads import cpu_threads
@@ -180,6 +180,18 @@ def test_devices_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_devices(FineTuningSettings()).n_to_start == 3
     with pytest.raises(ConfigError, match=r"devices is 5.*this machine has 4"):
         check_devices(FineTuningSettings(devices=5))
+
+
+def test_texts_are_encoded_on_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    bf16 = FineTuningSettings(precision="bf16-mixed")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert encoding_device(bf16) == "cpu"  # the pod that trains has the GPU that this precision needs
+    monkeypatch.setenv("EMBFT_GPUS", "1")
+    with pytest.raises((ConfigError, TemporaryError), match=r"asked for 1 GPU\(s\)"):
+        encoding_device(bf16)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert encoding_device(bf16) == "cuda:0"
+    assert encoding_device(FineTuningSettings(devices="cpu")) == "cpu"
 
 
 def test_processes_that_torchrun_started_on_two_machines_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
