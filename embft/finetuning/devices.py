@@ -110,7 +110,12 @@ def _n_gpus_to_use(settings: FineTuningSettings, place: Place, asked: int, n_gpu
 
 
 def _given_by_the_cluster(n_gpus: int) -> int:
-    """How many GPUs the cluster was asked for, 0 outside of a pod; they must be there."""
+    """How many GPUs the cluster was asked for, 0 outside of a pod.
+
+    Raises:
+        ConfigError: They are not there, for this torch is built for CPUs.
+        TemporaryError: They are not there.
+    """
     text = os.environ.get(GPUS_VARIABLE, "0")
     if not text.isdecimal():
         raise ConfigError(f"${GPUS_VARIABLE} is {text!r}; it must be the number of GPUs of this pod, as its limit says")
