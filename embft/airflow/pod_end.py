@@ -1,5 +1,6 @@
 """How a pod ended without a result, in words that say what to change, and whether a retry can help."""
 
+import signal
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -9,12 +10,15 @@ from kubernetes.client.exceptions import ApiException
 from embft.airflow.cluster import LastLook, is_gone
 from embft.airflow.outcome import START_AGAIN, fail, last_error
 from embft.config import Kubernetes, Runtime
-from embft.errors import EXIT_OK
+from embft.errors import EXIT_OK, TemporaryError
 
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
 # Wrong as spelt, on every node and for ever.
 _NEVER_AN_IMAGE = ("InvalidImageName", "ErrImageNeverPull")
 _REFUSED = (400, 422)
+# How a stage ends that is told to stop, whether it hears it or not.
+_STOPPED = (EXIT_OK, TemporaryError.exit_code, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
+_REMOVED = "somebody or the cluster removed it while it ran, as for a drained node or a more urgent pod"
 
 
 def has_ended(pod: Any, container: str) -> bool:
@@ -35,7 +39,7 @@ class PodEnd:
     """What is known of a pod that left no result.
 
     Args:
-        look: The last look at it; its pod is None where there was never one.
+        look: The last look at it; its pod is None where nobody saw one.
         container: Name of the stage's container.
         runtime: The config's section, for what to change in it.
     """
@@ -58,13 +62,15 @@ class PodEnd:
             self._fail_by_the_cluster(pod.status.reason, pod.status.message or "")
         ended = _state(pod, self.container, "terminated")
         if ended:
-            self._fail_by_exit_code(ended)
+            self._fail_by_exit_code(ended, _disruptions(pod))
         if pod.status.phase == "Pending" and not self.look.gone:
             self._fail_before_the_start(pod)
         raise AirflowException(f"the pod was lost before its stage had a result: {self._how_it_was_lost(pod)}")
 
     def _fail_without_pod(self) -> NoReturn:
         trouble = self.look.trouble
+        if self.look.gone:
+            raise AirflowException(f"the pod was lost before its stage had a result: {_REMOVED}")
         if isinstance(trouble, ApiException) and trouble.status in _REFUSED:
             raise AirflowFailException(
                 f"the cluster refuses the pod ({trouble.status}): {trouble.body}; correct runtime.kubernetes or the "
@@ -87,7 +93,12 @@ class PodEnd:
             )
         raise AirflowException(f"the cluster ended the pod before its stage had a result ({reason}: {message})")
 
-    def _fail_by_exit_code(self, ended: Any) -> NoReturn:
+    def _fail_by_exit_code(self, ended: Any, disruptions: list[str]) -> NoReturn:
+        if disruptions and ended.exit_code in _STOPPED:
+            raise AirflowException(
+                f"the cluster took the pod away before its stage had a result ({'; '.join(disruptions)}); the stage "
+                f"ended with exit code {ended.exit_code}, and goes on from its last checkpoint"
+            )
         if ended.reason == "OOMKilled":
             # The limit is the pod's own: the next pod would meet the same.
             raise AirflowFailException(
@@ -129,11 +140,9 @@ class PodEnd:
         )
 
     def _how_it_was_lost(self, pod: Any) -> str:
-        # The cluster marks a pod that it takes away: pre-empted by a more urgent one, its node drained or gone.
-        disrupted = [it for it in pod.status.conditions or [] if it.type == "DisruptionTarget" and it.status == "True"]
-        marks = [f"{it.reason}: {it.message}" for it in disrupted]
+        marks = _disruptions(pod)
         if self.look.gone or is_gone(self.look.trouble):
-            marks.append("somebody or the cluster removed it while it ran, as for a drained node or a more urgent pod")
+            marks.append(_REMOVED)
         return "; ".join(marks) or str(self.look.trouble or "no reason given")
 
     @property
@@ -146,3 +155,9 @@ class PodEnd:
 def _state(pod: Any, container: str, kind: str) -> Any:
     statuses = pod.status.container_statuses or []
     return next((getattr(it.state, kind) for it in statuses if it.name == container and it.state), None)
+
+
+def _disruptions(pod: Any) -> list[str]:
+    # The cluster marks a pod that it takes away: pre-empted by a more urgent one, its node drained or gone.
+    conditions = [it for it in pod.status.conditions or [] if it.type == "DisruptionTarget" and it.status == "True"]
+    return [f"{it.reason}: {it.message}" for it in conditions]

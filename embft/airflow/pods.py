@@ -200,16 +200,16 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             trouble = error
         if self._leaves_it_running(context, trouble):
             raise AirflowException(
-                f"the cluster's API is away ({trouble}); the pod runs on, and the retry goes on with it"
+                f"the cluster's API is away ({trouble}); a pod that runs is left running, and the retry goes on with it"
             ) from trouble
         self._remove_what_is_left(context)
-        # No look was taken at a pod that was gone when the task woke up.
+        # No look was taken where the operator never came to its cleanup.
         look = self._look or LastLook(self.remote_pod, gone=is_gone(trouble), trouble=trouble)
         with explained():
             result = find_result(config, self.stage, day, printed_result(look.lines), self._since)
         if result is None:
             PodEnd(look, self.base_container_name, config.runtime).fail()
-        if trouble:
+        if trouble and result.status == "done":
             self.log.warning("the pod ended badly (%s), but its result is there and whole: %s", trouble, result.uri)
         return result
 
@@ -246,6 +246,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         except Exception as error:
             if not is_gone(error):
                 raise
+            self._look = LastLook(None, gone=True)
 
     @patient
     def _my_pods(self, context: "Context") -> list[Any]:

@@ -89,9 +89,17 @@ def train(options: dict, behaviour: dict) -> int | None:
             return int(behaviour["exit"])
         if done % 5 == 0:
             checkpoint.write_text(str(done))
-        # Time for a fault to come at this step and at no other.
-        time.sleep(behaviour.get("pause_s", 0) if step == behaviour.get("pauses_at") else 0.05)
+        if step == behaviour.get("pauses_at"):
+            pause(behaviour["pause_s"], HERE / f"go.{options['--model']}")
+        time.sleep(0.05)
     return None
+
+
+def pause(limit_s: float, go: Path) -> None:
+    """Give a fault time to come at this step and at no other."""
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until and not go.exists():
+        time.sleep(0.05)
 
 
 def standing(options: dict) -> dict | None:
