@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo ui clean-demo test lint bench up down
+.PHONY: help setup demo ui clean-demo test lint bench image-check up down
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ lint: $(READY)  ## Check style, types, and the direction of dependencies
 bench: $(READY)  ## Run every benchmark and rewrite benchmarks/RESULTS.md (about 45 minutes)
 	@echo "bench: every benchmark of benchmarks/, into benchmarks/RESULTS.md"
 	$(BIN)/python -m benchmarks.run
+
+image-check: $(READY)  ## Run the train image's steps in a clean environment (network, minutes, a few GB)
+	@echo "image-check: the steps of the Dockerfile's train image, in a temporary folder"
+	$(BIN)/python -m tests.image_check
 
 up:  ## Start Airflow, MLflow and S3 with docker compose
 	docker compose up --build --detach --wait

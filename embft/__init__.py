@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from embft.experiments.manager import ExperimentsManager
     from embft.finetuning.augmentations import QueryAugmenter, change_case, misspell
+    from embft.finetuning.checkpoints import CheckpointFolder
     from embft.finetuning.confidences import (
         ShownItems,
         click_confidences,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         propensity_confidences,
     )
     from embft.finetuning.features import FeaturesExtractor, FineTuningFeatures
+    from embft.finetuning.history import TrainingHistory
     from embft.finetuning.inputs import FineTuningInput
     from embft.finetuning.items import ItemsSet, QueryRetriever, TextQueryRetriever
     from embft.finetuning.losses import (
@@ -47,13 +49,14 @@ if TYPE_CHECKING:
     from embft.finetuning.parts import split_words
     from embft.finetuning.rankers import cosine_similarity
     from embft.finetuning.splitter import ClickstreamSplitter
-    from embft.finetuning.trainer import TrainingHistory, fit
+    from embft.finetuning.trainer import fit
     from embft.finetuning.tuner import EmbeddingsFineTuner
     from embft.finetuning.validation import ValidationLoss, validation_loss
 
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "CheckpointFolder": "embft.finetuning.checkpoints",
     "ClickstreamSplitter": "embft.finetuning.splitter",
     "CosineProbMarginRankingLoss": "embft.finetuning.losses",
     "DistanceShift": "embft.finetuning.metrics",
@@ -83,7 +86,7 @@ _MODULE_OF = {
     "StaticEmbeddingsModel": "embft.finetuning.models",
     "TextImageModel": "embft.finetuning.models",
     "TextQueryRetriever": "embft.finetuning.items",
-    "TrainingHistory": "embft.finetuning.trainer",
+    "TrainingHistory": "embft.finetuning.history",
     "ValidationLoss": "embft.finetuning.validation",
     "ValidationSet": "embft.finetuning.metrics",
     "change_case": "embft.finetuning.augmentations",
@@ -99,6 +102,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "CheckpointFolder",
     "ClickstreamSplitter",
     "CosineProbMarginRankingLoss",
     "DistanceShift",

@@ -17,10 +17,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from embft.cli_shared import Model, exit_codes, print_json, stdout_kept_for_the_result
+from embft.cli_render_job import render_job
+from embft.cli_shared import Day, Model, exit_codes, parse_day, print_json, stdout_kept_for_the_result
 from embft.cli_validate import validate
-from embft.config import ModelConfig, config_files, config_path, include_folder, load_config, pod_template
+from embft.config import ModelConfig, config_files, config_path, include_folder, load_config
 from embft.errors import ConfigError, DataRejected, TemporaryError
+from embft.pod import warnings_of_pods
 
 app = typer.Typer(
     help="Keeps search embeddings fresh: nightly fine-tuning from clicks, gated and registered.",
@@ -56,13 +58,6 @@ class Promote(StrEnum):
     never = "never"
 
 
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a day; expected YYYY-MM-DD") from None
-
-
 def _numbers(text: str) -> list[float]:
     try:
         return [float(number) for number in text.split(",")]
@@ -70,9 +65,6 @@ def _numbers(text: str) -> list[float]:
         raise typer.BadParameter(f"{text!r} is not a list of numbers; expected such as 1,0.6,0.4") from None
 
 
-Day = Annotated[
-    date, typer.Option(parser=_day, metavar="YYYY-MM-DD", help="The night's day: the newest log day it learns from.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print result.json on stdout, and nothing else there.")]
 Force = Annotated[bool, typer.Option("--force", help="Work even where an up-to-date result exists.")]
 PromoteOption = Annotated[Promote, typer.Option(help="never: register without promoting.")]
@@ -100,7 +92,7 @@ def pull(
     force: Force = False,
     log_day: Annotated[
         date | None,
-        typer.Option(parser=_day, metavar="YYYY-MM-DD", help="Log day to pull; the night's own when left out."),
+        typer.Option(parser=parse_day, metavar="YYYY-MM-DD", help="Log day to pull; the night's own when left out."),
     ] = None,
     part: Annotated[int | None, typer.Option(min=1, help="Part of a big log day, as plan lists them.")] = None,
 ) -> None:
@@ -223,17 +215,18 @@ def report(
 
 
 app.command()(validate)
+app.command()(render_job)
 
 
 @app.command()
 def simulate(
     to: Annotated[str, typer.Option(help="Folder, or s3://bucket/prefix (endpoint from AWS_ENDPOINT_URL).")],
-    first_day: Annotated[date, typer.Option(parser=_day, metavar="YYYY-MM-DD", help="First log day.")],
+    first_day: Annotated[date, typer.Option(parser=parse_day, metavar="YYYY-MM-DD", help="First log day.")],
     days: Annotated[int, typer.Option(min=1, help="Number of log days.")] = 14,
     sessions_per_day: Annotated[int, typer.Option(min=1, help="Searches of an ordinary day.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same logs.")] = 7,
     broken_day: Annotated[
-        date | None, typer.Option(parser=_day, metavar="YYYY-MM-DD", help="Day with a damaged log file.")
+        date | None, typer.Option(parser=parse_day, metavar="YYYY-MM-DD", help="Day with a damaged log file.")
     ] = None,
     log_format: Annotated[
         LogFormatOption, typer.Option("--format", help="sessions: one search a line; events; ubi: OpenSearch UBI.")
@@ -288,13 +281,14 @@ def simulate(
 
 @config_app.command("check")
 def config_check() -> None:
-    """Validate every config of include/models, and build its suites with Great Expectations."""
+    """Validate every config of include/models with its suites, and warn where a pod has more rights than it needs."""
     with exit_codes():
         faults: list[str] = []
         for path in config_files(include_folder()):
             try:
                 config = load_config(path)
-                pod_template(config, include_folder())
+                for warning in warnings_of_pods(config, include_folder()):
+                    typer.echo(f"warning: {warning}", err=True)
                 found = _faults_of_suites(config)
             except ConfigError as error:
                 found = str(error).splitlines()

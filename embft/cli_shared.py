@@ -3,13 +3,34 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from datetime import date
 from typing import Annotated
 
 import typer
 
 from embft.errors import EmbftError
 
+
+def parse_day(text: str) -> date:
+    """Read a day of the command line.
+
+    Args:
+        text: What was typed.
+
+    Returns:
+        The day.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a day; expected YYYY-MM-DD") from None
+
+
 Model = Annotated[str, typer.Option(help="Name of the model: include/models/<name>.yaml.")]
+Day = Annotated[
+    date,
+    typer.Option(parser=parse_day, metavar="YYYY-MM-DD", help="The night's day: the newest log day it learns from."),
+]
 
 
 @contextmanager

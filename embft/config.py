@@ -233,6 +233,9 @@ class Runtime(Strict):
     retries: int = Field(3, ge=0, description="Retries after a temporary failure (exit code 75).")
     retry_delay_s: float = Field(60, ge=0, le=_WEEK_S, description="First wait before a retry; it doubles each time.")
     timeout_s: int = Field(6 * 3600, ge=1, le=_WEEK_S, description="Time after which a stage is stopped.")
+    checkpoint_minutes: float = Field(
+        10, gt=0, description="Longest time between two checkpoints of a training; so much is lost if its pod is."
+    )
 
     @model_validator(mode="after")
     def _describes_its_pod(self) -> "Runtime":
@@ -245,7 +248,7 @@ class Runtime(Strict):
 class ModelConfig(Strict):
     """One model's pipeline."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="Equal to the file's name.")
+    name: str = Field(pattern=r"^[a-z]([a-z0-9_-]{0,61}[a-z0-9])?$", description="Equal to the file's name.")
     owner: str = Field(min_length=1, description="Team that is called when the night fails.")
     description: str = ""
     synthetic: bool = Field(False, description="The logs are simulated; every page and table says so.")
@@ -364,10 +367,27 @@ def pod_template(config: ModelConfig, include: Path) -> Path | None:
     """
     if config.runtime.kubernetes is None or "pod" not in config.runtime.stages.values():
         return None
-    template = include / config.runtime.kubernetes.pod_template
+    return template_of(config.name, config.runtime.kubernetes, include)
+
+
+def template_of(model: str, kubernetes: Kubernetes, include: Path) -> Path:
+    """Find the template that a section `runtime.kubernetes` names.
+
+    Args:
+        model: The model's name.
+        kubernetes: The section.
+        include: The project's `include` folder.
+
+    Returns:
+        The template.
+
+    Raises:
+        ConfigError: It does not exist.
+    """
+    template = include / kubernetes.pod_template
     if not template.is_file():
         raise ConfigError(
-            f"runtime.kubernetes.pod_template of {config.name}: {template} does not exist; "
+            f"runtime.kubernetes.pod_template of {model}: {template} does not exist; "
             "it is named relative to the include folder"
         )
     return template

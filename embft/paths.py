@@ -3,6 +3,7 @@
 <artifacts>/<model>/
     runs/<day>/<stage>/result.json            the commit point of a stage
     runs/<day>/<stage>/attempts/<attempt>/…   what that attempt wrote
+    runs/<day>/<stage>/checkpoints/…          of an interrupted training, by what it depends on; gone with its result
     pages/<day>/<stage>/<attempt>/…           what people look at and no stage reads; removed when it is old
     sessions/<log day>/<settings>/parts/…     what each task read of a big log day
     sessions/<log day>/<settings>/…           pulled sessions, shared by every night that reads that day
@@ -66,6 +67,11 @@ class Paths:
     def attempt(stage_prefix: str, attempt: str) -> str:
         """Prefix that one attempt of a stage writes under."""
         return f"{stage_prefix}/attempts/{attempt}"
+
+    @staticmethod
+    def checkpoints(stage_prefix: str, fingerprint: str = "") -> str:
+        """Prefix of what an interrupted attempt left to go on from: of all, or of those with a fingerprint."""
+        return f"{stage_prefix}/checkpoints" + (f"/{fingerprint[:16]}" if fingerprint else "")
 
     @property
     def all_pages(self) -> str:

@@ -1,6 +1,12 @@
 """What a stage's pod gets beside its template, in Kubernetes' own words: for Airflow's operator and `render-job`."""
 
-from embft.config import Kubernetes
+import copy
+from pathlib import Path
+from typing import Any
+
+from embft.config import Kubernetes, ModelConfig, pod_template
+from embft.pod_security import breaches
+from embft.yaml_files import YamlFile
 
 # Stages that encode text or train; the others would hold a GPU and leave it idle.
 _GPU_STAGES = ("preprocess_ranks", "fine_tune", "evaluate", "publish")
@@ -48,3 +54,83 @@ def pod_environment(kubernetes: Kubernetes, stage: str) -> dict[str, str]:
     """
     gpus = gpus_of(kubernetes, stage)
     return {"EMBFT_GPUS": str(gpus)} if gpus else {}
+
+
+def stage_pod(kubernetes: Kubernetes, stage: str, template: dict[str, Any]) -> dict[str, Any]:
+    """Merge the config over the template, as Airflow's operator does.
+
+    Args:
+        kubernetes: The config's section.
+        stage: As in the DAG.
+        template: As of `read_template`.
+
+    Returns:
+        The pod, but for its name, its labels and its command.
+    """
+    pod = copy.deepcopy(template)
+    spec = pod["spec"]
+    container = spec["containers"][0]
+    variables = [{"name": name, "value": value} for name, value in pod_environment(kubernetes, stage).items()]
+    secret = kubernetes.env_from_secret
+    _extend(container, "env", variables)
+    _extend(container, "envFrom", [{"secretRef": {"name": secret}}] if secret else [])
+    container |= {"name": "base", "image": kubernetes.image, "resources": pod_resources(kubernetes, stage)}
+    # What the config leaves out, the template may give.
+    given = {
+        "nodeSelector": dict(kubernetes.node_selector),
+        "tolerations": [it.model_dump(exclude_none=True) for it in kubernetes.tolerations],
+        "priorityClassName": kubernetes.priority_class,
+        "runtimeClassName": kubernetes.runtime_class,
+        "serviceAccountName": kubernetes.service_account,
+        "terminationGracePeriodSeconds": kubernetes.grace_s,
+    }
+    spec |= {key: value for key, value in given.items() if value}
+    return pod
+
+
+def _extend(container: dict[str, Any], key: str, items: list[dict[str, Any]]) -> None:
+    if items:
+        container[key] = [*(container.get(key) or []), *items]
+
+
+def read_template(path: Path) -> YamlFile:
+    """Read a pod template.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The file; its content is a mapping whose `spec.containers` begins with a mapping.
+
+    Raises:
+        ConfigError: It is missing, is not YAML, or is no pod with a container.
+    """
+    file = YamlFile(path)
+    spec = file.content.get("spec") if isinstance(file.content, dict) else None
+    containers = spec.get("containers") if isinstance(spec, dict) else None
+    if not isinstance(containers, list) or not containers or not isinstance(containers[0], dict):
+        raise file.fault(
+            ("spec", "containers"), "a pod template needs a container; the first is the stage's, named base"
+        )
+    return file
+
+
+def warnings_of_pods(config: ModelConfig, include: Path) -> list[str]:
+    """Say where a model's pods have more rights than a stage needs.
+
+    Args:
+        config: The model's config.
+        include: The project's `include` folder.
+
+    Returns:
+        A sentence for each, with file and line of the template; none where no stage runs in a pod.
+
+    Raises:
+        ConfigError: The template does not exist, or is none.
+    """
+    kubernetes, path = config.runtime.kubernetes, pod_template(config, include)
+    if kubernetes is None or path is None:
+        return []
+    file = read_template(path)
+    found = breaches(stage_pod(kubernetes, "fine_tune", file.content))
+    return [f"{file.place(breach.where)}: {breach}" for breach in found]

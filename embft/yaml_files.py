@@ -52,6 +52,11 @@ class YamlFile:
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
+    @property
+    def content(self) -> Any:
+        """What the file holds, with nothing filled in."""
+        return self._value
+
     def expanded(self, kind: type) -> Any:
         """Give the content with `${NAME}` and `${NAME:-default}` filled in, as docker compose does.
 

@@ -48,10 +48,12 @@ changed by the rule's name under `validation.overrides`; then clear `plan` with 
 """,
     "fine_tune": """
 Trains the challenger; *MLflow run* shows its curves. In a pod or on the worker, as `runtime.stages` says: the command
-is the same.
+is the same. Interrupted (a node drained, a pod evicted, a worker restarted), the next try goes on from the last
+checkpoint, at most `runtime.checkpoint_minutes` back, and ends in the same model.
 
-**Red?** Out of memory is named as such: raise `runtime.kubernetes.memory` and clear this task, or lower
-`training.settings.batch_size` and clear `plan` with all that follows it.
+**Red?** The log line says what to do. Cleared, the task goes on where it was. Out of memory is named as such: raise
+`runtime.kubernetes.memory` in the model's config and clear this task, or lower `training.settings.batch_size` and
+clear `plan` with all that follows it.
 """,
     "evaluate": """
 The same measures for base, champion and challenger on the same held-out clicks.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from embft.errors import EmbftError, TemporaryError
+from embft.errors import ConfigError, EmbftError, TemporaryError
 from embft.experiments.reaching import reaching_mlflow
 
 if TYPE_CHECKING:
@@ -94,13 +94,16 @@ class Connection:
             self._patience_s = before
 
     @contextmanager
-    def run(self, name: str, tags: Mapping[str, str], patience_s: float) -> Iterator[str]:
-        """Begin a run; it is finished when the block ends well, failed when it raises, killed when it is ended.
+    def run(self, name: str, tags: Mapping[str, str], patience_s: float, resumed: str | None = None) -> Iterator[str]:
+        """Begin a run, or go on with one; it is finished when the block ends well, and failed when it raises.
+
+        It is killed where the process is ended or an error says that the same command may succeed later.
 
         Args:
             name: Of the run.
             tags: Of the run.
             patience_s: How long calls in the block wait for an MLflow that is away.
+            resumed: Id of the run to go on with; begun anew where MLflow has it no more.
 
         Yields:
             The run's id.
@@ -109,13 +112,16 @@ class Connection:
             ConfigError: MLflow refuses.
             TemporaryError: MLflow stays away.
         """
-        run_id = self.call("begin a run", lambda client: self._create_run(client, name, tags))
+        run_id = (resumed and self._resumed(resumed, tags)) or self.call(
+            "begin a run", lambda client: self._create_run(client, name, tags)
+        )
         try:
             with self.patient(patience_s):
                 yield run_id
                 self._end(run_id, "FINISHED")
         except BaseException as error:
-            self._end_broken(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+            may_go_on = isinstance(error, TemporaryError) or not isinstance(error, Exception)
+            self._end_broken(run_id, "KILLED" if may_go_on else "FAILED")
             raise
 
     def log(self, run_id: str, measures: Sequence[Measure]) -> None:
@@ -224,6 +230,19 @@ class Connection:
     def _create_run(self, client: MlflowClient, name: str, tags: Mapping[str, str]) -> str:
         made = client.create_run(self._find_experiment(client), tags=dict(tags), run_name=name)
         return str(made.info.run_id)
+
+    def _resumed(self, run_id: str, tags: Mapping[str, str]) -> str | None:
+        def go_on(client: MlflowClient) -> None:
+            client.update_run(run_id, status="RUNNING")
+            for name, value in tags.items():
+                client.set_tag(run_id, name, value)
+
+        try:
+            self.call("go on with a run", go_on)
+        except ConfigError as error:
+            logger.warning("run %s cannot be gone on with, a new one takes its place: %s", run_id, error)
+            return None
+        return run_id
 
     def _find_experiment(self, client: MlflowClient) -> str:
         if self.experiment_id is None:

@@ -62,7 +62,12 @@ class RunTracker:
 
     @contextmanager
     def run(
-        self, name: str, tags: Mapping[str, str] | None = None, params: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        resumed: str | None = None,
     ) -> Iterator[Self]:
         """A run from begin to end: finished when the block ends well, failed when it raises (which goes on).
 
@@ -70,6 +75,7 @@ class RunTracker:
             name: Of the run.
             tags: Lineage and the like; no secret.
             params: Hyper-parameters; values are written as text, cut at MLflow's limit of 6,000 characters.
+            resumed: Id of an interrupted run to go on with; where MLflow has it no more, a new one begins.
 
         Yields:
             This object.
@@ -81,7 +87,8 @@ class RunTracker:
         """
         if self._running:
             raise ConfigError(f"run {name!r} cannot begin within run {self._run_id}; end that one first")
-        with self._mlflow.run(name, dict(tags or {}) | self._run_tags, self.patience_s) as self._run_id:
+        labels = dict(tags or {}) | self._run_tags
+        with self._mlflow.run(name, labels, self.patience_s, resumed) as self._run_id:
             self._running = True
             self._waiting.clear()
             self._sent_at = time.monotonic()

@@ -7,6 +7,7 @@ import random
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from embft.errors import ConfigError
 
@@ -146,6 +147,15 @@ class QueryAugmenter:
         self.augmentations = tuple(augmentations)
         self.share = share
         self._rng = random.Random(seed)
+
+    @property
+    def random_state(self) -> Any:
+        """Where the draws are, as plain values; set it, and they go on from there."""
+        return self._rng.getstate()
+
+    @random_state.setter
+    def random_state(self, state: Any) -> None:
+        self._rng.setstate(state)
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
         """Texts in their order, each as it is or changed by one augmentation."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -143,6 +143,23 @@ class FeaturesExtractor(nn.Module):
         self.query_augmenter = query_augmenter
         self.examples_type = params.examples_order[0]
         self._random = np.random.default_rng(seed)
+
+    @property
+    def random_state(self) -> dict[str, Any]:
+        """Where the draws of negatives and of augmentations are, as plain values; set it, and they go on from there.
+
+        An augmenter of one's own counts if it has a `random_state` too.
+        """
+        return {
+            "negatives": self._random.bit_generator.state,
+            "augmentations": getattr(self.query_augmenter, "random_state", None),
+        }
+
+    @random_state.setter
+    def random_state(self, state: Mapping[str, Any]) -> None:
+        self._random.bit_generator.state = state["negatives"]
+        if state["augmentations"] is not None:
+            self.query_augmenter.random_state = state["augmentations"]  # type: ignore[union-attr]
 
     def forward(
         self, batch: Sequence[Pair], items_set: ItemsSet, query_retriever: QueryRetriever

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -162,6 +163,26 @@ class MetricsAccumulator:
             self._latest[metric.name].append(metric.value)
             self._minimum[metric.name] = min(metric.value, self._minimum.get(metric.name, metric.value))
             self._maximum[metric.name] = max(metric.value, self._maximum.get(metric.name, metric.value))
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """All that was taken in, as plain values: `load_state_dict` goes on from there."""
+        return {
+            "sums": dict(self._sums),
+            "weights": dict(self._weights),
+            "latest": {name: list(values) for name, values in self._latest.items()},
+            "minimum": dict(self._minimum),
+            "maximum": dict(self._maximum),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take in what `state_dict` gave, instead of what is here."""
+        self.reset()
+        self._sums.update(state["sums"])
+        self._weights.update(state["weights"])
+        for name, values in state["latest"].items():
+            self._latest[name].extend(values)
+        self._minimum.update(state["minimum"])
+        self._maximum.update(state["maximum"])
 
     def means(self) -> dict[str, float]:
         """Weighted mean of every measure that has a value."""

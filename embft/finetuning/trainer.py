@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,66 +15,14 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch.utils.data import DataLoader
 
 from embft.errors import ConfigError, DataRejected
+from embft.finetuning.checkpoints import Checkpoints, CheckpointStore
+from embft.finetuning.history import TrainingHistory
+from embft.finetuning.order import EpochOrder
 from embft.finetuning.paired import PairedFineTuningInputsDataset
 from embft.finetuning.params import FineTuningSettings
+from embft.finetuning.recorder import Recorder
 from embft.finetuning.threads import cpu_threads
 from embft.finetuning.tuner import EmbeddingsFineTuner
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ValidationRecord:
-    """One validation during training.
-
-    Args:
-        epoch: From 0; -1 is the validation before training.
-        step: Optimiser steps done.
-        val_loss: Mean loss over the validation sessions.
-        train_loss: Mean loss of the training batches since the record before, each weighing by its sessions; within
-            a batch it weighs clicks alike, where `val_loss` weighs sessions alike. None before training.
-        metrics: Further validation measures, by name.
-        seconds: Since `fit` began.
-    """
-
-    epoch: int
-    step: int
-    val_loss: float
-    train_loss: float | None
-    metrics: dict[str, float]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TrainingHistory:
-    """How a training went.
-
-    Args:
-        records: Validations in order; the first one is before training.
-        best_val_loss: Of the weights that the model now has.
-        best_step: Optimiser steps after which it had them.
-        steps: Optimiser steps done in all.
-        stopped_early: Whether the validation loss had stopped falling before `num_epochs`.
-        seconds: Of the whole, validation included.
-        sessions_per_s: Training sessions per second of the whole.
-    """
-
-    records: tuple[ValidationRecord, ...]
-    best_val_loss: float
-    best_step: int
-    steps: int
-    stopped_early: bool
-    seconds: float
-    sessions_per_s: float
-
-    @property
-    def start_val_loss(self) -> float:
-        """Validation loss before training."""
-        return self.records[0].val_loss
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts, for JSON."""
-        return asdict(self) | {"start_val_loss": self.start_val_loss, "records": [asdict(r) for r in self.records]}
 
 
 def fit(
@@ -87,14 +33,17 @@ def fit(
     checkpoint_dir: str | Path,
     *,
     patience: int = 2,
+    checkpoints: CheckpointStore | None = None,
+    checkpoint_each_s: float = 600.0,
 ) -> TrainingHistory:
     """Train until the validation loss stops falling or `num_epochs` are done; the model ends with its best weights.
 
     Those of the start are among them: a model never ends worse on the validation sessions than it began. Where the
     loss stops being a number, the model gets its best weights so far back before the error is raised.
 
-    On a CPU the same seed, data and settings give identical weights, and the caller's random state is left as it was.
-    On a GPU sums are taken in any order, and two runs differ in the last digits. Nothing is printed to stdout.
+    On a CPU the same seed, data and settings give identical weights, interrupted or not, and the caller's random state
+    is left as it was. On a GPU sums are taken in any order, and two runs differ in the last digits. Nothing is printed
+    to stdout.
 
     Args:
         tuner: Its model is trained in place.
@@ -104,6 +53,9 @@ def fit(
         checkpoint_dir: The best weights so far, those of the start among them, lie here as `best.ckpt`, also when
             training fails.
         patience: Validations without a lower loss after which training stops, >= 1.
+        checkpoints: Where an interrupted training of the same tuner, sessions and settings is found, to go on with, and
+            where this one is kept; such as `CheckpointFolder("…")`. None: an interrupted training is lost.
+        checkpoint_each_s: Longest time between two checkpoints, in seconds.
 
     Returns:
         The history.
@@ -111,37 +63,32 @@ def fit(
     Raises:
         ConfigError: Settings that this machine cannot run, or a `step_size` or `gamma` out of range.
         DataRejected: The loss is no longer a number, or no training or no validation session has a pair.
+        TemporaryError: The process was told to stop (SIGTERM), and `checkpoints` has what was done so far.
     """
-    began = time.perf_counter()
     _check_pairs(tuner, train)
-    best_path = Path(checkpoint_dir) / "best.ckpt"
-    recorder = _Recorder(tuner, train, best_path, began)
-    stopping = EarlyStopping("val_loss", patience=patience, check_finite=True)
+    folder = Path(checkpoint_dir)
+    order = EpochOrder(len(train), settings.seed)
+    recorder = Recorder(tuner, train, folder / "best.ckpt")
+    callbacks = [recorder, EarlyStopping("val_loss", patience=patience, check_finite=True)]
+    newest = None
+    if checkpoints is not None:
+        newest = checkpoints.newest()
+        callbacks.append(Checkpoints(checkpoints, checkpoint_each_s, order, settings.batch_size, folder))
     with _seeded(settings.seed), _quiet(), cpu_threads(tuner.model.n_cpu_threads):
-        trainer = _make_trainer(settings, len(train), checkpoint_dir, [recorder, stopping])
-        validation_loader = _loader(validation, settings, shuffle=False)
-        trainer.validate(tuner, validation_loader, verbose=False)
+        trainer = _make_trainer(settings, len(train), checkpoint_dir, callbacks)
+        validation_loader = _loader(validation, settings)
+        if newest is None:
+            trainer.validate(tuner, validation_loader, verbose=False)
         try:
-            trainer.fit(tuner, _loader(train, settings, shuffle=True), validation_loader)
+            trainer.fit(tuner, _loader(train, settings, order), validation_loader, ckpt_path=newest, weights_only=True)
         except DataRejected as error:
-            _restore(tuner, best_path)
+            recorder.restore_best()
             raise DataRejected(
                 f"{error}; the model has the weights of step {recorder.best.step} again, its best so far, which lie in "
-                f"{best_path}"
+                f"{folder / 'best.ckpt'}"
             ) from error
-    _restore(tuner, best_path)
-
-    seconds = time.perf_counter() - began
-    best_record = recorder.best
-    return TrainingHistory(
-        records=tuple(recorder.records),
-        best_val_loss=best_record.val_loss,
-        best_step=best_record.step,
-        steps=tuner.steps_done,
-        stopped_early=bool(trainer.should_stop),
-        seconds=seconds,
-        sessions_per_s=recorder.sessions / seconds,
-    )
+    recorder.restore_best()
+    return recorder.history(stopped_early=bool(trainer.should_stop))
 
 
 def _check_pairs(tuner: EmbeddingsFineTuner, train: PairedFineTuningInputsDataset) -> None:
@@ -157,51 +104,6 @@ def _check_pairs(tuner: EmbeddingsFineTuner, train: PairedFineTuningInputsDatase
             f"none of {len(train)} training sessions has a not-clicked result beside its clicks; give shown lists, or "
             "take the loss in_batch_softmax, which compares the clicks of a batch with each other"
         )
-
-
-class _Recorder(Callback):  # type: ignore[misc]  # Lightning is untyped here
-    """Notes every validation, keeps the best weights, and hands the epoch on to the pairing of sessions."""
-
-    def __init__(
-        self, tuner: EmbeddingsFineTuner, train: PairedFineTuningInputsDataset, best_path: Path, began: float
-    ) -> None:
-        self.records: list[ValidationRecord] = []
-        self.sessions = 0
-        self._train = train
-        self._best_path = best_path
-        self._began = began
-        tuner.train_measures.reset()
-        tuner.steps_done = 0
-
-    @property
-    def best(self) -> ValidationRecord:
-        """Record of the lowest validation loss, the earliest where some tie."""
-        return min(self.records, key=lambda record: record.val_loss)
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._train.set_epoch(trainer.current_epoch)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.sessions += len(batch)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, EmbeddingsFineTuner)
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
-        record = ValidationRecord(
-            epoch=trainer.current_epoch if self.records else -1,
-            step=pl_module.steps_done,
-            val_loss=metrics.pop("val_loss"),
-            train_loss=pl_module.train_measures.means().get("loss"),
-            metrics=metrics,
-            seconds=time.perf_counter() - self._began,
-        )
-        pl_module.train_measures.reset()
-        self.records.append(record)
-        if record is self.best:
-            trainer.save_checkpoint(self._best_path, weights_only=True)
-        logger.info("step %d: val_loss %.4f, train_loss %s", record.step, record.val_loss, record.train_loss)
 
 
 def _make_trainer(
@@ -253,19 +155,17 @@ def _accelerator(settings: FineTuningSettings) -> str:
     return accelerator
 
 
-def _loader(dataset: PairedFineTuningInputsDataset, settings: FineTuningSettings, *, shuffle: bool) -> DataLoader[Any]:
-    generator = torch.Generator().manual_seed(settings.seed)
+def _loader(
+    dataset: PairedFineTuningInputsDataset, settings: FineTuningSettings, order: EpochOrder | None = None
+) -> DataLoader[Any]:
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # it has __len__ and __getitem__, without importing torch for them
         batch_size=settings.batch_size,
-        shuffle=shuffle,
-        generator=generator,
+        sampler=order,
+        # Its own, or each epoch would draw a number from the one that dropout draws from.
+        generator=torch.Generator(),
         collate_fn=list,
     )
-
-
-def _restore(tuner: EmbeddingsFineTuner, path: Path) -> None:
-    tuner.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
 
 
 @contextmanager
@@ -293,6 +193,8 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*number of training batches.*")
             warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            # Its loader takes the epoch's order up where it was left, by another way than Lightning's own.
+            warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch.*")
             yield
     finally:
         lightning.setLevel(level)

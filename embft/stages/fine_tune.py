@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 
 def _work(context: Context) -> Outcome:
+    from embft.finetuning.checkpoints import mlflow_run_of
     from embft.finetuning.paired import PairedFineTuningInputsDataset
     from embft.finetuning.trainer import fit
     from embft.finetuning.tuner import EmbeddingsFineTuner
+    from embft.stages.checkpoints import StoredCheckpoints
 
     run, training, settings = context.run, context.run.config.training, settings_of(context.run)
     items_set, retriever = vocabulary(pq.read_table(context.fetch("preprocess_ranks", "items/items.parquet")))
@@ -27,6 +29,8 @@ def _work(context: Context) -> Outcome:
     champion = champion_model(context) if training.start_from == "champion" else None
     model = champion or base_model(context)
 
+    checkpoints = StoredCheckpoints(context.storage, context.checkpoints_uri, context.folder / "stored")
+    newest = checkpoints.newest()
     tracker = tracker_of(context)
     tags = {
         "embft.model": run.model,
@@ -34,11 +38,24 @@ def _work(context: Context) -> Outcome:
         "embft.attempt": context.attempt_uri,
         "embft.synthetic": str(run.config.synthetic).lower(),
     }
-    with tracker.run(f"{run.model} {run.day}", tags=tags, params=_params(context, model)):
+    with tracker.run(
+        f"{run.model} {run.day}",
+        tags=tags,
+        params=_params(context, model),
+        resumed=mlflow_run_of(newest) if newest else None,
+    ):
         tuner = EmbeddingsFineTuner.create(
             model, settings, {"train": items_set, "test": items_set}, retriever, training.params, tracker
         )
-        history = fit(tuner, train, validation, settings, context.folder / "checkpoints")
+        history = fit(
+            tuner,
+            train,
+            validation,
+            settings,
+            context.folder / "training",
+            checkpoints=checkpoints,
+            checkpoint_each_s=60 * run.config.runtime.checkpoint_minutes,
+        )
     model.save(context.folder / "model")
     history_path = context.folder / "history.json"
     history_path.write_text(json.dumps(history.to_dict(), indent=2))
@@ -52,6 +69,7 @@ def _work(context: Context) -> Outcome:
             "best_val_loss": history.best_val_loss,
             "best_step": history.best_step,
             "steps": history.steps,
+            "resumed_at_steps": list(history.resumed_at),
             "training_s": round(history.seconds, 2),
             "sessions_per_s": round(history.sessions_per_s, 1),
             "mlflow_run_id": tracker.run_id,
@@ -93,5 +111,6 @@ STAGE = Stage(
     work=_work,
     # It writes pages and figures alone: nothing of it is trained on, and a page written anew is no reason to train.
     after=("validate_ranks",),
+    resumes=True,
 )
 run = partial(run_stage, STAGE)

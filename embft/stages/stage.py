@@ -58,6 +58,8 @@ class Context:
         inputs: Results of the stages it needs.
         folder: Scratch folder; gone afterwards.
         attempt_uri: Prefix that this attempt's files go under.
+        checkpoints_uri: Prefix for what an interrupted attempt leaves to go on from; the same for each attempt at the
+            same inputs, settings and code.
         reference: What earlier nights left to compare with, where the stage asks for it.
     """
 
@@ -67,6 +69,7 @@ class Context:
     inputs: dict[str, StageResult]
     folder: Path
     attempt_uri: str
+    checkpoints_uri: str
     reference: Any = None
 
     def fetch(self, stage: str, name: str) -> Path:
@@ -96,6 +99,7 @@ class Stage:
         work: The work itself.
         after: Stages that must not have rejected, but whose outputs it does not read.
         reference: Finds what earlier nights left to compare with; the outcome depends on it as on an input.
+        resumes: Whether it leaves checkpoints.
     """
 
     name: str
@@ -104,6 +108,7 @@ class Stage:
     work: Callable[[Context], Outcome]
     after: tuple[str, ...] = ()
     reference: Callable[[Storage, Paths, RunSpec], Any] | None = None
+    resumes: bool = False
 
 
 def open_model(model: str, include: Path) -> tuple[ModelConfig, Storage, Paths]:
@@ -174,10 +179,16 @@ def run_stage(stage: Stage, model: str, day: date, *, include: Path, force: bool
         pages_prefix=paths.pages(day, stage.name),
     )
 
-    def work(folder: Path, attempt_uri: str) -> Outcome:
-        return stage.work(Context(run, storage, paths, results, folder, attempt_uri, reference))
+    checkpoints_uri = Paths.checkpoints(draft.prefix, draft.fingerprint)
 
-    return commit(storage, draft, work, force=force)
+    def work(folder: Path, attempt_uri: str) -> Outcome:
+        return stage.work(Context(run, storage, paths, results, folder, attempt_uri, checkpoints_uri, reference))
+
+    result = commit(storage, draft, work, force=force)
+    if stage.resumes:
+        # Of no more use, whichever attempt left them.
+        storage.remove([it.uri for it in storage.objects(Paths.checkpoints(draft.prefix))])
+    return result
 
 
 def output_digests(results: dict[str, StageResult]) -> dict[str, str]:

@@ -309,7 +309,7 @@ def test_pod_keeps_what_the_template_says(posted: k8s.V1Pod) -> None:
     assert {mount.mount_path: mount.name for mount in container.volume_mounts} == {"/tmp": "scratch", "/dev/shm": "shm"}
     assert {volume.name: volume.empty_dir.medium for volume in spec.volumes} == {"scratch": None, "shm": "Memory"}
     assert "EMBFT_INCLUDE" in {item.name for item in container.env}
-    assert spec.termination_grace_period_seconds == 60
+    assert spec.termination_grace_period_seconds == 120
 
 
 def test_nothing_secret_is_spelt_in_the_pod(nights: dict[str, dict[str, Any]]) -> None:

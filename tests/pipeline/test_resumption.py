@@ -1,0 +1,191 @@
+"""Trainings that are stopped, shot, doubled: the night's model is that of an undisturbed training."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+
+from embft import StaticEmbeddingsModel
+from embft.config import STAGES
+from embft.paths import Paths
+from embft.results import StageResult
+from tests.buckets import new_bucket
+from tests.pipeline.conftest import Project
+from tests.shop import ITEMS, NIGHT, WORDS, make_shop
+
+# A checkpoint at every step slows a training of milliseconds down enough to be hit in its middle.
+EVERY_STEP = "  checkpoint_minutes: 0.000001\n"
+SETTINGS = "num_epochs: 4, batch_size: 16}}\n  params: {{items_lr: 1.0e-3}}\n  base_model: {model}"
+STEPS = 56
+
+
+def small_model() -> StaticEmbeddingsModel:
+    """A vector for each of the shop's words: its checkpoints are small."""
+    words = sorted({word for text in [*ITEMS.values(), *WORDS.values()] for word in text.split()})
+    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(["?", *words])}, unk_token="?"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    chance = torch.Generator().manual_seed(0)
+    return StaticEmbeddingsModel(tokenizer, torch.randn(len(words) + 1, 16, generator=chance))
+
+
+@pytest.fixture(scope="module")
+def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A shop whose night has come to `fine_tune`."""
+    home = tmp_path_factory.mktemp("tiny")
+    bucket = new_bucket(module_environment)
+    include = make_shop(home, bucket, module_environment, f"sqlite:///{home}/mlflow.db")
+    config = include / "models" / "tiny.yaml"
+    small_model().save(home / "model")
+    settings = SETTINGS.format(model=home / "model")
+    config.write_text(config.read_text().replace("num_epochs: 3}", settings) + EVERY_STEP)
+    project = Project(include, bucket, "tiny")
+    for name in STAGES[: STAGES.index("fine_tune")]:
+        if name == "pull":
+            for number in range(5):
+                project.stage("pull", NIGHT, log_day=date(2026, 3, 1 + number))
+        else:
+            project.stage(name, NIGHT)
+    return project
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shop: Project) -> StageResult:
+    return shop.stage("fine_tune", NIGHT)
+
+
+def start(shop: Project, *options: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "embft", "fine-tune", "--model", "tiny", "--day", NIGHT.isoformat(), "--json", *options],
+        env={**os.environ, "EMBFT_INCLUDE": str(shop.include)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def checkpoints(shop: Project) -> list[str]:
+    return [it.uri for it in shop.storage.objects(Paths.checkpoints(shop.paths.stage(NIGHT, "fine_tune")))]
+
+
+def start_until_checkpoint(shop: Project, after_steps: int) -> "subprocess.Popen[str]":
+    """A forced training that has kept a checkpoint of so many steps or more."""
+    process = start(shop, "--force")
+    deadline = time.monotonic() + 90
+    while not any(steps_of(uri) >= after_steps for uri in checkpoints(shop)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def steps_of(uri: str) -> int:
+    return int(uri.rpartition("/")[2].partition("-")[0])
+
+
+def weights(result: StageResult) -> dict[str, str]:
+    return {name: it.sha256 for name, it in result.outputs.items() if name.startswith("model/")}
+
+
+def mlflow_runs(shop: Project) -> dict[str, Any]:
+    client = MlflowClient(tracking_uri=f"sqlite:///{shop.include.parent}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    return {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_an_undisturbed_training_leaves_no_checkpoint(shop: Project, undisturbed: StageResult) -> None:
+    assert undisturbed.figures["steps"] == STEPS
+    assert undisturbed.figures["resumed_at_steps"] == []
+    assert checkpoints(shop) == []
+
+
+def test_told_to_stop_it_exits_75_and_the_next_process_ends_with_the_same_model(
+    shop: Project, undisturbed: StageResult
+) -> None:
+    before = mlflow_runs(shop)
+    told = start_until_checkpoint(shop, 10)
+    told.send_signal(signal.SIGTERM)
+    out, errors = told.communicate(timeout=60)
+    assert told.returncode == 75, errors
+    assert out == ""
+    assert "Traceback" not in errors
+    stopped_at = max(map(steps_of, checkpoints(shop)))
+    assert f"error: training was told to stop (SIGTERM) after {stopped_at} steps; they are kept" in errors
+    assert len(checkpoints(shop)) == 2
+    (begun,) = mlflow_runs(shop).keys() - before.keys()
+    assert mlflow_runs(shop)[begun].info.status == "KILLED"
+
+    again = start(shop, "--force")
+    out, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    result = StageResult.from_json(out.encode(), "printed")
+    assert result.figures["resumed_at_steps"] == [stopped_at]
+    assert result.figures["steps"] == STEPS
+    assert weights(result) == weights(undisturbed)
+    assert checkpoints(shop) == []
+    # One training is one run in MLflow, however often it was interrupted.
+    assert result.figures["mlflow_run_id"] == begun
+    after = mlflow_runs(shop)
+    assert after.keys() - before.keys() == {begun}
+    assert after[begun].info.status == "FINISHED"
+
+
+def test_shot_outright_with_its_newest_checkpoint_spoilt_it_goes_on_from_the_one_before(
+    shop: Project, undisturbed: StageResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    shot = start_until_checkpoint(shop, 20)
+    shot.kill()
+    shot.communicate(timeout=60)
+    older, newest = sorted(checkpoints(shop))[-2:]
+    shop.storage.write(newest, b"half a checkpoint")
+    result = shop.stage("fine_tune", NIGHT, force=True)
+    assert "a checkpoint cannot be used, so training goes on from the one before it" in caplog.text
+    assert result.figures["resumed_at_steps"] == [steps_of(older)]
+    assert weights(result) == weights(undisturbed)
+    assert checkpoints(shop) == []
+
+
+def test_two_pods_that_train_the_same_at_once_leave_one_whole_result(
+    shop: Project, undisturbed: StageResult, tmp_path: Path
+) -> None:
+    first = start_until_checkpoint(shop, 5)
+    second = start(shop, "--force")
+    printed = [json.loads(it.communicate(timeout=200)[0]) for it in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0]
+    standing = shop.stage("fine_tune", NIGHT)
+    assert standing.reused
+    assert standing.attempt in {it["attempt"] for it in printed}
+    assert weights(standing) == weights(undisturbed)
+    for number, artifact in enumerate(standing.outputs.values()):
+        shop.storage.fetch(artifact, tmp_path / str(number))  # checks the digest
+    assert checkpoints(shop) == []
+
+
+def test_checkpoints_of_other_settings_are_not_gone_on_with(shop: Project, undisturbed: StageResult) -> None:
+    shot = start_until_checkpoint(shop, 5)
+    shot.kill()
+    shot.communicate(timeout=60)
+    config = shop.include / "models" / "tiny.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("num_epochs: 4", "num_epochs: 2"))
+    shop.stage("plan", NIGHT)
+    try:
+        other = shop.stage("fine_tune", NIGHT)
+    finally:
+        config.write_text(before)
+        shop.stage("plan", NIGHT)
+    assert other.figures["resumed_at_steps"] == []
+    assert other.figures["steps"] == STEPS / 2
+    assert checkpoints(shop) == []

@@ -1,0 +1,91 @@
+"""Checkpoints in S3 when S3 is away, refuses, or loses one in between."""
+
+from pathlib import Path
+
+import pytest
+
+from embft.config import StorageConfig
+from embft.errors import StorageRefused, StorageUnavailable
+from embft.stages.checkpoints import StoredCheckpoints
+from embft.storage import Storage
+from tests.buckets import Bucket, new_bucket
+from tests.faulty_s3 import Faults, faulty_s3
+
+
+@pytest.fixture
+def bucket(s3: str) -> Bucket:
+    return new_bucket(s3)
+
+
+def storage(endpoint: str, bucket: Bucket) -> Storage:
+    return Storage(StorageConfig(artifacts=f"s3://{bucket.name}/models", endpoint_url=endpoint))
+
+
+def store(endpoint: str, bucket: Bucket, folder: Path, prefix: str = "kept") -> StoredCheckpoints:
+    return StoredCheckpoints(storage(endpoint, bucket), f"s3://{bucket.name}/{prefix}", folder)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "next.ckpt"
+    path.write_text(text)
+    return path
+
+
+def names(endpoint: str, bucket: Bucket) -> list[str]:
+    found = storage(endpoint, bucket).objects(f"s3://{bucket.name}/kept")
+    return [it.uri.rpartition("/")[2].partition("-")[0] for it in found]
+
+
+def test_the_last_two_are_kept_and_the_newest_comes_back(s3: str, bucket: Bucket, tmp_path: Path) -> None:
+    mine = store(s3, bucket, tmp_path / "mine")
+    assert mine.newest() is None
+    for step in (9, 10, 100):
+        mine.keep(written(tmp_path, f"after {step}"), step)
+    mine.settle()
+    assert names(s3, bucket) == [f"{step:012d}" for step in (10, 100)]
+    assert list((tmp_path / "mine").iterdir()) == []  # no copy fills the disk
+    newest = store(s3, bucket, tmp_path / "other").newest()
+    assert newest is not None
+    assert newest.read_text() == "after 100"
+
+
+def test_s3_away_costs_the_checkpoint_and_not_the_training(
+    s3: str, bucket: Bucket, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with faulty_s3(s3) as proxy:
+        proxy.faults = Faults(slow_down=1.0)
+        mine = store(proxy.endpoint, bucket, tmp_path / "mine")
+        mine.keep(written(tmp_path, "lost"), 1)
+        mine.keep(written(tmp_path, "lost too"), 2)
+        assert "a checkpoint was not kept, training goes on" in caplog.text
+        with pytest.raises(StorageUnavailable):
+            mine.settle()  # at the end, whoever is told to stop must know
+        proxy.faults = Faults()
+        mine.keep(written(tmp_path, "after 3"), 3)
+        mine.settle()
+    assert names(s3, bucket) == [f"{3:012d}"]
+
+
+def test_s3_that_refuses_ends_the_training_at_once(s3: str, bucket: Bucket, tmp_path: Path) -> None:
+    """It would refuse the result too, hours later."""
+    mine = StoredCheckpoints(storage(s3, bucket), "s3://no-such-bucket/kept", tmp_path / "mine")
+    mine.keep(written(tmp_path, "x"), 1)
+    with pytest.raises(StorageRefused, match="no-such-bucket"):
+        mine.keep(written(tmp_path, "y"), 2)
+
+
+def test_one_that_another_process_removed_meanwhile_is_passed_over(
+    s3: str, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = store(s3, bucket, tmp_path / "mine")
+    for step in (1, 2):
+        mine.keep(written(tmp_path, f"after {step}"), step)
+    mine.settle()
+    theirs = storage(s3, bucket)
+    listed = theirs.objects(f"s3://{bucket.name}/kept")
+    bucket.delete(listed[-1].uri.split("/", 3)[3])
+    monkeypatch.setattr(theirs, "objects", lambda prefix: listed)
+    newest = StoredCheckpoints(theirs, f"s3://{bucket.name}/kept", tmp_path / "theirs").newest()
+    assert newest is not None
+    assert newest.read_text() == "after 1"
+    assert "goes on from the one before it" in caplog.text
