@@ -4,9 +4,11 @@ What happens when a pod, a worker or the cluster fails is written down, case by 
 """
 
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import cached_property, partial
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 # In the trigger's event: a task that wakes up is a new object, and only the event and the context are left of the old.
 _SINCE = "embft_pod_created"
+_LOOK_EVERY_S = 2
+# Beside its grace period, a pod may need this long to be gone.
+_DYING_S = 30
 
 
 class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
@@ -66,6 +71,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             AirflowException: No result of this run is there, and a retry may help; else AirflowFailException.
         """
         config, day = self._begin(context)
+        self._wait_for_dying_pods(context)
         result = self._result_of_an_earlier_try(context, config, day)
         if result is None:
             self._executes = True
@@ -213,10 +219,26 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             self.log.warning("the pod ended badly (%s), but its result is there and whole: %s", trouble, result.uri)
         return result
 
+    def _wait_for_dying_pods(self, context: "Context") -> None:
+        # A pod that was told to stop still saves its checkpoint. This try would end with it if it joined it, and would
+        # do its last steps again if it did not wait. A lost node's pod is never gone, so the wait has an end.
+        limit = time.monotonic() + self.termination_grace_period + _DYING_S
+        known: set[str] = set()
+        while dying := list(filter(_is_dying, self._my_pods(context))):
+            for pod in dying:
+                if pod.metadata.name not in known:
+                    known.add(pod.metadata.name)
+                    self.log.info("waiting for pod %s of an earlier try, which is being stopped", pod.metadata.name)
+                    self.patch_already_checked(pod, reraise=False)
+            if time.monotonic() > limit:
+                self.log.warning("%s will not go; another pod starts beside it", ", ".join(known))
+                return
+            time.sleep(_LOOK_EVERY_S)
+
     def _result_of_an_earlier_try(self, context: "Context", config: ModelConfig, day: date) -> StageResult | None:
         # Pods that ended while no worker watched; the provider deletes them unread, and trains once more.
         for pod in self._my_pods(context):
-            if not has_ended(pod, self.base_container_name):
+            if _is_dying(pod) or not has_ended(pod, self.base_container_name):
                 continue
             self.log.info("pod %s of an earlier try ended while nobody watched", pod.metadata.name)
             look = self.pod_manager.last_look(pod, self.base_container_name)
@@ -251,18 +273,21 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
     @patient
     def _my_pods(self, context: "Context") -> list[Any]:
         selector = self._build_find_pod_label_selector(context, exclude_checked=False)
-        pods = self.client.list_namespaced_pod(namespace=self.namespace, label_selector=selector).items
-        return [pod for pod in pods if pod.metadata.deletion_timestamp is None]
+        return list(self.client.list_namespaced_pod(namespace=self.namespace, label_selector=selector).items)
 
     def _remove_what_is_left(self, context: "Context") -> None:
         # Also what the operator has lost sight of: no pod outlives its task.
         try:
-            for pod in self._my_pods(context):
+            for pod in filterfalse(_is_dying, self._my_pods(context)):
                 self.log.info("removing pod %s, which this task has left", pod.metadata.name)
                 self.pod_manager.delete_pod(pod)
         except Exception as error:
             # The result is what counts; and the pod has its own deadline.
             self.log.warning("what this task has left in the cluster could not be removed: %s", error)
+
+
+def _is_dying(pod: Any) -> bool:
+    return pod.metadata.deletion_timestamp is not None
 
 
 class GatePodOperator(GateTask, StagePodOperator, BranchMixIn):  # type: ignore[misc]

@@ -74,6 +74,7 @@ def train(options: dict, behaviour: dict) -> int | None:
     done = first
 
     def end(*_: object) -> None:
+        time.sleep(behaviour.get("saves_for_s", 0))
         if stop == 75:
             checkpoint.write_text(str(done))
         os._exit(stop)

@@ -39,3 +39,13 @@ FAULTS = [
     fault("never scheduled: the cluster is full", TRAINS, do="never_scheduled"),
     fault("image cannot be pulled", TRAINS, do="no_image"),
 ]
+
+# Longer than this test's task has patience: the try fails. Not in the table, since how many tries it takes is chance.
+OUTAGES = [
+    fault("API away for longer than the task waits", PAUSES, do="refuse", at=AT, seconds=20) | {"patience_s": 8},
+    fault("the same, and the pod is being stopped when the retry comes", {**PAUSES, "saves_for_s": 22}, TRAINS)
+    | {
+        "patience_s": 8,
+        "faults": [{"do": "preempt", "at": AT, "grace_s": 40}, {"do": "refuse", "at": AT, "seconds": 18}],
+    },
+]

@@ -13,7 +13,7 @@ middle of the work `at`, the line of the pod's log at which they come. `every` p
     cut_log           log streams end; what follows can be read anew
     refuse            the API takes no connection for `seconds`, and loses those it has
     remove            the pod object is gone at once, and its process with it
-    preempt           SIGTERM, grace, SIGKILL; the ended pod can be seen some seconds longer
+    preempt           SIGTERM, `grace_s`, SIGKILL; the ended pod can be seen some seconds longer
     evict             SIGKILL; the pod is Failed as Evicted; `evict_without_status`: with no container's status
     deadline          SIGKILL; the pod is Failed as DeadlineExceeded
     kill              SIGKILL
@@ -37,7 +37,7 @@ from aiohttp import web
 
 from tests.airflow.kubelet import GRACE_FACTOR, Node, Pod, faults_of, now, send
 
-VERSION = "1.34"
+VERSION = "1.37"
 
 
 class Cluster:

@@ -154,7 +154,7 @@ class Node:
             self.forget(pod)
         elif kind == "preempt":
             pod.condition("DisruptionTarget", "True", reason="PreemptionByScheduler", message="a more urgent pod came")
-            self.delete(pod, grace_s=1, linger_s=LINGER_S)
+            self.delete(pod, grace_s=fault.get("grace_s", 1), linger_s=LINGER_S)
         elif kind in ("evict", "evict_without_status"):
             send(pod, signal.SIGKILL)
             killed = {"terminated": {"exitCode": 137, "reason": "Error", "finishedAt": now()}}

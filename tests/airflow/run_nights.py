@@ -44,6 +44,10 @@ def run_night(folder: str, scenario: dict[str, Any]) -> dict[str, Any]:
         os.environ["EMBFT_INCLUDE"] = scenario["include"]
     # Parsed anew for each night, as the DAG processor does: configs may have changed.
     dag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder").dags[scenario["dag"]]
+    if "patience_s" in scenario:
+        from embft.airflow import cluster
+
+        cluster.PATIENCE_S = scenario["patience_s"]
     log = io.StringIO()
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         run = dag.test(
