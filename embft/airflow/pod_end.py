@@ -34,6 +34,11 @@ def has_ended(pod: Any, container: str) -> bool:
     return pod.status.phase in ("Succeeded", "Failed") or _state(pod, container, "terminated") is not None
 
 
+def is_dying(pod: Any) -> bool:
+    """Say whether the cluster has been asked to remove a pod that is still there, in its grace period."""
+    return pod.metadata.deletion_timestamp is not None
+
+
 @dataclass(frozen=True)
 class PodEnd:
     """What is known of a pod that left no result.

@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from embft.airflow.cluster import LastLook, PatientPodManager, is_away, is_gone, patient
 from embft.airflow.day import night_day
 from embft.airflow.outcome import explained
-from embft.airflow.pod_end import PodEnd, has_ended
+from embft.airflow.pod_end import PodEnd, has_ended, is_dying
 from embft.airflow.pod_result import find_result, printed_result
 from embft.airflow.pod_spec import pod_settings
 from embft.airflow.task import GateTask, StageTask
@@ -153,8 +153,15 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
 
         Returns:
             The pod.
+
+        Raises:
+            AirflowException: The task was told to stop meanwhile.
         """
         pod = super().get_or_create_pod(pod_request_obj, context)
+        if self._killed:
+            # Told to stop while the cluster was asked: `on_kill` knew of no pod yet.
+            self.pod_manager.delete_pod(pod)
+            raise AirflowException("the task was told to stop before its pod had started")
         self._since = pod.metadata.creation_timestamp or self._since
         self.trigger_kwargs = {_SINCE: self._since.isoformat()}
         return pod
@@ -179,7 +186,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
     def _begin(self, context: "Context") -> tuple[ModelConfig, date]:
         # `dag.test()` runs every try on one object, where a worker has a fresh one.
         self.pod = self.remote_pod = self.pod_request_obj = None
-        self.do_xcom_push = False
+        self.do_xcom_push = self._killed = False
         self.links = {}
         self._look = None
         self._since = datetime.now(UTC)
@@ -224,7 +231,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         # do its last steps again if it did not wait. A lost node's pod is never gone, so the wait has an end.
         limit = time.monotonic() + self.termination_grace_period + _DYING_S
         known: set[str] = set()
-        while dying := list(filter(_is_dying, self._my_pods(context))):
+        while dying := list(filter(is_dying, self._my_pods(context))):
             for pod in dying:
                 if pod.metadata.name not in known:
                     known.add(pod.metadata.name)
@@ -238,7 +245,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
     def _result_of_an_earlier_try(self, context: "Context", config: ModelConfig, day: date) -> StageResult | None:
         # Pods that ended while no worker watched; the provider deletes them unread, and trains once more.
         for pod in self._my_pods(context):
-            if _is_dying(pod) or not has_ended(pod, self.base_container_name):
+            if is_dying(pod) or not has_ended(pod, self.base_container_name):
                 continue
             self.log.info("pod %s of an earlier try ended while nobody watched", pod.metadata.name)
             look = self.pod_manager.last_look(pod, self.base_container_name)
@@ -278,16 +285,12 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
     def _remove_what_is_left(self, context: "Context") -> None:
         # Also what the operator has lost sight of: no pod outlives its task.
         try:
-            for pod in filterfalse(_is_dying, self._my_pods(context)):
+            for pod in filterfalse(is_dying, self._my_pods(context)):
                 self.log.info("removing pod %s, which this task has left", pod.metadata.name)
                 self.pod_manager.delete_pod(pod)
         except Exception as error:
             # The result is what counts; and the pod has its own deadline.
             self.log.warning("what this task has left in the cluster could not be removed: %s", error)
-
-
-def _is_dying(pod: Any) -> bool:
-    return pod.metadata.deletion_timestamp is not None
 
 
 class GatePodOperator(GateTask, StagePodOperator, BranchMixIn):  # type: ignore[misc]
