@@ -203,8 +203,16 @@ class Kubernetes(Strict):
         le=3600,
         description="Time between SIGTERM and SIGKILL when the pod must go; a training's checkpoint reaches S3 in it.",
     )
+    deferrable: bool = Field(
+        False,
+        description="Wait in Airflow's triggerer, so that a training holds no worker slot; its log then comes once a "
+        "minute.",
+    )
+    schedule_timeout_s: int = Field(
+        1800, ge=1, le=_WEEK_S, description="Time for the cluster to find a node for the pod, or to start one."
+    )
     startup_timeout_s: int = Field(
-        1800, ge=1, le=_WEEK_S, description="Time for a GPU node to come up and pull the image."
+        1800, ge=1, le=_WEEK_S, description="Time for the pod to start on its node; most of it pulls the image."
     )
 
     @model_validator(mode="after")

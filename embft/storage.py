@@ -207,6 +207,25 @@ class Storage:
             log.warning("%s; it counts as missing", error)
             return None
 
+    def missing_output(self, result: StageResult) -> Artifact | None:
+        """Say which output of a result is not there any more, or has another size.
+
+        Args:
+            result: A stage's.
+
+        Returns:
+            The first such output; None where the result is whole.
+
+        Raises:
+            StorageRefused: The credentials do not reach the bucket.
+            StorageUnavailable: S3 did not answer.
+        """
+        if not result.outputs:
+            return None
+        prefix = Paths.attempt(os.path.dirname(result.uri), result.attempt)
+        sizes = {item.uri: item.size_bytes for item in self.objects(prefix)}
+        return next((it for it in result.outputs.values() if sizes.get(it.uri) != it.size_bytes), None)
+
     def remove(self, uris: Sequence[str]) -> None:
         """Remove objects; those that are gone already are no fault.
 

@@ -103,8 +103,9 @@ class Night:
         runtime = self._config.runtime
         limit_s = runtime.timeout_s
         if runtime.stages.get(stage) == "pod" and runtime.kubernetes:
-            # The stage's own time begins when its pod has started.
-            limit_s += runtime.kubernetes.startup_timeout_s
+            # The stage's own time begins when its pod has started. A deferred task is looked at anew when it wakes, so
+            # it may take twice this to stop; what frees the GPU in time is the pod's own active deadline.
+            limit_s += runtime.kubernetes.schedule_timeout_s + runtime.kubernetes.startup_timeout_s
         return {
             "task_id": stage,
             "stage": stage,

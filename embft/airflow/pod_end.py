@@ -1,152 +1,168 @@
-"""How a pod's stage ended: the result in S3 decides, whatever the cluster says of the pod."""
+"""How a pod ended without a result, in words that say what to change, and whether a retry can help."""
 
-import os
-from collections import deque
-from collections.abc import Iterable
+import signal
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
 from typing import Any, NoReturn
 
-from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from kubernetes.client.exceptions import ApiException
 
-from embft.airflow.outcome import START_AGAIN, fail, last_error, parse_result
-from embft.config import ModelConfig
-from embft.errors import EXIT_OK
-from embft.paths import Paths
-from embft.results import StageResult
+from embft.airflow.cluster import LastLook, is_gone
+from embft.airflow.outcome import START_AGAIN, fail, last_error
+from embft.config import Kubernetes, Runtime
+from embft.errors import EXIT_OK, TemporaryError
 
-# The pod's clock and the cluster's differ a little.
-_CLOCKS_DIFFER = timedelta(seconds=60)
-_KEPT_LINES = 200
+_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
+# Wrong as spelt, on every node and for ever.
+_NEVER_AN_IMAGE = ("InvalidImageName", "ErrImageNeverPull")
+_REFUSED = (400, 422)
+# How a stage ends that is told to stop, whether it hears it or not.
+_STOPPED = (EXIT_OK, TemporaryError.exit_code, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
+_REMOVED = "somebody or the cluster removed it while it ran, as for a drained node or a more urgent pod"
 
 
-class PrintedResult(KubernetesPodOperatorCallback):  # type: ignore[misc]
-    """Listens to the pod's log for the result that the stage prints; the log carries stdout and stderr alike.
+def has_ended(pod: Any, container: str) -> bool:
+    """Say whether a pod's stage has ended, for better or worse.
 
-    It tells a result that was reused from one that this run failed to write. A log may be cut, so what is printed is
-    believed only where S3 holds the same.
+    Args:
+        pod: As the cluster has it.
+        container: Name of the stage's container.
+
+    Returns:
+        True where the pod is over, or its container is while something beside it still runs.
     """
+    return pod.status.phase in ("Succeeded", "Failed") or _state(pod, container, "terminated") is not None
 
-    def __init__(self) -> None:
-        self.forget()
 
-    def forget(self) -> None:
-        """Start anew, for another pod."""
-        self.result: StageResult | None = None
-        self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._open: list[str] | None = None
-
-    def progress_callback(self, *, line: str, **_: Any) -> None:
-        """Take in a piece of the log.
-
-        Args:
-            line: One line, or several joined by line ends.
-        """
-        for part in line.splitlines():
-            self.last_lines.append(part)
-            self._take(part.rstrip())
-
-    def _take(self, line: str) -> None:
-        if line == "{":
-            self._open = []
-        if self._open is None:
-            return
-        self._open.append(line)
-        if line == "}":
-            self.result = parse_result("\n".join(self._open)) or self.result
-            self._open = None
+def is_dying(pod: Any) -> bool:
+    """Say whether the cluster has been asked to remove a pod that is still there, in its grace period."""
+    return pod.metadata.deletion_timestamp is not None
 
 
 @dataclass(frozen=True)
 class PodEnd:
-    """What the cluster last said of a pod.
+    """What is known of a pod that left no result.
 
     Args:
-        code: The container's exit code; None where the pod was lost before anybody could read one.
-        created: When the pod was made; before the task's try, if that found it running.
-        why: The cluster's words, where it was the cluster that ended the pod or never started it.
-        out_of_memory: The container went over its own limit.
-        said: The container's last words.
+        look: The last look at it; its pod is None where nobody saw one.
+        container: Name of the stage's container.
+        runtime: The config's section, for what to change in it.
     """
 
-    code: int | None
-    created: datetime | None
-    why: str
-    out_of_memory: bool
-    said: str
+    look: LastLook
+    container: str
+    runtime: Runtime
 
-    @classmethod
-    def of(cls, pod: Any, container: str, trouble: Exception | None) -> "PodEnd":
-        """Read a pod's state.
-
-        Args:
-            pod: The pod as last seen, or None.
-            container: Name of the stage's container.
-            trouble: What the operator raised.
-
-        Returns:
-            The end.
-        """
-        status = pod.status if pod else None
-        why = " ".join(filter(None, [status.reason, status.message])) if status else ""
-        statuses = (status.container_statuses if status else None) or []
-        ended = next((it.state.terminated for it in statuses if it.name == container and it.state), None)
-        created = pod.metadata.creation_timestamp if pod else None
-        if ended is None:
-            return cls(None, created, why or str(trouble or ""), False, "")
-        return cls(ended.exit_code, created, why, ended.reason == "OOMKilled", ended.message or "")
-
-    def fail(self, lines: Iterable[str]) -> NoReturn:
+    def fail(self) -> NoReturn:
         """Say why there is no result, by the exception that decides about a retry.
-
-        Args:
-            lines: The end of the pod's log.
 
         Raises:
             AirflowException: A retry may help.
             AirflowFailException: A retry cannot help.
         """
-        if self.out_of_memory:
+        pod = self.look.pod
+        if pod is None or pod.status is None:
+            self._fail_without_pod()
+        if pod.status.reason:
+            self._fail_by_the_cluster(pod.status.reason, pod.status.message or "")
+        ended = _state(pod, self.container, "terminated")
+        if ended:
+            self._fail_by_exit_code(ended, _disruptions(pod))
+        if pod.status.phase == "Pending" and not self.look.gone:
+            self._fail_before_the_start(pod)
+        raise AirflowException(f"the pod was lost before its stage had a result: {self._how_it_was_lost(pod)}")
+
+    def _fail_without_pod(self) -> NoReturn:
+        trouble = self.look.trouble
+        if self.look.gone:
+            raise AirflowException(f"the pod was lost before its stage had a result: {_REMOVED}")
+        if isinstance(trouble, ApiException) and trouble.status in _REFUSED:
+            raise AirflowFailException(
+                f"the cluster refuses the pod ({trouble.status}): {trouble.body}; correct runtime.kubernetes or the "
+                "pod template"
+            ) from trouble
+        raise AirflowException(f"no pod came of this try: {trouble or 'no reason given'}") from trouble
+
+    def _fail_by_the_cluster(self, reason: str, message: str) -> NoReturn:
+        # Comes before any exit code: a container that is evicted ends with 137, as one does that is out of memory.
+        if reason == "Evicted":
+            raise AirflowException(
+                f"the node evicted the pod (Evicted: {message}); if it comes again, give the pod what it uses: "
+                "runtime.kubernetes.memory, or a larger scratch volume in the pod template"
+            )
+        if reason == "DeadlineExceeded":
+            limit = self.runtime.timeout_s + self._kubernetes.startup_timeout_s
+            raise AirflowException(
+                f"the cluster ended the pod after {limit} s (DeadlineExceeded); if its stage needs longer, raise "
+                f"runtime.timeout_s, which is {self.runtime.timeout_s}"
+            )
+        raise AirflowException(f"the cluster ended the pod before its stage had a result ({reason}: {message})")
+
+    def _fail_by_exit_code(self, ended: Any, disruptions: list[str]) -> NoReturn:
+        if disruptions and ended.exit_code in _STOPPED:
+            raise AirflowException(
+                f"the cluster took the pod away before its stage had a result ({'; '.join(disruptions)}); the stage "
+                f"ended with exit code {ended.exit_code}, and goes on from its last checkpoint"
+            )
+        if ended.reason == "OOMKilled":
             # The limit is the pod's own: the next pod would meet the same.
             raise AirflowFailException(
-                "the pod ran out of memory (OOMKilled): raise runtime.kubernetes.memory and clear this task, or lower "
-                f"training.settings.batch_size and {START_AGAIN}"
+                f"the pod ran out of memory (OOMKilled at {self._kubernetes.memory}): raise runtime.kubernetes.memory "
+                f"and clear this task, or lower training.settings.batch_size and {START_AGAIN}"
             )
-        if self.code is None or self.why:
-            raise AirflowException(f"the pod was lost before its stage had a result: {self.why or 'no reason given'}")
-        if self.code == EXIT_OK:
+        if ended.exit_code == EXIT_OK:
             raise AirflowException(
                 "the pod succeeded, but its stage left no result of this run; a pod that is told to stop "
                 "before its stage has begun ends like this"
             )
-        fail(self.code, last_error(list(lines) or self.said.splitlines()))
+        fail(ended.exit_code, last_error(self.look.lines or (ended.message or "").splitlines()))
+
+    def _fail_before_the_start(self, pod: Any) -> NoReturn:
+        kubernetes, waiting = self._kubernetes, _state(pod, self.container, "waiting")
+        said = "; ".join(self.look.events) or "no event says why"
+        if waiting and waiting.reason in _NEVER_AN_IMAGE:
+            raise AirflowFailException(
+                f"the image {kubernetes.image} can never be pulled ({waiting.reason}: {waiting.message}); correct "
+                "runtime.kubernetes.image"
+            )
+        if waiting and waiting.reason in _NO_IMAGE:
+            # Retried: a registry that is away looks the same, no GPU is lost by it, and nobody may be awake.
+            raise AirflowException(
+                f"the image {kubernetes.image} cannot be pulled ({waiting.reason}: {waiting.message}); check that "
+                "runtime.kubernetes.image is in the registry, and that the pod template or its service account names a "
+                "pull secret (imagePullSecrets)"
+            )
+        scheduled = any(it.type == "PodScheduled" and it.status == "True" for it in pod.status.conditions or [])
+        if not scheduled:
+            raise AirflowException(
+                f"the cluster found no node for the pod within runtime.kubernetes.schedule_timeout_s, which is "
+                f"{kubernetes.schedule_timeout_s}: {said}; free a node, raise that limit, or ask for less"
+            )
+        why = f"{waiting.reason}: {waiting.message}; {said}" if waiting else said
+        raise AirflowException(
+            f"the pod did not start within runtime.kubernetes.startup_timeout_s, which is "
+            f"{kubernetes.startup_timeout_s} ({why})"
+        )
+
+    def _how_it_was_lost(self, pod: Any) -> str:
+        marks = _disruptions(pod)
+        if self.look.gone or is_gone(self.look.trouble):
+            marks.append(_REMOVED)
+        return "; ".join(marks) or str(self.look.trouble or "no reason given")
+
+    @property
+    def _kubernetes(self) -> Kubernetes:
+        # A pod's task cannot be made without the section.
+        assert self.runtime.kubernetes is not None
+        return self.runtime.kubernetes
 
 
-def find_result(
-    config: ModelConfig, stage: str, day: date, printed: StageResult | None, since: datetime
-) -> StageResult | None:
-    """Read the stage's committed result, if it is this run's.
+def _state(pod: Any, container: str, kind: str) -> Any:
+    statuses = pod.status.container_statuses or []
+    return next((getattr(it.state, kind) for it in statuses if it.name == container and it.state), None)
 
-    Args:
-        config: The model's config.
-        stage: The stage.
-        day: The night's day.
-        printed: What the stage printed, if its log came through.
-        since: When the pod was made.
 
-    Returns:
-        The result that S3 holds, if the stage printed the same (it may have been reused), or wrote it since then.
-    """
-    # Only here: boto3 has no place in the parsing of a DAG.
-    from embft.storage import Storage
-
-    paths = Paths(config.storage.artifacts, config.name)
-    # A pulled log day is kept outside the night; only its print says where.
-    prefix = os.path.dirname(printed.uri) if printed else paths.stage(day, stage)
-    stored = Storage(config.storage).read_result(prefix)
-    if stored is None or stored.stage != stage:
-        return None
-    if printed and printed.attempt == stored.attempt:
-        return printed
-    return stored if stored.started_utc >= since - _CLOCKS_DIFFER else None
+def _disruptions(pod: Any) -> list[str]:
+    # The cluster marks a pod that it takes away: pre-empted by a more urgent one, its node drained or gone.
+    conditions = [it for it in pod.status.conditions or [] if it.type == "DisruptionTarget" and it.status == "True"]
+    return [f"{it.reason}: {it.message}" for it in conditions]

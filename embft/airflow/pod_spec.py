@@ -10,6 +10,8 @@ from embft.config import Kubernetes, ModelConfig, Toleration, pod_template
 from embft.errors import ConfigError
 from embft.pod import pod_environment, pod_resources
 
+_LOG_EVERY_S = 60
+
 
 def pod_settings(config: ModelConfig, stage: str, include: str) -> dict[str, Any]:
     """Spell a stage's pod, but for its day and its command's arguments.
@@ -31,7 +33,7 @@ def pod_settings(config: ModelConfig, stage: str, include: str) -> dict[str, Any
     return {
         **_what_to_run(config, kubernetes, stage, template),
         **_how_long(config, kubernetes),
-        **_how_to_end(),
+        **_how_to_end(kubernetes),
         # None: the cluster that Airflow itself runs in.
         "kubernetes_conn_id": kubernetes.connection_id,
         "namespace": kubernetes.namespace,
@@ -66,20 +68,23 @@ def _what_to_run(config: ModelConfig, kubernetes: Kubernetes, stage: str, templa
 def _how_long(config: ModelConfig, kubernetes: Kubernetes) -> dict[str, Any]:
     return {
         # Two waits one after the other: for a node (the autoscaler starts one), then for a big image.
-        "schedule_timeout_seconds": kubernetes.startup_timeout_s,
+        "schedule_timeout_seconds": kubernetes.schedule_timeout_s,
         "startup_timeout_seconds": kubernetes.startup_timeout_s,
-        # The cluster's own limit: a pod whose worker is gone for good must not hold a GPU for ever.
-        "active_deadline_seconds": config.runtime.timeout_s,
+        # The cluster's own limit, counted from the pod's arrival on its node, so the image's pull is in it: a pod whose
+        # worker is gone for good must not hold a GPU for ever.
+        "active_deadline_seconds": kubernetes.startup_timeout_s + config.runtime.timeout_s,
     }
 
 
-def _how_to_end() -> dict[str, Any]:
+def _how_to_end(kubernetes: Kubernetes) -> dict[str, Any]:
     return {
         # A retry after the worker's death finds the running pod and goes on with it, instead of starting a second.
         "durable": True,
-        # The task must see the log's last lines, where the stage prints its result; a deferred task sees none.
-        "deferrable": False,
+        # Deferred, the task waits in the triggerer and holds no worker slot for hours.
+        "deferrable": kubernetes.deferrable,
         "get_logs": True,
+        # Of a deferred task: else its log would come all at once, at the end.
+        "logging_interval": _LOG_EVERY_S if kubernetes.deferrable else None,
         # No sidecar: a failed pod with one can hang for ever, and the result is in S3 anyway.
         "do_xcom_push": False,
         # No pod outlives its task, however the task ends; what it said is in the task's log.

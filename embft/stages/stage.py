@@ -236,7 +236,7 @@ def standing_result(storage: Storage, draft: Draft) -> StageResult | None:
         The result marked as reused, or None where there is work to do.
     """
     result = storage.read_result(draft.prefix)
-    if result is None or result.fingerprint != draft.fingerprint or not _is_whole(storage, result):
+    if result is None or result.fingerprint != draft.fingerprint or storage.missing_output(result):
         return None
     return result.model_copy(update={"reused": True})
 
@@ -325,14 +325,6 @@ def files_below(folder: Path, name: str) -> dict[str, Path]:
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {f"{name}/{path.relative_to(folder).as_posix()}": path for path in files}
-
-
-def _is_whole(storage: Storage, result: StageResult) -> bool:
-    if not result.outputs:
-        return True
-    prefix = Paths.attempt(os.path.dirname(result.uri), result.attempt)
-    sizes = {item.uri: item.size_bytes for item in storage.objects(prefix)}
-    return all(sizes.get(artifact.uri) == artifact.size_bytes for artifact in result.outputs.values())
 
 
 def required_result(storage: Storage, paths: Paths, day: date, stage: str) -> StageResult:

@@ -29,6 +29,7 @@ class TaskInstance(SimpleNamespace):
             dag_id="retrain_shop",
             map_index=-1,
             try_number=1,
+            max_tries=0,
             start_date=datetime.now(UTC),
             xcoms={},
         )

@@ -1,19 +1,27 @@
 """Stands in for `python -m embft <stage> …`: prints a result, or fails, as `behaviour.json` beside it says.
 
+Where the behaviour has `steps`, it trains: each step is a line in `steps.<model>.jsonl`, every few steps there is a
+checkpoint, and a later run goes on from the last one, as the real training does. A step that is there twice was lost.
+A finished training is not repeated: its result is printed as reused.
+
 Standard library only; it is copied into a test's folder and made executable, so that it can be `runtime.python`, or
 the `python` of an emulated pod. A stage's entry is a list, one element for each time it runs; the last one repeats.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).parent
+# The test's S3 looks at who asks, not at the signature.
+CREDENTIALS = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request"
 
 
 def main() -> int:
@@ -26,7 +34,7 @@ def main() -> int:
     if explain:
         print("val_loss 0.7 > 0.6: broken\nthe challenger is worse than the champion")
         return 0
-    behaviour = next_behaviour(stage)
+    behaviour = next_behaviour(stage, options["--model"])
     for line in behaviour.get("says", [f"12:00:00 INFO embft.{stage}: at work"]):
         print(line, file=sys.stderr, flush=True)
     if behaviour.get("spawns"):
@@ -34,6 +42,10 @@ def main() -> int:
     if "sleep_s" in behaviour:
         (HERE / "started").write_text(str(os.getpid()))
         time.sleep(behaviour["sleep_s"])
+    if "steps" in behaviour:
+        code = train(options, behaviour)
+        if code is not None:
+            return code
     if behaviour.get("prints", True):
         finish(stage, options, behaviour)
     if "dies_by" in behaviour:
@@ -41,19 +53,76 @@ def main() -> int:
     return int(behaviour.get("exit", 0))
 
 
-def next_behaviour(stage: str) -> dict:
-    entries = json.loads((HERE / "behaviour.json").read_text()).get(stage, [{}])
-    counter = HERE / f"times.{stage}"
+def next_behaviour(stage: str, model: str) -> dict:
+    behaviours = json.loads((HERE / "behaviour.json").read_text())
+    entries = behaviours.get(f"{model}/{stage}", behaviours.get(stage, [{}]))
+    counter = HERE / f"times.{model}.{stage}"
     times = int(counter.read_text()) if counter.exists() else 0
     counter.write_text(str(times + 1))
     return entries[min(times, len(entries) - 1)]
 
 
+def train(options: dict, behaviour: dict) -> int | None:
+    """Give the exit code of a training that was stopped; None where it went to its end."""
+    checkpoint = HERE / f"checkpoint.{options['--model']}"
+    stored = standing(options)
+    if stored:
+        print(json.dumps({**stored, "reused": True}, indent=2), flush=True)
+        return 0
+    stop = behaviour.get("on_sigterm", 75)
+    first = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    done = first
+
+    def end(*_: object) -> None:
+        time.sleep(behaviour.get("saves_for_s", 0))
+        if stop == 75:
+            checkpoint.write_text(str(done))
+        os._exit(stop)
+
+    signal.signal(signal.SIGTERM, end)
+    for step in range(first, behaviour["steps"]):
+        with (HERE / f"steps.{options['--model']}.jsonl").open("a") as steps:
+            steps.write(f"{step}\n")
+        done = step + 1
+        print(f"step {step}", flush=True)
+        if step == behaviour.get("fails_at"):
+            print(behaviour.get("error", "error: told to fail"), file=sys.stderr, flush=True)
+            return int(behaviour["exit"])
+        if done % 5 == 0:
+            checkpoint.write_text(str(done))
+        if step == behaviour.get("pauses_at"):
+            pause(behaviour["pause_s"], HERE / f"go.{options['--model']}")
+        time.sleep(0.05)
+    return None
+
+
+def pause(limit_s: float, go: Path) -> None:
+    """Give a fault time to come at this step and at no other."""
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until and not go.exists():
+        time.sleep(0.05)
+
+
+def standing(options: dict) -> dict | None:
+    request = urllib.request.Request(f"{os.environ['FAKE_S3']}/bucket/{place(options)}")
+    request.add_header("Authorization", CREDENTIALS)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError:
+        return None
+
+
+def place(options: dict) -> str:
+    if "--log-day" in options:
+        return f"models/{options['--model']}/sessions/{options['--log-day']}/abc/result.json"
+    stage = sys.argv[3].replace("-", "_")
+    return f"models/{options['--model']}/runs/{options['--day']}/{stage}/result.json"
+
+
 def finish(stage: str, options: dict, behaviour: dict) -> None:
     day, model = options["--day"], options["--model"]
-    where = f"models/{model}/runs/{day}/{stage}/result.json"
-    if "--log-day" in options:
-        where = f"models/{model}/sessions/{options['--log-day']}/abc/result.json"
+    where = place(options)
     now = datetime.now(UTC).isoformat()
     result = {
         "stage": stage,
@@ -63,10 +132,10 @@ def finish(stage: str, options: dict, behaviour: dict) -> None:
         "attempt": behaviour.get("attempt", now),
         "status": behaviour.get("status", "done"),
         "reason": behaviour.get("reason"),
-        "inputs": {},
+        "inputs": behaviour.get("inputs", {}),
         "settings_digest": "0" * 64,
         "code_version": "test",
-        "outputs": {},
+        "outputs": behaviour.get("outputs", {}),
         "figures": behaviour.get("figures", {}),
         "links": behaviour.get("links", {}),
         "started_utc": behaviour.get("started_utc", now),
@@ -78,8 +147,7 @@ def finish(stage: str, options: dict, behaviour: dict) -> None:
         body = json.dumps({**result, "reused": False}, indent=2).encode()
         put = urllib.request.Request(f"{endpoint}/bucket/{where}", data=body, method="PUT")
         put.add_header("Content-Type", "application/json")
-        # The test's S3 looks at who asks, not at the signature.
-        put.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request")
+        put.add_header("Authorization", CREDENTIALS)
         urllib.request.urlopen(put).close()
     if behaviour.get("prints_result", True):
         print(json.dumps(result, indent=2), flush=True)

@@ -1,128 +1,102 @@
-"""As much of a Kubernetes API as Airflow's pod operator calls, with a kubelet that runs the pod's command here.
+"""As much of a Kubernetes API as Airflow's pod operator calls, with a node that runs the pod's command here.
 
-A process of its own, so that pods outlive a killed worker. Not here: images, mounts, RBAC, scheduling. Faults are read
-from `faults.json` in its folder when a pod is created:
+A process of its own, so that pods outlive a killed worker. Not here: images, mounts, RBAC, a scheduler. A pod that a
+real cluster would refuse is refused: its body is held against the Kubernetes OpenAPI schema, unknown fields included.
 
-    vanish   the pod object is gone as soon as its command has ended
-    oom      the container's end is reported as OOMKilled, 137
-    evict    the pod is failed by the "node", without any container status
-    cut_log  the log ends after its first line
+Faults are read from `faults.json` in its folder when a pod is asked for, a list of objects: `do`, and for those in the
+middle of the work `at`, the line of the pod's log at which they come. `every` pod of the task meets it, or its first.
 
-What was created and what was deleted is appended to `pods.jsonl`.
+    answer            POST answers `status`, `times` times, perhaps with `retry_after`
+    lose_answer       the pod is created, but the connection closes without an answer
+    never_scheduled   no node has room; the pod stays Pending
+    no_image          the image cannot be pulled
+    cut_log           log streams end; what follows can be read anew
+    refuse            the API takes no connection for `seconds`, and loses those it has
+    remove            the pod object is gone at once, and its process with it
+    preempt           SIGTERM, `grace_s`, SIGKILL; the ended pod can be seen some seconds longer
+    evict             SIGKILL; the pod is Failed as Evicted; `evict_without_status`: with no container's status
+    deadline          SIGKILL; the pod is Failed as DeadlineExceeded
+    kill              SIGKILL
+    oom, oom_now      the container's end, or its end now, is reported as OOMKilled
+    vanish            the pod object is gone as soon as its command has ended
+
+What was created, refused and deleted is appended to `pods.jsonl`.
 """
 
 import asyncio
 import json
-import os
 import signal
 import sys
 import uuid
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 from aiohttp import web
 
-GRACE_S = 2.0
+from tests.airflow.kubelet import GRACE_FACTOR, Node, Pod, faults_of, now, send
 
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@dataclass
-class Pod:
-    """A pod object, its process and its log."""
-
-    body: dict[str, Any]
-    faults: dict[str, Any]
-    process: asyncio.subprocess.Process | None = None
-    lines: list[tuple[str, str]] = field(default_factory=list)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def name(self) -> str:
-        return str(self.body["metadata"]["name"])
-
-    def set_state(self, phase: str, state: dict[str, Any] | None, **status: str) -> None:
-        container = {"name": "base", "ready": phase == "Running", "restartCount": 0, "image": "x", "imageID": "x"}
-        statuses = [{**container, "state": state}] if state else []
-        self.body["status"] = {"phase": phase, "startTime": now(), "containerStatuses": statuses, **status}
+VERSION = "1.37"
 
 
 class Cluster:
-    """All pods of all namespaces, and the one node that runs them."""
+    """All pods of all namespaces, and the API to them."""
 
     def __init__(self, folder: Path, python: str) -> None:
         self.folder = folder
-        self.python = python
         self.pods: dict[str, Pod] = {}
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.asked: dict[tuple[str, ...], int] = {}
+        self.made: dict[tuple[str, ...], int] = {}
+        self.version = 0
+        self.node = Node(python, self.forget, self.refuse)
+        self.refused_s = asyncio.Queue[float]()
 
-    def note(self, event: str, pod: Pod) -> None:
+    def touch(self) -> str:
+        self.version += 1
+        return str(self.version)
+
+    def refuse(self, seconds: float) -> None:
+        self.refused_s.put_nowait(seconds)
+
+    def note(self, event: str, body: dict[str, Any]) -> None:
         with (self.folder / "pods.jsonl").open("a") as file:
-            file.write(json.dumps({"event": event, "name": pod.name, "body": pod.body}) + "\n")
+            file.write(json.dumps({"event": event, "name": body["metadata"]["name"], "body": body}) + "\n")
+
+    def forget(self, pod: Pod) -> None:
+        if self.pods.pop(pod.name, None):
+            self.note("deleted", pod.body)
 
     async def create(self, request: web.Request) -> web.Response:
         body = await request.json()
+        labels = body["metadata"].get("labels", {})
+        task = tuple(labels.get(it, "") for it in ("dag_id", "run_id", "task_id", "map_index"))
+        self.asked[task] = self.asked.get(task, 0) + 1
+        faults = faults_of(self.folder, labels, self.made.get(task, 0) + 1)
+        refusal = next((it for it in faults if it["do"] == "answer"), None)
+        if refusal and self.asked[task] <= refusal["times"]:
+            again = {"Retry-After": str(refusal["retry_after"])} if "retry_after" in refusal else {}
+            return failure(refusal["status"], "TooManyRequests" if again else "InternalError", headers=again)
         if body["metadata"]["name"] in self.pods:
             return failure(409, "AlreadyExists")
-        body["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "resourceVersion": "1"}
-        faults_file = self.folder / "faults.json"
-        pod = Pod(body, json.loads(faults_file.read_text()) if faults_file.exists() else {})
-        self.note("created", pod)
-        self.pods[pod.name] = pod
-        await self.start(pod)
+        wrong = fault_in(body)
+        if wrong:
+            self.note("refused", body)
+            return failure(422, "Invalid", wrong)
+        self.made[task] = self.made.get(task, 0) + 1
+        body["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "resourceVersion": self.touch()}
+        pod = self.pods[body["metadata"]["name"]] = Pod(body, faults, self.touch)
+        self.note("created", pod.body)
+        await self.node.start(pod)
+        if pod.fault("lose_answer") and request.transport:
+            request.transport.abort()
         return web.json_response(pod.body, status=201)
-
-    async def start(self, pod: Pod) -> None:
-        container = pod.body["spec"]["containers"][0]
-        command = [*container["command"], *container.get("args", [])]
-        if command[0] == "python":
-            command[0] = self.python
-        # What the image and the secret would bring; EMBFT_INCLUDE and the like come from the pod.
-        given = {item["name"]: item["value"] for item in container.get("env", []) if "value" in item}
-        kept = {name: os.environ[name] for name in ("PATH", "FAKE_S3") if name in os.environ}
-        pod.process = await asyncio.create_subprocess_exec(
-            *command,
-            env=given | kept,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-        pod.set_state("Running", {"running": {"startedAt": now()}})
-        self.keep(self.follow(pod))
-
-    def keep(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def follow(self, pod: Pod) -> None:
-        assert pod.process is not None
-        assert pod.process.stdout is not None
-        async for raw in pod.process.stdout:
-            stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            pod.lines.append((stamp, raw.decode(errors="replace").rstrip("\n")))
-        code = await pod.process.wait()
-        code = 128 - code if code < 0 else code
-        said = "\n".join(line for _, line in pod.lines[-20:]) if code else ""
-        end = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "message": said, "finishedAt": now()}
-        if pod.faults.get("oom"):
-            end |= {"exitCode": 137, "reason": "OOMKilled"}
-        phase = "Succeeded" if end["exitCode"] == 0 else "Failed"
-        pod.set_state(phase, {"terminated": end})
-        if pod.faults.get("evict"):
-            pod.set_state("Failed", None, reason="Evicted", message="The node was low on resource: memory.")
-        if pod.faults.get("vanish"):
-            self.pods.pop(pod.name, None)
-        pod.ended.set()
 
     async def list(self, request: web.Request) -> web.Response:
         selector = request.query.get("labelSelector", "")
         items = [pod.body for pod in self.pods.values() if matches(pod.body["metadata"].get("labels", {}), selector)]
-        return web.json_response({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
+        metadata = {"resourceVersion": str(self.version)}
+        return web.json_response({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": items})
 
     async def get(self, request: web.Request) -> web.Response:
         pod = self.pods.get(request.match_info["name"])
@@ -133,51 +107,88 @@ class Cluster:
         if pod is None:
             return failure(404, "NotFound")
         merge(pod.body, json.loads(await request.text()))
+        pod.body["metadata"]["resourceVersion"] = self.touch()
         return web.json_response(pod.body)
 
     async def delete(self, request: web.Request) -> web.Response:
-        pod = self.pods.pop(request.match_info["name"], None)
-        if pod is None:
-            return failure(404, "NotFound")
-        self.note("deleted", pod)
-        self.keep(stop(pod))
-        return web.json_response(pod.body)
-
-    async def log(self, request: web.Request) -> web.StreamResponse:
         pod = self.pods.get(request.match_info["name"])
         if pod is None:
             return failure(404, "NotFound")
+        options = json.loads(await request.text() or "{}")
+        asked = request.query.get("gracePeriodSeconds", options.get("gracePeriodSeconds"))
+        grace_s = float(pod.body["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked)
+        self.node.delete(pod, grace_s * GRACE_FACTOR)
+        return web.json_response(pod.body)
+
+    async def log(self, request: web.Request) -> web.StreamResponse:
+        pod, query = self.pods.get(request.match_info["name"]), request.query
+        if pod is None:
+            return failure(404, "NotFound")
+        if pod.process is None:
+            return failure(400, "BadRequest", 'container "base" in pod is waiting to start: ContainerCreating')
         response = web.StreamResponse()
         await response.prepare(request)
-        sent = 0
+        sent, cuts = first_line(pod, query), pod.cuts
         while True:
             over = pod.ended.is_set()
-            lines = pod.lines[:1] if pod.faults.get("cut_log") else pod.lines
-            for stamp, line in lines[sent:]:
-                await response.write(f"{stamp} {line}\n".encode())
-            sent = len(lines)
-            if over or request.query.get("follow") != "True":
+            for moment, line in pod.lines[sent:]:
+                stamp = f"{moment:%Y-%m-%dT%H:%M:%S.%fZ} " if is_true(query.get("timestamps")) else ""
+                await response.write(f"{stamp}{line}\n".encode())
+            sent = len(pod.lines)
+            if over or cuts != pod.cuts or not is_true(query.get("follow")):
                 return response
             await asyncio.sleep(0.05)
 
-    async def events(self, _: web.Request) -> web.Response:
-        return web.json_response({"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": []})
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        name = request.query.get("fieldSelector", "").removeprefix("involvedObject.name=")
+        pod = self.pods.get(name)
+        if not is_true(request.query.get("watch")):
+            metadata = {"resourceVersion": str(self.version)}
+            items = pod.events if pod else []
+            return web.json_response({"kind": "EventList", "apiVersion": "v1", "metadata": metadata, "items": items})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        known = int(request.query.get("resourceVersion") or 0)
+        until = datetime.now(UTC) + timedelta(seconds=float(request.query.get("timeoutSeconds", 30)))
+        while datetime.now(UTC) < until and pod:
+            for event in [it for it in pod.events if int(it["metadata"]["resourceVersion"]) > known]:
+                known = int(event["metadata"]["resourceVersion"])
+                await response.write(json.dumps({"type": "ADDED", "object": event}).encode() + b"\n")
+            await asyncio.sleep(0.1)
+        return response
 
 
-async def stop(pod: Pod) -> None:
-    process = pod.process
-    if process is None or process.returncode is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
+def fault_in(body: dict[str, Any]) -> str | None:
+    """What a real cluster would say of a pod that it refuses."""
     try:
-        await asyncio.wait_for(pod.ended.wait(), GRACE_S)
-    except TimeoutError:
-        os.killpg(process.pid, signal.SIGKILL)
+        kubernetes_validate.validate(body, VERSION, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return f"{'.'.join(map(str, error.path))}: {error.message}"
+    wrong = {key: value for key, value in body["metadata"].get("labels", {}).items() if not is_label(value)}
+    return f"metadata.labels: {wrong}" if wrong else None
 
 
-def failure(status: int, reason: str) -> web.Response:
-    body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": status}
-    return web.json_response(body, status=status)
+def is_label(value: str) -> bool:
+    inner = value.replace("-", "").replace("_", "").replace(".", "")
+    return not value or (len(value) <= 63 and inner.isalnum() and value[0].isalnum() and value[-1].isalnum())
+
+
+def first_line(pod: Pod, query: Any) -> int:
+    if "tailLines" in query:
+        return max(len(pod.lines) - int(query["tailLines"]), 0)
+    if "sinceSeconds" in query:
+        since = datetime.now(UTC) - timedelta(seconds=int(query["sinceSeconds"]))
+        return sum(moment < since for moment, _ in pod.lines)
+    return 0
+
+
+def is_true(word: str | None) -> bool:
+    return word in ("True", "true", "1")
+
+
+def failure(status: int, reason: str, message: str = "", headers: dict[str, str] | None = None) -> web.Response:
+    body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": reason, "code": status}
+    return web.json_response({**body, "message": message or reason}, status=status, headers=headers)
 
 
 def matches(labels: dict[str, str], selector: str) -> bool:
@@ -187,9 +198,11 @@ def matches(labels: dict[str, str], selector: str) -> bool:
             fits = labels.get(key) != value
         elif term.startswith("!"):
             fits = term[1:] not in labels
-        else:
-            key, value = term.split("=")
+        elif "=" in term:
+            key, value = term.replace("==", "=").split("=")
             fits = labels.get(key) == value
+        else:
+            fits = term in labels
         if not fits:
             return False
     return True
@@ -197,15 +210,15 @@ def matches(labels: dict[str, str], selector: str) -> bool:
 
 def merge(into: dict[str, Any], change: dict[str, Any]) -> None:
     for key, value in change.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
+        if value is None:
+            into.pop(key, None)
+        elif isinstance(value, dict) and isinstance(into.get(key), dict):
             merge(into[key], value)
         else:
             into[key] = value
 
 
-async def main() -> None:
-    folder, python = Path(sys.argv[1]), sys.argv[2]
-    cluster = Cluster(folder, python)
+async def serve(cluster: Cluster, port: int) -> web.AppRunner:
     pods = "/api/v1/namespaces/{namespace}/pods"
     app = web.Application()
     app.add_routes(
@@ -219,13 +232,27 @@ async def main() -> None:
             web.get("/api/v1/namespaces/{namespace}/events", cluster.events),
         ]
     )
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+    return runner
+
+
+async def main() -> None:
+    folder, python = Path(sys.argv[1]), sys.argv[2]
+    cluster = Cluster(folder, python)
+    runner = await serve(cluster, 0)
     port = runner.addresses[0][1]
     (folder / "url").write_text(f"http://127.0.0.1:{port}")
-    await asyncio.Event().wait()
+    try:
+        while True:
+            seconds = await cluster.refused_s.get()
+            await runner.cleanup()
+            await asyncio.sleep(seconds)
+            runner = await serve(cluster, port)
+    finally:
+        for pod in cluster.pods.values():
+            send(pod, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -19,16 +19,16 @@ PATIENCE_S = 300
 
 @contextmanager
 def airflow_process(
-    home: Path, environment: Mapping[str, str], *, stand_in: Path | None = None
+    home: Path, environment: Mapping[str, str], *, stand_in: Path | None = None, dags: Path = REPO / "dags"
 ) -> Iterator[Callable[[Mapping[str, Any]], Night]]:
     """Start the process; give the call that runs one night in it, as `run_nights.py` describes."""
     script = str(Path(__file__).parent / "run_nights.py")
-    command = [sys.executable, script, str(REPO / "dags"), *([str(stand_in)] if stand_in else [])]
+    command = [sys.executable, script, str(dags), *([str(stand_in)] if stand_in else [])]
     errors = home / "stderr.log"
     with errors.open("wb") as log:
         process = subprocess.Popen(
             command,
-            env=airflow_environment(home) | environment,
+            env=airflow_environment(home, dags) | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -62,13 +62,13 @@ def airflow_process(
         stop_group(process)
 
 
-def airflow_environment(home: Path) -> dict[str, str]:
+def airflow_environment(home: Path, dags: Path = REPO / "dags") -> dict[str, str]:
     """This process's environment, with nothing of another Airflow, project or cloud in it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "EMBFT", "AWS"))}
     return kept | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(REPO / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "PYTHONPATH": str(REPO),
     }
 

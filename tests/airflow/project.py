@@ -53,6 +53,18 @@ class Project:
         entries = {stage: each if isinstance(each, list) else [each] for stage, each in stages.items()}
         (self.python.parent / "behaviour.json").write_text(json.dumps({**LATER, **entries}))
 
+    def forget(self) -> None:
+        """Let the stages start anew: how often they ran, and what they trained."""
+        folder = self.python.parent
+        for pattern in ("times.*", "steps.*", "checkpoint.*", "calls.jsonl"):
+            for path in folder.glob(pattern):
+                path.unlink()
+
+    def steps(self, model: str) -> list[int]:
+        """Every step that a model's stand-in trained, in order."""
+        path = self.python.parent / f"steps.{model}.jsonl"
+        return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
     def calls(self) -> list[dict[str, Any]]:
         """Every command that was run, in order."""
         path = self.python.parent / "calls.jsonl"

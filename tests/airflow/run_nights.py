@@ -2,7 +2,7 @@
 
 Arguments: the DAG folder and, where a stand-in plays the stages, its project's root. Scenarios come on stdin, one JSON
 object a line: `name`, `dag`, `logical_date` (or null), `run_after`, `conf`, `include` (the project's, where it is not
-the environment's), `stages` (what the stand-in does), `faults` (what the emulated cluster does).
+the environment's), `stages` (what the stand-in does), `faults` (what the emulated cluster does), `patience_s`.
 """
 
 import contextlib
@@ -10,6 +10,8 @@ import io
 import json
 import os
 import sys
+import time
+import urllib.request
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,9 @@ def main() -> None:
             prepare(stand_in, stand_in.root / "cluster", scenario)
         night |= run_night(sys.argv[1], scenario)
         if stand_in:
-            night |= {"calls": stand_in.calls(), "pods": pods(stand_in.root / "cluster")}
+            cluster = stand_in.root / "cluster"
+            night |= {"calls": stand_in.calls(), "pods": pods(cluster), "left": pods_left(cluster)}
+            night |= {"steps": stand_in.steps(scenario["dag"].removeprefix("retrain_"))}
         print("NIGHT " + json.dumps(night), flush=True)
 
 
@@ -40,6 +44,10 @@ def run_night(folder: str, scenario: dict[str, Any]) -> dict[str, Any]:
         os.environ["EMBFT_INCLUDE"] = scenario["include"]
     # Parsed anew for each night, as the DAG processor does: configs may have changed.
     dag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder").dags[scenario["dag"]]
+    if "patience_s" in scenario:
+        from embft.airflow import cluster
+
+        cluster.PATIENCE_S = scenario["patience_s"]
     log = io.StringIO()
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         run = dag.test(
@@ -51,10 +59,10 @@ def run_night(folder: str, scenario: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare(project: Project, cluster: Path, scenario: dict[str, Any]) -> None:
-    for path in [*project.python.parent.glob("times.*"), project.python.parent / "calls.jsonl", cluster / "pods.jsonl"]:
-        path.unlink(missing_ok=True)
+    project.forget()
+    (cluster / "pods.jsonl").unlink(missing_ok=True)
     project.behave(**scenario.get("stages", {}))
-    (cluster / "faults.json").write_text(json.dumps(scenario.get("faults", {})))
+    (cluster / "faults.json").write_text(json.dumps(scenario.get("faults", [])))
 
 
 def moment(text: str | None) -> datetime | None:
@@ -64,6 +72,17 @@ def moment(text: str | None) -> datetime | None:
 def pods(cluster: Path) -> list[dict[str, Any]]:
     path = cluster / "pods.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def pods_left(cluster: Path, patience_s: float = 20) -> list[str]:
+    """Names of the pods that are in the cluster when the grace periods are over."""
+    until = time.monotonic() + patience_s
+    while True:
+        with urllib.request.urlopen((cluster / "url").read_text() + "/api/v1/namespaces/embft/pods") as answer:
+            names = [it["metadata"]["name"] for it in json.load(answer)["items"]]
+        if not names or time.monotonic() > until:
+            return names
+        time.sleep(0.2)
 
 
 def facts(run: Any) -> dict[str, Any]:

@@ -4,20 +4,14 @@ All nights run in one process, since Airflow's start costs more than a night.
 """
 
 import json
-import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-import yaml
 from kubernetes import client as k8s
-from moto.server import ThreadedMotoServer
 
-from demo.services import service
 from embft.config import STAGES
+from tests.airflow.cluster import emulated_cluster, moto_s3
 from tests.airflow.process import airflow_process, states
 from tests.airflow.project import IMAGE, Project, make_project
 
@@ -26,6 +20,7 @@ pytestmark = pytest.mark.airflow
 REJECTED = {"exit": 3, "status": "rejected", "reason": "loss 0.71 is above 0.60"}
 OLD = {"started_utc": "2020-01-01T00:00:00Z"}
 SILENT = {"writes": False, "prints_result": False}
+MISSING = {"uri": "s3://bucket/models/shop/gone", "size_bytes": 7, "sha256": "0" * 64}
 DAY = "2026-11-{:02d}T02:00:00+00:00"
 SCENARIOS: list[dict[str, Any]] = [
     {"name": "promoted", "conf": {"promote": "never", "window_days": 9}},
@@ -38,11 +33,11 @@ SCENARIOS: list[dict[str, Any]] = [
     {"name": "pod without result", "stages": {"fine_tune": SILENT}},
     {"name": "pod with an old result", "stages": {"fine_tune": {**OLD, "prints_result": False}}},
     {"name": "pod reuses a result", "stages": {"fine_tune": {**OLD, "reused": True}}},
-    {"name": "pod vanishes after its work", "faults": {"vanish": True}},
-    {"name": "pod's log is cut", "faults": {"cut_log": True}},
-    {"name": "pod out of memory", "stages": {"fine_tune": SILENT}, "faults": {"oom": True}},
-    {"name": "pod evicted", "stages": {"fine_tune": SILENT}, "faults": {"evict": True}},
+    {"name": "pod without an output", "stages": {"fine_tune": {"outputs": {"model": MISSING}}}},
+    {"name": "pod with another input", "stages": {"fine_tune": {"inputs": {"preprocess_ranks/x.parquet": "1" * 64}}}},
     {"name": "all in pods, promoted", "dag": "retrain_pods"},
+    {"name": "all deferred, promoted", "dag": "retrain_deferred"},
+    {"name": "all deferred, rejected", "dag": "retrain_deferred", "stages": {"gate": REJECTED}},
     {"name": "all in pods, rejected", "dag": "retrain_pods", "stages": {"gate": REJECTED}},
     {"name": "by hand, no logical date", "logical_date": None, "run_after": "2026-10-11T12:00:00+00:00"},
     {"name": "by hand at noon", "logical_date": "2026-10-21T12:00:00+00:00"},
@@ -52,14 +47,8 @@ SCENARIOS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    key = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-    boto3.client("s3", endpoint_url=url, **key).create_bucket(Bucket="bucket")
-    yield url
-    server.stop()
+    with moto_s3() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -78,57 +67,23 @@ def shop(tmp_path_factory: pytest.TempPathFactory, s3: str) -> Project:
     artifacts = {"artifacts": "s3://bucket/models", "endpoint_url": s3, "browse_url": "http://browse.test"}
     project.add_model(storage=artifacts, runtime={"python": str(project.python), **runtime})
     everywhere = {"stages": dict.fromkeys(STAGES, "pod")}
-    project.add_model("pods", storage=artifacts, runtime={**runtime, **everywhere, "python": "/no/worker/stage"})
+    nowhere = {**runtime, **everywhere, "python": "/no/worker/stage"}
+    project.add_model("pods", storage=artifacts, runtime=nowhere)
+    deferrable = {"kubernetes": {**kubernetes, "deferrable": True}}
+    project.add_model("deferred", storage=artifacts, runtime={**nowhere, **deferrable})
     return project
 
 
 @pytest.fixture(scope="module")
-def cluster(shop: Project, s3: str) -> Iterator[Path]:
-    """The emulated cluster's kubeconfig."""
-    folder = shop.root / "cluster"
-    folder.mkdir()
-    command = [sys.executable, str(Path(__file__).parent / "kube_emulator.py"), str(folder), str(shop.python)]
-    url = folder / "url"
-    with service(
-        command,
-        folder / "emulator.log",
-        lambda: url.exists() and bool(url.read_text()),
-        env={**os.environ, "FAKE_S3": s3},
-    ):
-        yield _kubeconfig(folder / "kubeconfig.yaml", url.read_text())
-
-
-def _kubeconfig(path: Path, server: str) -> Path:
-    named = {"name": "emulated", "cluster": {"server": server}}
-    context = {"name": "emulated", "context": {"cluster": "emulated", "user": "nobody"}}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [named],
-        "users": [{"name": "nobody", "user": {}}],
-        "contexts": [context],
-        "current-context": "emulated",
-    }
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
-@pytest.fixture(scope="module")
-def nights(
-    shop: Project, cluster: Path, s3: str, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, dict[str, Any]]:
-    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(cluster)}}
-    environment = {
-        "AIRFLOW_CONN_CLUSTER": json.dumps(connection),
-        "EMBFT_INCLUDE": str(shop.include),
-        "FAKE_S3": s3,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-    }
+def nights(shop: Project, s3: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     dated = [
         {"logical_date": DAY.format(number + 1), "dag": "retrain_shop", **it} for number, it in enumerate(SCENARIOS)
     ]
-    with airflow_process(tmp_path_factory.mktemp("airflow-home"), environment, stand_in=shop.root) as run:
+    home = tmp_path_factory.mktemp("airflow-home")
+    with (
+        emulated_cluster(shop, s3) as environment,
+        airflow_process(home, environment, stand_in=shop.root) as run,
+    ):
         return {it["name"]: run(it) for it in dated}
 
 
@@ -192,7 +147,6 @@ def test_temporary_failures_are_retried_on_the_worker_and_in_a_pod(nights: dict[
         ("worker rejects", "validate_sessions", "loss 0.71 is above 0.60"),
         ("pod rejects", "fine_tune", "loss 0.71 is above 0.60"),
         ("pod config wrong", "fine_tune", "no such base"),
-        ("pod out of memory", "fine_tune", "raise runtime.kubernetes.memory"),
     ],
 )
 def test_what_a_retry_cannot_help_fails_at_once(
@@ -216,20 +170,28 @@ def test_a_pod_that_succeeded_without_this_runs_result_is_a_failure(
     assert "the pod succeeded, but its stage left no result of this run" in night["log"]
 
 
-def test_an_evicted_pod_is_named_and_retried(nights: dict[str, dict[str, Any]]) -> None:
-    night = nights["pod evicted"]
-    assert tries(night, "fine_tune") == 2
-    assert "Evicted The node was low on resource: memory." in night["log"]
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pod without an output", "names s3://bucket/models/shop/gone with 7 bytes, but S3 holds no such object"),
+        ("pod with another input", "was made from preprocess_ranks/x.parquet with sha256 1111"),
+    ],
+)
+def test_a_result_that_does_not_fit_is_made_again(nights: dict[str, dict[str, Any]], name: str, message: str) -> None:
+    assert states(nights[name])["fine_tune"] == "failed"
+    assert tries(nights[name], "fine_tune") == 2
+    assert message in nights[name]["log"]
 
 
-@pytest.mark.parametrize("name", ["pod reuses a result", "pod vanishes after its work", "pod's log is cut"])
-def test_the_result_file_decides(nights: dict[str, dict[str, Any]], name: str) -> None:
-    assert nights[name]["state"] == "success", nights[name]["log"][-3000:]
-    assert tries(nights[name], "fine_tune") == 1
+def test_a_reused_result_is_this_runs(nights: dict[str, dict[str, Any]]) -> None:
+    night = nights["pod reuses a result"]
+    assert night["state"] == "success", night["log"][-3000:]
+    assert tries(night, "fine_tune") == 1
 
 
-def test_any_stage_runs_in_a_pod(nights: dict[str, dict[str, Any]]) -> None:
-    promoted, rejected = nights["all in pods, promoted"], nights["all in pods, rejected"]
+@pytest.mark.parametrize("where", ["all in pods", "all deferred"])
+def test_any_stage_runs_in_a_pod(nights: dict[str, dict[str, Any]], where: str) -> None:
+    promoted, rejected = nights[f"{where}, promoted"], nights[f"{where}, rejected"]
     assert promoted["state"] == "success", promoted["log"][-3000:]
     assert states(promoted) == {**dict.fromkeys(states(promoted), "success"), "rejected": "skipped"}
     # Two days of `pull`, and each other stage once.
@@ -243,7 +205,7 @@ def test_any_stage_runs_in_a_pod(nights: dict[str, dict[str, Any]]) -> None:
     assert gpus["fine_tune"]
 
 
-@pytest.mark.parametrize("name", [it["name"] for it in SCENARIOS if it["name"] != "pod vanishes after its work"])
+@pytest.mark.parametrize("name", [it["name"] for it in SCENARIOS])
 def test_no_pod_outlives_its_task(nights: dict[str, dict[str, Any]], name: str) -> None:
     events = nights[name]["pods"]
     created = [it["name"] for it in events if it["event"] == "created"]
@@ -294,7 +256,7 @@ def test_pod_is_what_the_config_says(posted: k8s.V1Pod) -> None:
     assert (labels["embft-model"], labels["embft-stage"], labels["embft-day"]) == ("shop", "fine_tune", "2026-10-31")
     assert labels["try_number"] == "1"
     assert posted.metadata.name.startswith("embft-shop-fine-tune")
-    assert posted.spec.active_deadline_seconds == 6 * 3600
+    assert posted.spec.active_deadline_seconds == 1800 + 6 * 3600
 
 
 def test_pod_keeps_what_the_template_says(posted: k8s.V1Pod) -> None:

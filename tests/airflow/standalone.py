@@ -1,0 +1,117 @@
+"""A whole Airflow, for the faults that only a scheduler and a triggerer show."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from demo.airflow_api import AirflowApi
+from demo.services import answers, free_port, service
+from tests.airflow.process import airflow_environment
+
+PATIENCE_S = 120
+
+
+class Standalone(AirflowApi):
+    """An Airflow whose DAGs have one task each, and one run."""
+
+    def __init__(self, url: str, home: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(url)
+        self.home = home
+        self.environment = environment
+
+    def task(self, dag_id: str) -> dict[str, Any]:
+        """The task of the DAG's run; {} before there is one."""
+        runs = self.runs(dag_id)
+        tasks = self.tasks(dag_id, runs[0]["dag_run_id"]) if runs else []
+        return tasks[0] if tasks else {}
+
+    def mark_failed(self, dag_id: str) -> None:
+        task = self.task(dag_id)
+        run = quote(task["dag_run_id"], safe="")
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run}/taskInstances/{task['task_id']}"
+        self._call("PATCH", path, {"new_state": "failed"})
+
+    def kill_worker(self, dag_id: str) -> None:
+        """Kill the task's process and the executor's that watches it, as when their machine is gone."""
+        self._kill(self.task(dag_id)["id"])
+
+    @contextmanager
+    def new_triggerer(self) -> Iterator[None]:
+        """Kill the triggerer, and run another until the block ends."""
+        self._kill("triggerer")
+        log = self.home / "triggerer.log"
+        command = [str(Path(sys.executable).parent / "airflow"), "triggerer"]
+        with service(command, log, lambda: log.exists() and log.stat().st_size > 0, env=self.environment):
+            yield
+
+    def _kill(self, word: str) -> None:
+        mine = [pid for pid in _processes(self.home) if word in _read(pid, "cmdline")]
+        assert mine, f"no process of {self.home} is called {word}"
+        for pid in mine:
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def standalone(home: Path, environment: Mapping[str, str], dags: Path) -> Iterator[Standalone]:
+    """Run `airflow standalone` until the block ends."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = {
+        **airflow_environment(home, dags),
+        **environment,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "5",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+        # A dead worker is missed after minutes; a test has seconds.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "5",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    }
+    command = [str(Path(sys.executable).parent / "airflow"), "standalone"]
+    ready = answers(f"{url}/api/v2/monitor/health")
+    with service(command, home / "standalone.log", ready, env=settings, timeout_s=180):
+        yield Standalone(url, home, settings)
+
+
+def wait_until(true: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+    until = time.monotonic() + patience_s
+    while not true():
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {patience_s} s: {what}")
+        time.sleep(0.5)
+
+
+def _processes(home: Path) -> list[int]:
+    """The processes of this Airflow: one session, of which some have written over their environment."""
+    named = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    sessions = {_session(pid) for pid in named if f"AIRFLOW_HOME={home}\0" in _read(pid, "environ")} - {None}
+    return [pid for pid in named if _session(pid) in sessions]
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return (Path("/proc") / str(pid) / name).read_text(errors="replace")
+    except OSError:
+        return ""
