@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,28 +31,32 @@ def moto_s3() -> Iterator[str]:
 
 
 @contextmanager
-def emulated_cluster(project: Project, s3: str) -> Iterator[dict[str, str]]:
+def cluster_with_stand_in(project: Project, s3: str) -> Iterator[dict[str, str]]:
     """Run a cluster whose image holds the project's stand-in; give the environment in which Airflow reaches both."""
-    folder = project.root / "cluster"
-    folder.mkdir()
-    command = [sys.executable, "-m", "tests.airflow.kube_emulator", str(folder), str(project.python)]
-    url = folder / "url"
-    with service(
-        command,
-        folder / "emulator.log",
-        lambda: url.exists() and bool(url.read_text()),
-        env={**os.environ, "FAKE_S3": s3, "PYTHONPATH": str(REPO)},
-    ):
-        kubeconfig = _kubeconfig(folder / "kubeconfig.yaml", url.read_text())
-        connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig)}}
-        yield {
-            "AIRFLOW_CONN_CLUSTER": json.dumps(connection),
-            "KUBECONFIG": str(kubeconfig),
+    with emulated_cluster(project.root / "cluster", str(project.python), {"FAKE_S3": s3}) as environment:
+        yield environment | {
             "EMBFT_INCLUDE": str(project.include),
             "FAKE_S3": s3,
             "AWS_ACCESS_KEY_ID": "key",
             "AWS_SECRET_ACCESS_KEY": "secret",
         }
+
+
+@contextmanager
+def emulated_cluster(folder: Path, python: str, brought: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Run a cluster whose pods have an interpreter and what image and Secret bring; give Airflow's way to it."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "tests.airflow.kube_emulator", str(folder), python, json.dumps(brought)]
+    url = folder / "url"
+    with service(
+        command,
+        folder / "emulator.log",
+        lambda: url.exists() and bool(url.read_text()),
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+    ):
+        kubeconfig = _kubeconfig(folder / "kubeconfig.yaml", url.read_text())
+        connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig)}}
+        yield {"AIRFLOW_CONN_CLUSTER": json.dumps(connection), "KUBECONFIG": str(kubeconfig)}
 
 
 def _kubeconfig(path: Path, server: str) -> Path:

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.airflow.cluster import emulated_cluster, moto_s3
+from tests.airflow.cluster import cluster_with_stand_in, moto_s3
 from tests.airflow.faults import FAULTS, OUTAGES
 from tests.airflow.process import Night, airflow_process
 from tests.airflow.project import IMAGE, Project, make_project
@@ -45,7 +45,7 @@ def _run_mode(root: Path, mode: str, s3: str, faults: list[dict[str, Any]]) -> d
     project = make_project(root / "project")
     add_model(project, mode, s3, deferrable=MODES[mode])
     with (
-        emulated_cluster(project, s3) as environment,
+        cluster_with_stand_in(project, s3) as environment,
         airflow_process(root, environment, stand_in=project.root, dags=DAGS) as run,
     ):
         dated = [

@@ -4,7 +4,7 @@ A process of its own, so that pods outlive a killed worker. Not here: images, mo
 real cluster would refuse is refused: its body is held against the Kubernetes OpenAPI schema, unknown fields included.
 
 Faults are read from `faults.json` in its folder when a pod is asked for, a list of objects: `do`, and for those in the
-middle of the work `at`, the line of the pod's log at which they come. `every` pod of the task meets it, or its first.
+middle of the work `at`, a pattern of the log line at which they come. `every` pod of the task meets it, or its first.
 
     answer            POST answers `status`, `times` times, perhaps with `retry_after`
     lose_answer       the pod is created, but the connection closes without an answer
@@ -43,13 +43,13 @@ VERSION = "1.37"
 class Cluster:
     """All pods of all namespaces, and the API to them."""
 
-    def __init__(self, folder: Path, python: str) -> None:
+    def __init__(self, folder: Path, python: str, brought: dict[str, str]) -> None:
         self.folder = folder
         self.pods: dict[str, Pod] = {}
         self.asked: dict[tuple[str, ...], int] = {}
         self.made: dict[tuple[str, ...], int] = {}
         self.version = 0
-        self.node = Node(python, self.forget, self.refuse)
+        self.node = Node(python, brought, self.forget, self.refuse)
         self.refused_s = asyncio.Queue[float]()
 
     def touch(self) -> str:
@@ -239,8 +239,8 @@ async def serve(cluster: Cluster, port: int) -> web.AppRunner:
 
 
 async def main() -> None:
-    folder, python = Path(sys.argv[1]), sys.argv[2]
-    cluster = Cluster(folder, python)
+    folder, python, brought = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    cluster = Cluster(folder, python, brought)
     runner = await serve(cluster, 0)
     port = runner.addresses[0][1]
     (folder / "url").write_text(f"http://127.0.0.1:{port}")

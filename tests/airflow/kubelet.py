@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import uuid
 from collections.abc import Callable
@@ -71,10 +72,20 @@ class Pod:
 
 
 class Node:
-    """Runs pods; `forget` takes a pod object out of the cluster, `refuse` closes the cluster's API for some seconds."""
+    """Runs pods; `forget` takes a pod object out of the cluster, `refuse` closes the cluster's API for some seconds.
 
-    def __init__(self, python: str, forget: Callable[[Pod], None], refuse: Callable[[float], None]) -> None:
+    `brought` is the environment that image and Secret bring; the rest comes from the pod.
+    """
+
+    def __init__(
+        self,
+        python: str,
+        brought: dict[str, str],
+        forget: Callable[[Pod], None],
+        refuse: Callable[[float], None],
+    ) -> None:
         self.python = python
+        self.brought = brought
         self.forget = forget
         self.refuse = refuse
         self.tasks: set[asyncio.Task[None]] = set()
@@ -106,12 +117,10 @@ class Node:
         command = [*container["command"], *container.get("args", [])]
         if command[0] == "python":
             command[0] = self.python
-        # What the image and the secret would bring; EMBFT_INCLUDE and the like come from the pod.
         given = {item["name"]: item["value"] for item in container.get("env", []) if "value" in item}
-        kept = {name: os.environ[name] for name in ("PATH", "FAKE_S3") if name in os.environ}
         pod.process = await asyncio.create_subprocess_exec(
             *command,
-            env=given | kept,
+            env=given | {"PATH": os.environ["PATH"]} | self.brought,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
@@ -125,7 +134,7 @@ class Node:
         async for raw in pod.process.stdout:
             line = raw.decode(errors="replace").rstrip("\n")
             pod.lines.append((datetime.now(UTC), line))
-            for fault in [it for it in pod.faults if it.get("at") == line]:
+            for fault in [it for it in pod.faults if "at" in it and re.fullmatch(it["at"], line)]:
                 pod.faults.remove(fault)
                 self.strike(pod, fault)
         code = await pod.process.wait()

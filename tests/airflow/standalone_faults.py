@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.airflow.cluster import emulated_cluster, moto_s3
+from tests.airflow.cluster import cluster_with_stand_in, moto_s3
 from tests.airflow.fault_runs import DAGS, add_model
 from tests.airflow.faults import AT, PAUSES
 from tests.airflow.project import Project, make_project
@@ -120,7 +120,7 @@ def run_standalone_faults(root: Path) -> dict[str, dict[str, dict[str, Any]]]:
         for model, mode in names.items():
             add_model(project, model, s3, deferrable=mode == "deferrable")
         with (
-            emulated_cluster(project, s3) as environment,
+            cluster_with_stand_in(project, s3) as environment,
             standalone(root, environment | limits, DAGS) as airflow,
         ):
             scene = Scene(project, airflow)

@@ -11,7 +11,7 @@ import pytest
 from kubernetes import client as k8s
 
 from embft.config import STAGES
-from tests.airflow.cluster import emulated_cluster, moto_s3
+from tests.airflow.cluster import cluster_with_stand_in, moto_s3
 from tests.airflow.process import airflow_process, states
 from tests.airflow.project import IMAGE, Project, make_project
 
@@ -81,7 +81,7 @@ def nights(shop: Project, s3: str, tmp_path_factory: pytest.TempPathFactory) -> 
     ]
     home = tmp_path_factory.mktemp("airflow-home")
     with (
-        emulated_cluster(shop, s3) as environment,
+        cluster_with_stand_in(shop, s3) as environment,
         airflow_process(home, environment, stand_in=shop.root) as run,
     ):
         return {it["name"]: run(it) for it in dated}

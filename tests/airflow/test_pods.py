@@ -15,7 +15,7 @@ from embft.airflow.cluster import LastLook
 from embft.airflow.pod_end import PodEnd
 from embft.airflow.pods import StagePodOperator
 from embft.config import Runtime
-from tests.airflow.cluster import emulated_cluster, moto_s3
+from tests.airflow.cluster import cluster_with_stand_in, moto_s3
 from tests.airflow.conftest import make_context
 from tests.airflow.fault_runs import add_model
 from tests.airflow.project import IMAGE, Project, make_project
@@ -27,7 +27,7 @@ RUNTIME = Runtime.model_validate({"stages": {"fine_tune": "pod"}, "kubernetes": 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     project = make_project(tmp_path_factory.mktemp("pods") / "project")
-    with moto_s3() as s3, emulated_cluster(project, s3) as environment, pytest.MonkeyPatch.context() as patch:
+    with moto_s3() as s3, cluster_with_stand_in(project, s3) as environment, pytest.MonkeyPatch.context() as patch:
         add_model(project, "shop", s3, deferrable=False)
         for name, value in environment.items():
             patch.setenv(name, value)
