@@ -47,7 +47,6 @@ def emulated_cluster(project: Project, s3: str) -> Iterator[dict[str, str]]:
         connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig)}}
         yield {
             "AIRFLOW_CONN_CLUSTER": json.dumps(connection),
-            "KUBECONFIG": str(kubeconfig),
             "EMBFT_INCLUDE": str(project.include),
             "FAKE_S3": s3,
             "AWS_ACCESS_KEY_ID": "key",
