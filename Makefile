@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo ui clean-demo test lint bench image-check up down
+.PHONY: help setup demo ui clean-demo test test-faults lint bench image-check up down
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,9 +35,13 @@ clean-demo:  ## Remove all that the demo made
 	rm -rf .demo
 	@echo "clean-demo: .demo is gone"
 
-test: $(READY)  ## Run every test (about 10 minutes)
+test: $(READY)  ## Run the tests (about 12 minutes)
 	@echo "test: unit, integration and Airflow tests; those on real clicks need EMBFT_DATA"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not faults"
+
+test-faults: $(READY)  ## Let pods, workers and the cluster fail in every way (about 8 minutes)
+	@echo "test-faults: evictions, pre-emptions, killed workers, a cluster that is away; trainings that go on"
+	$(BIN)/python -m pytest -m faults
 
 lint: $(READY)  ## Check style, types, and the direction of dependencies
 	@echo "lint: style, types, and the direction of imports"

@@ -56,7 +56,7 @@ def emulated_cluster(folder: Path, python: str, brought: Mapping[str, str]) -> I
     ):
         kubeconfig = _kubeconfig(folder / "kubeconfig.yaml", url.read_text())
         connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig)}}
-        yield {"AIRFLOW_CONN_CLUSTER": json.dumps(connection), "KUBECONFIG": str(kubeconfig)}
+        yield {"AIRFLOW_CONN_CLUSTER": json.dumps(connection)}
 
 
 def _kubeconfig(path: Path, server: str) -> Path:

@@ -9,7 +9,7 @@ from tests.airflow.fault_table import committed, lines
 from tests.airflow.faults import FAULTS, OUTAGES
 from tests.airflow.process import Night
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.faults]
 
 NAMES = [it["name"] for it in FAULTS]
 MESSAGES = {

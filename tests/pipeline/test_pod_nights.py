@@ -24,7 +24,7 @@ from tests.buckets import new_bucket
 from tests.pipeline.conftest import Project
 from tests.shop import NIGHT, make_shop
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.faults]
 
 # The stages that read logs, encode texts or train; the others are a matter of seconds on the worker.
 IN_PODS = ("pull", "preprocess_ranks", "fine_tune", "evaluate", "publish")

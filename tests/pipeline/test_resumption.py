@@ -25,6 +25,8 @@ from tests.buckets import new_bucket
 from tests.pipeline.conftest import Project
 from tests.shop import ITEMS, NIGHT, WORDS, make_shop
 
+pytestmark = pytest.mark.faults
+
 # A checkpoint at every step slows a training of milliseconds down enough to be hit in its middle.
 EVERY_STEP = "  checkpoint_minutes: 0.000001\n"
 SETTINGS = "num_epochs: 4, batch_size: 16}}\n  params: {{items_lr: 1.0e-3}}\n  base_model: {model}"
