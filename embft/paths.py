@@ -3,8 +3,8 @@
 <artifacts>/<model>/
     runs/<day>/<stage>/result.json            the commit point of a stage
     runs/<day>/<stage>/attempts/<attempt>/…   what that attempt wrote
-    runs/<day>/<stage>/checkpoints/…          of an interrupted training, by what it depends on; gone with its result
     pages/<day>/<stage>/<attempt>/…           what people look at and no stage reads; removed when it is old
+    checkpoints/<day>/<stage>/<inputs>/…      what an interrupted training goes on from; removed with its result
     sessions/<log day>/<settings>/parts/…     what each task read of a big log day
     sessions/<log day>/<settings>/…           pulled sessions, shared by every night that reads that day
     champions/<day>.json                      the model that was promoted by the night of that day
@@ -68,10 +68,14 @@ class Paths:
         """Prefix that one attempt of a stage writes under."""
         return f"{stage_prefix}/attempts/{attempt}"
 
-    @staticmethod
-    def checkpoints(stage_prefix: str, fingerprint: str = "") -> str:
-        """Prefix of what an interrupted attempt left to go on from: of all, or of those with a fingerprint."""
-        return f"{stage_prefix}/checkpoints" + (f"/{fingerprint[:16]}" if fingerprint else "")
+    @property
+    def all_checkpoints(self) -> str:
+        """Prefix of every checkpoint. Apart from the run, so that a lifecycle rule of the bucket can remove them."""
+        return f"{self.root}/checkpoints"
+
+    def checkpoints(self, day: date, stage: str) -> str:
+        """Prefix of what interrupted attempts at a stage left to go on from, by their fingerprints below it."""
+        return f"{self.all_checkpoints}/{day.isoformat()}/{stage}"
 
     @property
     def all_pages(self) -> str:

@@ -6,7 +6,7 @@ import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from embft.errors import DataRejected, ObjectMissing, TemporaryError
+from embft.errors import DataRejected, ObjectMissing, StorageRefused, StorageUnavailable, TemporaryError
 from embft.finetuning.checkpoints import KEPT
 from embft.results import Artifact
 from embft.storage import Storage, StoredObject, sha256_of
@@ -92,8 +92,12 @@ class StoredCheckpoints:
             self._storage.upload(path, f"{self._prefix}/{step:012d}-{sha256_of(path)}.ckpt")
         finally:
             path.unlink()
-        self._storage.remove([it.uri for it in self._stored()[KEPT:]])
         log.info("checkpoint after %d steps is in S3", step)
+        try:
+            self._storage.remove([it.uri for it in self._stored()[KEPT:]])
+        except (StorageRefused, StorageUnavailable) as error:
+            # Who may not remove can let a lifecycle rule of the bucket do it.
+            log.warning("older checkpoints below %s stay: %s", self._prefix, error)
 
     def _stored(self) -> list[StoredObject]:
         """The checkpoints there are, the newest first."""

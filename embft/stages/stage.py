@@ -21,6 +21,7 @@ from embft.config import ModelConfig, config_path, load_config
 from embft.errors import ConfigError, DataRejected
 from embft.paths import Paths, stage_command
 from embft.results import RunSpec, StageResult, digest_of
+from embft.stages.retention import remove_spent_checkpoints
 from embft.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -179,15 +180,14 @@ def run_stage(stage: Stage, model: str, day: date, *, include: Path, force: bool
         pages_prefix=paths.pages(day, stage.name),
     )
 
-    checkpoints_uri = Paths.checkpoints(draft.prefix, draft.fingerprint)
+    checkpoints_uri = f"{paths.checkpoints(day, stage.name)}/{draft.fingerprint[:16]}"
 
     def work(folder: Path, attempt_uri: str) -> Outcome:
         return stage.work(Context(run, storage, paths, results, folder, attempt_uri, checkpoints_uri, reference))
 
     result = commit(storage, draft, work, force=force)
     if stage.resumes:
-        # Of no more use, whichever attempt left them.
-        storage.remove([it.uri for it in storage.objects(Paths.checkpoints(draft.prefix))])
+        remove_spent_checkpoints(storage, paths, paths.checkpoints(day, stage.name), now=datetime.now(UTC))
     return result
 
 

@@ -19,7 +19,6 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from embft import StaticEmbeddingsModel
 from embft.config import STAGES
-from embft.paths import Paths
 from embft.results import StageResult
 from tests.buckets import new_bucket
 from tests.pipeline.conftest import Project
@@ -78,7 +77,7 @@ def start(shop: Project, *options: str) -> "subprocess.Popen[str]":
 
 
 def checkpoints(shop: Project) -> list[str]:
-    return [it.uri for it in shop.storage.objects(Paths.checkpoints(shop.paths.stage(NIGHT, "fine_tune")))]
+    return [it.uri for it in shop.storage.objects(shop.paths.checkpoints(NIGHT, "fine_tune"))]
 
 
 def start_until_checkpoint(shop: Project, after_steps: int) -> "subprocess.Popen[str]":

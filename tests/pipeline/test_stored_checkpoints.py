@@ -1,12 +1,16 @@
 """Checkpoints in S3 when S3 is away, refuses, or loses one in between."""
 
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from embft.config import StorageConfig
 from embft.errors import StorageRefused, StorageUnavailable
+from embft.paths import Paths
 from embft.stages.checkpoints import StoredCheckpoints
+from embft.stages.retention import remove_spent_checkpoints
 from embft.storage import Storage
 from tests.buckets import Bucket, new_bucket
 from tests.faulty_s3 import Faults, faulty_s3
@@ -89,3 +93,35 @@ def test_one_that_another_process_removed_meanwhile_is_passed_over(
     assert newest is not None
     assert newest.read_text() == "after 1"
     assert "goes on from the one before it" in caplog.text
+
+
+def test_old_ones_that_may_not_be_removed_stay_and_training_goes_on(
+    s3: str, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = storage(s3, bucket)
+
+    def refused(uris: Sequence[str]) -> None:
+        raise StorageRefused(f"{uris}: AccessDenied")
+
+    monkeypatch.setattr(mine, "remove", refused)
+    kept = StoredCheckpoints(mine, f"s3://{bucket.name}/kept", tmp_path / "mine")
+    for step in (1, 2, 3):
+        kept.keep(written(tmp_path, f"after {step}"), step)
+    kept.settle()
+    assert len(names(s3, bucket)) == 3
+    assert "AccessDenied" in caplog.text
+
+
+def test_spent_and_forgotten_checkpoints_are_removed_and_those_of_other_nights_stay(s3: str, bucket: Bucket) -> None:
+    paths = Paths(f"s3://{bucket.name}/models", "shop")
+    tonight, before = date(2026, 3, 5), date(2026, 3, 4)
+    for day in (tonight, before):
+        bucket.put(paths.checkpoints(day, "fine_tune").split("/", 3)[3] + "/ab/1.ckpt", b"x")
+    mine, now = storage(s3, bucket), datetime.now(UTC)
+    spent = paths.checkpoints(tonight, "fine_tune")
+    assert remove_spent_checkpoints(mine, paths, spent, now=now) == 1
+    assert [it.uri for it in mine.objects(paths.all_checkpoints)] == [
+        f"{paths.checkpoints(before, 'fine_tune')}/ab/1.ckpt"
+    ]
+    assert remove_spent_checkpoints(mine, paths, spent, now=now + timedelta(days=15)) == 1
+    assert mine.objects(paths.all_checkpoints) == []
