@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import re
+import shutil
 import signal
 import threading
 import time
@@ -61,14 +63,17 @@ class CheckpointFolder:
         self._folder = Path(folder)
 
     def newest(self) -> Path | None:
-        """The newest checkpoint; None where there is none."""
-        return next(iter(self._files()), None)
+        """The newest checkpoint that can be read; None where there is none."""
+        return next((it for it in self._files() if _can_be_read(it)), None)
 
     def keep(self, path: Path, step: int) -> None:
         """Move a checkpoint's file here, and remove all but the last two."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Renamed, so that a reader sees a whole file or none.
-        os.replace(path, self._folder / f"{step:012d}-steps.ckpt")
+        # The folder may be on another file system, such as a volume that outlives the pod: moved there under another
+        # name, then renamed, so that a reader sees a whole file or none.
+        moved = self._folder / "moving.ckpt"
+        shutil.move(path, moved)
+        os.replace(moved, self._folder / f"{step:012d}-steps.ckpt")
         for old in self._files()[KEPT:]:
             old.unlink(missing_ok=True)
 
@@ -203,6 +208,17 @@ def mlflow_run_of(checkpoint: Path) -> str | None:
     # Mapped, not read: the weights stay on the disk.
     run_id: str | None = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)[_OURS]["mlflow_run"]
     return run_id
+
+
+def _can_be_read(checkpoint: Path) -> bool:
+    """Whether a file is a checkpoint; a machine that lost its power leaves half of one, or nothing in it."""
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        problem = str(error).split("\n", 1)[0] or type(error).__name__
+        logger.warning("%s cannot be read, so training goes on from the one before it: %s", checkpoint, problem)
+        return False
+    return True
 
 
 def _random_state(tuner: EmbeddingsFineTuner) -> dict[str, Any]:

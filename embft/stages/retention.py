@@ -1,6 +1,7 @@
-"""Pages that people look at are kept for some months, then removed."""
+"""What is of no more use is removed, where the credentials allow it: old pages, old checkpoints."""
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from embft.errors import StorageRefused, StorageUnavailable
@@ -26,12 +27,32 @@ def remove_old_pages(storage: Storage, paths: Paths, keep_days: int, *, now: dat
     """
     limit = now - timedelta(days=keep_days)
     try:
-        old = [it.uri for it in storage.objects(paths.all_pages) if it.modified_utc and it.modified_utc < limit]
-        storage.remove(old)
+        listed = storage.objects(paths.all_pages)
     except (StorageRefused, StorageUnavailable) as error:
-        # No night fails for a page too many; who may not remove can let a lifecycle rule of the bucket do it.
         log.warning("old files below %s stay: %s", paths.all_pages, error)
+        return 0
+    old = [it.uri for it in listed if it.modified_utc and it.modified_utc < limit]
+    if not remove_if_allowed(storage, old):
         return 0
     if old:
         log.info("removed %d files of pages that are older than %d days", len(old), keep_days)
     return len(old)
+
+
+def remove_if_allowed(storage: Storage, uris: Sequence[str]) -> bool:
+    """Remove objects that nobody needs; no night fails for one too many.
+
+    Args:
+        storage: S3.
+        uris: Of the objects, in one bucket.
+
+    Returns:
+        Whether they are gone.
+    """
+    try:
+        storage.remove(uris)
+    except (StorageRefused, StorageUnavailable) as error:
+        # Who may not remove can let a lifecycle rule of the bucket do it.
+        log.warning("%d old objects stay in S3, %s among them: %s", len(uris), uris[0], error)
+        return False
+    return True

@@ -21,6 +21,7 @@ from embft.config import ModelConfig, config_path, load_config
 from embft.errors import ConfigError, DataRejected
 from embft.paths import Paths, stage_command
 from embft.results import RunSpec, StageResult, digest_of
+from embft.stages.retention import remove_if_allowed
 from embft.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,7 @@ def run_stage(stage: Stage, model: str, day: date, *, include: Path, force: bool
     result = commit(storage, draft, work, force=force)
     if stage.resumes:
         # Of no more use, whichever attempt left them.
-        storage.remove([it.uri for it in storage.objects(Paths.checkpoints(draft.prefix))])
+        remove_if_allowed(storage, [it.uri for it in storage.objects(Paths.checkpoints(draft.prefix))])
     return result
 
 
