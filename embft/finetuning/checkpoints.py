@@ -22,7 +22,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from embft.errors import TemporaryError
+from embft.errors import ConfigError, TemporaryError
 from embft.finetuning.order import EpochOrder
 from embft.finetuning.tuner import EmbeddingsFineTuner
 
@@ -94,14 +94,24 @@ class Checkpoints(Callback):  # type: ignore[misc]  # Lightning is untyped here
         order: The order of the sessions, which a resumption enters in its middle.
         batch_size: Sessions of a batch.
         folder: For the file until the store has it.
+        training: Tells trainings apart whose checkpoints do not fit each other.
     """
 
-    def __init__(self, store: CheckpointStore, each_s: float, order: EpochOrder, batch_size: int, folder: Path) -> None:
+    def __init__(
+        self,
+        store: CheckpointStore,
+        each_s: float,
+        order: EpochOrder,
+        batch_size: int,
+        folder: Path,
+        training: str,
+    ) -> None:
         self._store = store
         self._each_s = each_s
         self._order = order
         self._batch_size = batch_size
         self._path = folder / "next.ckpt"
+        self._training = training
         self._last = time.monotonic()
         self._told_to_stop_at: float | None = None
         self._random: dict[str, Any] | None = None
@@ -172,6 +182,7 @@ class Checkpoints(Callback):  # type: ignore[misc]  # Lightning is untyped here
             count["ready"] = count["started"]  # that batch has not begun
         progress["is_last_batch"] = False
         checkpoint[_OURS] = {
+            "training": self._training,
             "epoch": trainer.current_epoch,
             "batches": progress["current"]["completed"],
             "random": _random_state(pl_module),
@@ -181,8 +192,17 @@ class Checkpoints(Callback):  # type: ignore[misc]  # Lightning is untyped here
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Enter the epoch where it was left; the random states wait until Lightning has drawn from them itself."""
+        """Enter the epoch where it was left; the random states wait until Lightning has drawn from them itself.
+
+        Raises:
+            ConfigError: The checkpoint is another training's.
+        """
         ours = checkpoint[_OURS]
+        if ours["training"] != self._training:
+            raise ConfigError(
+                "the checkpoints that were given are of a training with other sessions, items or settings, and cannot "
+                "be gone on with; give a folder of its own to each training, or empty this one"
+            )
         self._order.skip(ours["epoch"], ours["batches"] * self._batch_size)
         self._random = ours["random"]
 

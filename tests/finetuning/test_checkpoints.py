@@ -28,7 +28,7 @@ from embft import (
     TrainingHistory,
     fit,
 )
-from embft.errors import TemporaryError
+from embft.errors import ConfigError, TemporaryError
 from embft.finetuning.checkpoints import CheckpointFolder
 from embft.finetuning.models import EmbeddingsModelInterface
 from embft.finetuning.order import EpochOrder
@@ -312,6 +312,21 @@ def test_a_newest_checkpoint_that_was_cut_off_is_passed_over(
     assert_equal(resumed, weights)
     assert losses(history) == losses(expected)
     assert "cannot be read, so training goes on from the one before it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "changed", [{"batch_size": 7}, {"num_epochs": 2}, {"step_size": 3}, {"loss_func": "prob_margin"}]
+)
+def test_checkpoints_of_another_training_are_refused(
+    items: ItemsSet, log: list[FineTuningInput], tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    """A training that is over leaves its last two: the next one in that folder would begin where it ended."""
+    store = CheckpointFolder(tmp_path / "kept")
+    train(static, items, log, tmp_path, store=store)
+    with pytest.raises(ConfigError, match="of a training with other sessions, items or settings"):
+        train(static, items, log, tmp_path, store=store, **changed)
+    with pytest.raises(ConfigError, match="of a training with other sessions, items or settings"):
+        train(static, items, log[:-1], tmp_path, store=store)
 
 
 def test_checkpoints_may_be_kept_on_another_file_system(
