@@ -15,7 +15,20 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
 
-from embft.config_base import Cores, KubernetesName, Memory, S3Object, S3Uri, SafeUrl, Strict, TimeZone, WebUrl
+from embft.config_base import (
+    Cores,
+    KubernetesName,
+    LabelKey,
+    LabelValue,
+    Memory,
+    Namespace,
+    S3Object,
+    S3Uri,
+    SafeUrl,
+    Strict,
+    TimeZone,
+    WebUrl,
+)
 from embft.errors import ConfigError
 from embft.finetuning.params import FineTuningParams, FineTuningSettings
 from embft.log_config import Logs
@@ -161,25 +174,34 @@ class MlflowConfig(Strict):
 class Toleration(Strict):
     """A taint of GPU nodes that the pod tolerates, as Kubernetes spells it."""
 
-    key: str = Field(description="Key of the taint, such as nvidia.com/gpu.")
+    key: LabelKey = Field(description="Key of the taint, such as nvidia.com/gpu.")
     operator: Literal["Exists", "Equal"] = Field("Exists", description="Exists: any value; Equal: the value below.")
-    value: str | None = Field(None, description="Value of the taint, where operator is Equal.")
+    value: LabelValue | None = Field(None, description="Value of the taint, where operator is Equal.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
         "NoSchedule", description="Effect of the taint."
     )
+
+    @model_validator(mode="after")
+    def _has_a_value_where_it_compares_one(self) -> "Toleration":
+        if (self.operator == "Equal") != (self.value is not None):
+            found = "no value" if self.value is None else f"value {self.value!r}"
+            raise ValueError(f"operator is {self.operator}, with {found}; Equal needs a value, Exists takes none")
+        return self
 
 
 class Kubernetes(Strict):
     """The pod that a stage runs in. What is not here belongs to the pod template."""
 
     image: str = Field(description="Image with embft and its train extra, pinned by digest: name@sha256:…")
-    namespace: KubernetesName = Field("embft", description="Namespace of the pods.")
+    namespace: Namespace = Field("embft", description="Namespace of the pods.")
     connection_id: str | None = Field(None, description="Airflow connection; left out: the scheduler's own cluster.")
     pod_template: str = Field("kubernetes/finetune_pod.yaml", description="Template, below include/.")
     gpus: int = Field(1, ge=0, description="GPUs of stages that encode text or train; the other stages get none.")
     memory: Memory = Field("16Gi", description="Memory of the pod, both asked for and the limit: Mi, Gi, Ti, M, G, T.")
     cpu: Cores = Field("4", description="Cores of the pod, both asked for and the limit: 4, 0.5 or 500m.")
-    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels that the pod's node must have.")
+    node_selector: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, description="Labels that the pod's node must have."
+    )
     tolerations: tuple[Toleration, ...] = Field((), description="Taints of nodes that the pod tolerates.")
     priority_class: KubernetesName | None = Field(
         None, description="Priority class; a low one gives its node to more urgent pods, and training goes on later."
@@ -217,8 +239,10 @@ class Kubernetes(Strict):
 
     @model_validator(mode="after")
     def _pins_its_image(self) -> "Kubernetes":
-        if not re.search(r"@sha256:[0-9a-f]{64}$", self.image):
-            raise ValueError(f"image is {self.image!r}; pin it by digest: name@sha256:<64 hex digits>")
+        if not re.fullmatch(r"[a-z0-9][A-Za-z0-9._:/-]*@sha256:[0-9a-f]{64}", self.image):
+            raise ValueError(
+                f"image is {self.image!r}; pin it by digest: name@sha256:<64 hex digits>, the name in small letters"
+            )
         return self
 
 

@@ -55,14 +55,14 @@ def _timezone(value: str) -> str:
 
 
 def _cores(value: str) -> str:
-    if not re.fullmatch(r"(?=.*[1-9])(\d+(\.\d+)?|\d+m)", value):
+    if not re.fullmatch(r"(?=.*[1-9])([0-9]+(\.[0-9]{1,3})?|[0-9]+m)", value):
         raise ValueError("expected a number of cores, such as 4, 0.5 or 500m")
     return value
 
 
 def _memory(value: str) -> str:
     # Kubernetes takes a bare number for bytes and `m` for thousandths of a byte; both are slips of the pen here.
-    if not re.fullmatch(r"(?=.*[1-9])\d+(\.\d+)?([MGT]i?)", value):
+    if not re.fullmatch(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?([MGT]i?)", value):
         raise ValueError("expected an amount with Mi, Gi, Ti, M, G or T, and no space or B, such as 16Gi or 512Mi")
     return value
 
@@ -70,6 +70,30 @@ def _memory(value: str) -> str:
 def _kubernetes_name(value: str) -> str:
     if len(value) > 253 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", value):
         raise ValueError("expected a name of Kubernetes: small letters, digits, - and ., such as gpu-jobs")
+    return value
+
+
+def _namespace(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", value):
+        raise ValueError("expected a namespace: up to 63 small letters, digits and -, such as embft")
+    return value
+
+
+_LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+
+
+def _label_key(value: str) -> str:
+    prefix, slash, name = value.rpartition("/")
+    if slash:
+        _kubernetes_name(prefix)
+    if not re.fullmatch(_LABEL_NAME, name):
+        raise ValueError("expected a label's key: letters, digits, -, _ and ., such as nvidia.com/gpu")
+    return value
+
+
+def _label_value(value: str) -> str:
+    if not re.fullmatch(f"({_LABEL_NAME})?", value):
+        raise ValueError("expected a label's value: up to 63 letters, digits, -, _ and .")
     return value
 
 
@@ -82,3 +106,6 @@ TimeZone = Annotated[str, AfterValidator(_timezone)]
 Cores = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_cores)]
 Memory = Annotated[str, AfterValidator(_memory)]
 KubernetesName = Annotated[str, AfterValidator(_kubernetes_name)]
+Namespace = Annotated[str, AfterValidator(_namespace)]
+LabelKey = Annotated[str, AfterValidator(_label_key)]
+LabelValue = Annotated[str, AfterValidator(_label_value)]

@@ -85,6 +85,8 @@ def stage_pod(kubernetes: Kubernetes, stage: str, template: dict[str, Any]) -> d
         "terminationGracePeriodSeconds": kubernetes.grace_s,
     }
     spec |= {key: value for key, value in given.items() if value}
+    # As Airflow's operator sets it: a container that starts again by itself would hide its exit code.
+    spec["restartPolicy"] = "Never"
     return pod
 
 

@@ -39,7 +39,8 @@ _SAFE_SYSCTLS = {
 }
 _SELINUX_TYPES = (None, "", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
 _PROFILES = ("RuntimeDefault", "Localhost")
-_SECRET_NAME = re.compile(r"(?i)secret|passw|token|credential|(access|api|client|private)_?key")
+_SECRET_NAME = re.compile(r"(?i)secret|passw|passphrase|pwd|token|credential|(access|api|client|private)_?key")
+_PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ _Found = Iterator[tuple[Location, str]]
 
 def _of_annotations(metadata: dict[str, Any]) -> _Found:
     for name, value in _map(metadata, "annotations").items():
-        if name.startswith("container.apparmor.security.beta.kubernetes.io/") and value == "unconfined":
-            yield ("metadata", "annotations", name), "is unconfined; expected runtime/default"
+        is_profile = str(name).startswith("container.apparmor.security.beta.kubernetes.io/")
+        if is_profile and not re.match(r"(runtime/default|localhost/.*|)$", str(value)):
+            yield ("metadata", "annotations", name), f"is {value}; expected runtime/default"
 
 
 def _of_spec(spec: dict[str, Any]) -> _Found:
@@ -107,9 +109,10 @@ def _of_container(container: dict[str, Any], of_pod: dict[str, Any], where: Loca
         yield (*here, "allowPrivilegeEscalation"), "is not false"
     if own.get("readOnlyRootFilesystem") is not True:
         yield (*here, "readOnlyRootFilesystem"), "is not true; scratch files go to an emptyDir"
-    if own.get("procMount", "Default") != "Default":
+    if own.get("procMount") not in (None, "Default"):
         yield (*here, "procMount"), f"is {own['procMount']!r}; expected Default"
-    if own.get("runAsNonRoot", of_pod.get("runAsNonRoot")) not in (True, False):
+    non_root = own.get("runAsNonRoot")
+    if (of_pod.get("runAsNonRoot") if non_root is None else non_root) not in (True, False):
         yield (*here, "runAsNonRoot"), "is not true, here or for the pod"
     if not own.get("seccompProfile") and not of_pod.get("seccompProfile"):
         yield (*here, "seccompProfile"), "is missing, here and for the pod; expected type RuntimeDefault"
@@ -139,9 +142,10 @@ def _of_any_context(context: dict[str, Any], here: Location) -> _Found:
 
 
 def _of_capabilities(capabilities: dict[str, Any], here: Location) -> _Found:
-    if "ALL" not in (capabilities.get("drop") or []):
+    drop, add = (it if isinstance(it, list) else [] for it in (capabilities.get("drop"), capabilities.get("add")))
+    if "ALL" not in drop:
         yield (*here, "drop"), 'lacks "ALL"'
-    added = [str(name) for name in capabilities.get("add") or [] if name != "NET_BIND_SERVICE"]
+    added = [str(name) for name in add if name != "NET_BIND_SERVICE"]
     if added:
         yield (*here, "add"), f"holds {', '.join(added)}; a stage needs none"
 
@@ -153,8 +157,9 @@ def _of_values(container: dict[str, Any], where: Location) -> _Found:
     if lacking:
         yield (*where, "resources", "limits"), f"has no {' and no '.join(lacking)}"
     for index, variable in enumerate(_list(container, "env")):
-        if variable.get("value") and _SECRET_NAME.search(variable.get("name", "")):
-            message = f"{variable['name']} is written in the clear; take it from a Secret by valueFrom.secretKeyRef"
+        name, value = str(variable.get("name", "")), str(variable.get("value") or "")
+        if value and (_SECRET_NAME.search(name) or _PASSWORD_IN_URL.search(value)):
+            message = f"{name} is written in the clear; take it from a Secret by valueFrom.secretKeyRef"
             yield (*where, "env", index), message
 
 

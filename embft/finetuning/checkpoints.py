@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import re
+import shutil
 import signal
 import threading
 import time
@@ -20,7 +22,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from embft.errors import TemporaryError
+from embft.errors import ConfigError, TemporaryError
 from embft.finetuning.order import EpochOrder
 from embft.finetuning.tuner import EmbeddingsFineTuner
 
@@ -61,14 +63,17 @@ class CheckpointFolder:
         self._folder = Path(folder)
 
     def newest(self) -> Path | None:
-        """The newest checkpoint; None where there is none."""
-        return next(iter(self._files()), None)
+        """The newest checkpoint that can be read; None where there is none."""
+        return next((it for it in self._files() if _can_be_read(it)), None)
 
     def keep(self, path: Path, step: int) -> None:
         """Move a checkpoint's file here, and remove all but the last two."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Renamed, so that a reader sees a whole file or none.
-        os.replace(path, self._folder / f"{step:012d}-steps.ckpt")
+        # The folder may be on another file system, such as a volume that outlives the pod: moved there under another
+        # name, then renamed, so that a reader sees a whole file or none.
+        moved = self._folder / "moving.ckpt"
+        shutil.move(path, moved)
+        os.replace(moved, self._folder / f"{step:012d}-steps.ckpt")
         for old in self._files()[KEPT:]:
             old.unlink(missing_ok=True)
 
@@ -89,14 +94,24 @@ class Checkpoints(Callback):  # type: ignore[misc]  # Lightning is untyped here
         order: The order of the sessions, which a resumption enters in its middle.
         batch_size: Sessions of a batch.
         folder: For the file until the store has it.
+        training: Tells trainings apart whose checkpoints do not fit each other.
     """
 
-    def __init__(self, store: CheckpointStore, each_s: float, order: EpochOrder, batch_size: int, folder: Path) -> None:
+    def __init__(
+        self,
+        store: CheckpointStore,
+        each_s: float,
+        order: EpochOrder,
+        batch_size: int,
+        folder: Path,
+        training: str,
+    ) -> None:
         self._store = store
         self._each_s = each_s
         self._order = order
         self._batch_size = batch_size
         self._path = folder / "next.ckpt"
+        self._training = training
         self._last = time.monotonic()
         self._told_to_stop_at: float | None = None
         self._random: dict[str, Any] | None = None
@@ -167,6 +182,7 @@ class Checkpoints(Callback):  # type: ignore[misc]  # Lightning is untyped here
             count["ready"] = count["started"]  # that batch has not begun
         progress["is_last_batch"] = False
         checkpoint[_OURS] = {
+            "training": self._training,
             "epoch": trainer.current_epoch,
             "batches": progress["current"]["completed"],
             "random": _random_state(pl_module),
@@ -176,8 +192,17 @@ class Checkpoints(Callback):  # type: ignore[misc]  # Lightning is untyped here
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Enter the epoch where it was left; the random states wait until Lightning has drawn from them itself."""
+        """Enter the epoch where it was left; the random states wait until Lightning has drawn from them itself.
+
+        Raises:
+            ConfigError: The checkpoint is another training's.
+        """
         ours = checkpoint[_OURS]
+        if ours["training"] != self._training:
+            raise ConfigError(
+                "the checkpoints that were given are of a training with other sessions, items or settings, and cannot "
+                "be gone on with; give a folder of its own to each training, or empty this one"
+            )
         self._order.skip(ours["epoch"], ours["batches"] * self._batch_size)
         self._random = ours["random"]
 
@@ -203,6 +228,17 @@ def mlflow_run_of(checkpoint: Path) -> str | None:
     # Mapped, not read: the weights stay on the disk.
     run_id: str | None = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)[_OURS]["mlflow_run"]
     return run_id
+
+
+def _can_be_read(checkpoint: Path) -> bool:
+    """Whether a file is a checkpoint; a machine that lost its power leaves half of one, or nothing in it."""
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        problem = str(error).split("\n", 1)[0] or type(error).__name__
+        logger.warning("%s cannot be read, so training goes on from the one before it: %s", checkpoint, problem)
+        return False
+    return True
 
 
 def _random_state(tuner: EmbeddingsFineTuner) -> dict[str, Any]:

@@ -138,6 +138,8 @@ class OwnSigterm(Callback):  # type: ignore[misc]  # Lightning is untyped here
 class SameEverywhere(Callback):  # type: ignore[misc]  # Lightning is untyped here
     """Refuses to train where a process has read other sessions, items or settings than the first.
 
+    `training` tells trainings apart whose checkpoints do not fit each other.
+
     Args:
         tuner: Its items and parameters count.
         datasets: Sessions of the training and the validation.
@@ -153,12 +155,13 @@ class SameEverywhere(Callback):  # type: ignore[misc]  # Lightning is untyped he
         checkpoint: Path | None,
     ) -> None:
         order: list[object] = [settings.seed, settings.batch_size, settings.num_epochs, settings.test_each_n_inputs]
-        order += [checkpoint and checkpoint.name, tuner.fine_tuning_params.id, len(tuner.items_sets["train"])]
-        digest = hashlib.sha256(f"{order}\n".encode())
+        order += [settings.step_size, settings.gamma, type(tuner.loss_func).__name__, tuner.fine_tuning_params.id]
+        digest = hashlib.sha256(f"{order} {len(tuner.items_sets['train'])}\n".encode())
         for dataset in datasets:
             for session in (*dataset.not_irrelevant, *dataset.irrelevant):
                 digest.update(f"{session.session_id} {len(session)}\n".encode())
-        self._digest = digest.hexdigest()
+        self.training = digest.hexdigest()
+        self._digest = f"{self.training} {checkpoint and checkpoint.name}"
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Compare, before the first batch.

@@ -68,7 +68,8 @@ def fit(
         The history.
 
     Raises:
-        ConfigError: Settings that this machine cannot run, or a `step_size` or `gamma` out of range.
+        ConfigError: Settings that this machine cannot run, a `step_size` or `gamma` out of range, or checkpoints of
+            another training.
         DataRejected: The loss is no longer a number, or no training or no validation session has a pair.
         TemporaryError: The process was told to stop (SIGTERM), and `checkpoints` has what was done so far; a GPU that
             the pod was promised is not there; the processes have read other sessions.
@@ -82,7 +83,7 @@ def fit(
     same = SameEverywhere(tuner, [train, validation], settings, newest)
     callbacks = [OwnSigterm(), same, recorder, EarlyStopping("val_loss", patience=patience, check_finite=True)]
     if checkpoints is not None:
-        callbacks.append(Checkpoints(checkpoints, checkpoint_each_s, order, settings.batch_size, folder))
+        callbacks.append(Checkpoints(checkpoints, checkpoint_each_s, order, settings.batch_size, folder, same.training))
     with (
         _seeded(settings.seed, layout),
         _quiet(),

@@ -6,9 +6,10 @@ import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from embft.errors import DataRejected, ObjectMissing, StorageRefused, StorageUnavailable, TemporaryError
+from embft.errors import DataRejected, ObjectMissing, TemporaryError
 from embft.finetuning.checkpoints import KEPT
 from embft.results import Artifact
+from embft.stages.retention import remove_if_allowed
 from embft.storage import Storage, StoredObject, sha256_of
 
 log = logging.getLogger(__name__)
@@ -93,16 +94,13 @@ class StoredCheckpoints:
         finally:
             path.unlink()
         log.info("checkpoint after %d steps is in S3", step)
-        try:
-            self._storage.remove([it.uri for it in self._stored()[KEPT:]])
-        except (StorageRefused, StorageUnavailable) as error:
-            # Who may not remove can let a lifecycle rule of the bucket do it.
-            log.warning("older checkpoints below %s stay: %s", self._prefix, error)
+        remove_if_allowed(self._storage, [it.uri for it in self._stored()[KEPT:]])
 
     def _stored(self) -> list[StoredObject]:
         """The checkpoints there are, the newest first."""
-        found = self._storage.objects(self._prefix)
-        return sorted((it for it in found if _NAME.search(it.uri)), key=lambda it: it.uri, reverse=True)
+        found = [(name["step"], it) for it in self._storage.objects(self._prefix) if (name := _NAME.search(it.uri))]
+        # Batches without a pair make no step: then the time tells.
+        return [it for _, it in sorted(found, key=lambda pair: (pair[0], str(pair[1].modified_utc)), reverse=True)]
 
     def _fetched(self, stored: StoredObject) -> Path:
         name = _NAME.search(stored.uri)

@@ -1,7 +1,7 @@
 """What is kept for a while and then removed: pages that people look at, checkpoints that nobody went on from."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from embft.errors import StorageRefused, StorageUnavailable
@@ -57,11 +57,29 @@ def _is_older(stored: StoredObject, limit: datetime) -> bool:
 def _remove(storage: Storage, prefix_uri: str, goes: Callable[[StoredObject], bool]) -> int:
     try:
         old = [it.uri for it in storage.objects(prefix_uri) if goes(it)]
-        storage.remove(old)
     except (StorageRefused, StorageUnavailable) as error:
-        # No night fails for a file too many; who may not remove can let a lifecycle rule of the bucket do it.
         log.warning("old files below %s stay: %s", prefix_uri, error)
         return 0
-    if old:
-        log.info("removed %d files below %s that are of no more use", len(old), prefix_uri)
+    if not old or not remove_if_allowed(storage, old):
+        return 0
+    log.info("removed %d files below %s that are of no more use", len(old), prefix_uri)
     return len(old)
+
+
+def remove_if_allowed(storage: Storage, uris: Sequence[str]) -> bool:
+    """Remove objects that nobody needs; no night fails for one too many.
+
+    Args:
+        storage: S3.
+        uris: Of the objects, in one bucket.
+
+    Returns:
+        Whether they are gone.
+    """
+    try:
+        storage.remove(uris)
+    except (StorageRefused, StorageUnavailable) as error:
+        # Who may not remove can let a lifecycle rule of the bucket do it.
+        log.warning("%d old objects stay in S3, %s among them: %s", len(uris), uris[0], error)
+        return False
+    return True

@@ -132,6 +132,14 @@ def test_the_shipped_template_lacks_only_what_the_config_gives() -> None:
             "AWS_SECRET_ACCESS_KEY is written in the clear; take it from a Secret by valueFrom.secretKeyRef",
         ),
         (
+            lambda _, base: base["env"].append({"name": "DB_PWD", "value": "x"}),
+            "DB_PWD is written in the clear",
+        ),
+        (
+            lambda _, base: base["env"].append({"name": "MLFLOW_TRACKING_URI", "value": "https://me:x@mlflow.example"}),
+            "MLFLOW_TRACKING_URI is written in the clear",
+        ),
+        (
             lambda spec, _: spec["volumes"].append({"name": "disk", "hostPath": {"path": "/"}}),
             "spec.volumes.2.hostPath: is a kind of volume that the standard refuses; expected one of configMap, csi",
         ),
@@ -164,12 +172,15 @@ def test_a_secret_by_reference_is_no_breach() -> None:
     assert broken(lambda _, base: base["env"].append(reference)) == []
 
 
-def test_an_old_annotation_that_lifts_apparmor_is_named() -> None:
+@pytest.mark.parametrize("profile", ["unconfined", "none"])
+def test_an_old_annotation_that_lifts_apparmor_is_named(profile: str) -> None:
     name = "container.apparmor.security.beta.kubernetes.io/base"
-    pod = {**POD, "metadata": {"annotations": {name: "unconfined"}}}
-    assert [str(it) for it in breaches(pod)] == [
-        f"metadata.annotations.{name}: is unconfined; expected runtime/default"
-    ]
+    pod = {**POD, "metadata": {"annotations": {name: profile}}}
+    assert [str(it) for it in breaches(pod)] == [f"metadata.annotations.{name}: is {profile}; expected runtime/default"]
+
+
+def test_a_field_that_is_null_counts_as_left_out() -> None:
+    assert broken(lambda _, base: set_in(base["securityContext"], runAsNonRoot=None, procMount=None)) == []
 
 
 @pytest.fixture
@@ -230,3 +241,18 @@ def test_a_template_of_the_wrong_shape_is_told_and_no_crash(include: Path) -> No
     result = CliRunner().invoke(app, ["config", "check"])
     assert result.exit_code == 0
     assert "spec.containers.0.securityContext.runAsNonRoot: is not true" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        "{env: [{name: 3, value: x}]}",
+        "{securityContext: {capabilities: {drop: 5, add: SYS_ADMIN}}}",
+        "{securityContext: {capabilities: {drop: ALL}}}",
+    ],
+)
+def test_values_of_the_wrong_kind_are_no_crash(include: Path, container: str) -> None:
+    write_template(include, f"metadata: {{annotations: {{1: x}}}}\nspec: {{containers: [{container}]}}")
+    result = CliRunner().invoke(app, ["config", "check"])
+    assert result.exit_code == 0, result.exception
+    assert 'spec.containers.0.securityContext.capabilities.drop: lacks "ALL"' in result.stderr

@@ -136,6 +136,14 @@ def test_its_pod_is_what_the_config_says(include: Path) -> None:
     assert runtime["spec"]["template"]["spec"]["failurePolicy"] == {"maxRestarts": 4}
 
 
+@pytest.mark.parametrize("policy", ["", "restartPolicy: OnFailure"])
+def test_its_pod_never_starts_again_alone_whatever_the_template_says(include: Path, policy: str) -> None:
+    """Left out, Kubernetes would take Always, and refuse the job."""
+    template = include / "kubernetes" / "finetune_pod.yaml"
+    template.write_text(template.read_text().replace("restartPolicy: Never", policy))
+    assert pod_of(rendered()[0])["spec"]["restartPolicy"] == "Never"
+
+
 def test_without_gpus_there_is_one_process_a_node_and_no_secret_where_none_is_named(include: Path) -> None:
     write(include, (SECTION % IMAGE).replace("gpus: 4", "gpus: 0").replace("embft-secrets", "null"))
     runtime, job = rendered()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from embft import (
     TrainingHistory,
     fit,
 )
-from embft.errors import TemporaryError
+from embft.errors import ConfigError, TemporaryError
 from embft.finetuning.checkpoints import CheckpointFolder
 from embft.finetuning.models import EmbeddingsModelInterface
 from embft.finetuning.order import EpochOrder
@@ -293,6 +294,50 @@ def test_training_outside_the_main_thread_keeps_checkpoints_too(
     thread.start()
     thread.join()
     assert store.newest() is not None
+
+
+@pytest.mark.parametrize("left", [0, 2000])
+def test_a_newest_checkpoint_that_was_cut_off_is_passed_over(
+    items: ItemsSet, log: list[FineTuningInput], tmp_path: Path, caplog: pytest.LogCaptureFixture, left: int
+) -> None:
+    """As a machine leaves it that lost its power while it wrote."""
+    expected, weights = train(static, items, log, tmp_path / "whole")
+    store = CheckpointFolder(tmp_path / "kept")
+    with pytest.raises(Shot):
+        train(static, items, log, tmp_path, Interrupt(5, shoot), store=store)
+    newest = tmp_path / "kept" / f"{5:012d}-steps.ckpt"
+    newest.write_bytes(newest.read_bytes()[:left])
+    history, resumed = train(static, items, log, tmp_path / "again", store=store)
+    assert history.resumed_at == (4,)
+    assert_equal(resumed, weights)
+    assert losses(history) == losses(expected)
+    assert "cannot be read, so training goes on from the one before it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "changed", [{"batch_size": 7}, {"num_epochs": 2}, {"step_size": 3}, {"loss_func": "prob_margin"}]
+)
+def test_checkpoints_of_another_training_are_refused(
+    items: ItemsSet, log: list[FineTuningInput], tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    """A training that is over leaves its last two: the next one in that folder would begin where it ended."""
+    store = CheckpointFolder(tmp_path / "kept")
+    train(static, items, log, tmp_path, store=store)
+    with pytest.raises(ConfigError, match="of a training with other sessions, items or settings"):
+        train(static, items, log, tmp_path, store=store, **changed)
+    with pytest.raises(ConfigError, match="of a training with other sessions, items or settings"):
+        train(static, items, log[:-1], tmp_path, store=store)
+
+
+def test_checkpoints_may_be_kept_on_another_file_system(
+    items: ItemsSet, log: list[FineTuningInput], tmp_path: Path
+) -> None:
+    """Such as a volume that outlives the pod, or the machine's main memory as here."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        if os.stat(elsewhere).st_dev == os.stat(tmp_path).st_dev:
+            pytest.skip("/dev/shm is no file system of its own here")
+        train(static, items, log, tmp_path, store=CheckpointFolder(elsewhere))
+        assert len(list(Path(elsewhere).iterdir())) == 2
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 5])

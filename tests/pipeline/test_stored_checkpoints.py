@@ -1,6 +1,6 @@
 """Checkpoints in S3 when S3 is away, refuses, or loses one in between."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -95,23 +95,6 @@ def test_one_that_another_process_removed_meanwhile_is_passed_over(
     assert "goes on from the one before it" in caplog.text
 
 
-def test_old_ones_that_may_not_be_removed_stay_and_training_goes_on(
-    s3: str, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    mine = storage(s3, bucket)
-
-    def refused(uris: Sequence[str]) -> None:
-        raise StorageRefused(f"{uris}: AccessDenied")
-
-    monkeypatch.setattr(mine, "remove", refused)
-    kept = StoredCheckpoints(mine, f"s3://{bucket.name}/kept", tmp_path / "mine")
-    for step in (1, 2, 3):
-        kept.keep(written(tmp_path, f"after {step}"), step)
-    kept.settle()
-    assert len(names(s3, bucket)) == 3
-    assert "AccessDenied" in caplog.text
-
-
 def test_spent_and_forgotten_checkpoints_are_removed_and_those_of_other_nights_stay(s3: str, bucket: Bucket) -> None:
     paths = Paths(f"s3://{bucket.name}/models", "shop")
     tonight, before = date(2026, 3, 5), date(2026, 3, 4)
@@ -125,3 +108,39 @@ def test_spent_and_forgotten_checkpoints_are_removed_and_those_of_other_nights_s
     ]
     assert remove_spent_checkpoints(mine, paths, spent, now=now + timedelta(days=15)) == 1
     assert mine.objects(paths.all_checkpoints) == []
+
+
+def test_whoever_may_not_remove_old_ones_still_keeps_new_ones(
+    s3: str, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = storage(s3, bucket)
+
+    def forbidden(**_: object) -> dict[str, object]:
+        return {"Errors": [{"Key": "kept", "Code": "AccessDenied", "Message": "Access Denied"}]}
+
+    monkeypatch.setattr(theirs._s3, "delete_objects", forbidden)
+    mine = StoredCheckpoints(theirs, f"s3://{bucket.name}/kept", tmp_path / "mine")
+    for step in (1, 2, 3, 4):
+        mine.keep(written(tmp_path, f"after {step}"), step)
+    mine.settle()
+    assert names(s3, bucket) == [f"{step:012d}" for step in (1, 2, 3, 4)]
+    assert "1 old objects stay in S3" in caplog.text
+
+
+def test_of_two_after_the_same_step_the_later_one_is_the_newest(
+    s3: str, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches without a pair of a click and a not-clicked result make no step."""
+    theirs = storage(s3, bucket)
+    mine = StoredCheckpoints(theirs, f"s3://{bucket.name}/kept", tmp_path / "mine")
+    for text in ("earlier", "later"):
+        mine.keep(written(tmp_path, text), 5)
+        mine.settle()
+    listed = {it.size_bytes: it for it in theirs.objects(f"s3://{bucket.name}/kept")}
+    for first, second in ((7, 5), (5, 7)):
+        now = datetime(2026, 3, 11, tzinfo=UTC)
+        found = [replace(listed[first], modified_utc=now), replace(listed[second], modified_utc=now + timedelta(1))]
+        monkeypatch.setattr(theirs, "objects", lambda prefix, found=found: found)
+        newest = StoredCheckpoints(theirs, f"s3://{bucket.name}/kept", tmp_path / f"{second}").newest()
+        assert newest is not None
+        assert len(newest.read_text()) == second
