@@ -371,7 +371,7 @@ class _Stopped(BaseException):
 
 
 def _told_to_stop(number: int, _: object) -> NoReturn:
-    raise _Stopped(f"stopped by {signal.Signals(number).name}; nothing was committed, run the same command again")
+    raise _Stopped(f"stopped by {signal.Signals(number).name} before it was done; run the same command again")
 
 
 def main() -> None:

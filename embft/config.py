@@ -221,9 +221,10 @@ class Kubernetes(Strict):
     )
     grace_s: int = Field(
         120,
-        ge=1,
+        ge=60,
         le=3600,
-        description="Time between SIGTERM and SIGKILL when the pod must go; a training's checkpoint reaches S3 in it.",
+        description="Time between SIGTERM and SIGKILL when the pod must go: 30 s for a validation under way to end, "
+        "then a training's checkpoint reaches S3.",
     )
     deferrable: bool = Field(
         False,

@@ -169,6 +169,8 @@ def _of_volume(volume: dict[str, Any], where: Location) -> _Found:
             (*where, kind),
             f"is a kind of volume that the standard refuses; expected one of {', '.join(sorted(_VOLUMES))}",
         )
+    if any("serviceAccountToken" in it for it in _list(_map(volume, "projected"), "sources")):
+        yield (*where, "projected"), "mounts a token of the service account; a stage needs no rights in the cluster"
     if "emptyDir" in volume and not _map(volume, "emptyDir").get("sizeLimit"):
         yield (*where, "emptyDir"), "has no sizeLimit; it may fill the node's disk"
 

@@ -46,6 +46,12 @@ def test_the_shipped_template_lacks_only_what_the_config_gives() -> None:
     [
         (lambda spec, _: set_in(spec, hostNetwork=True), "spec.hostNetwork: is True; leave it out"),
         (lambda spec, _: set_in(spec, hostPID=True), "spec.hostPID: is True"),
+        (
+            lambda spec, _: spec["volumes"].append(
+                {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+            ),
+            "spec.volumes.2.projected: mounts a token of the service account",
+        ),
         (lambda spec, _: set_in(spec, hostIPC=True), "spec.hostIPC: is True"),
         (
             lambda spec, _: spec.pop("automountServiceAccountToken"),

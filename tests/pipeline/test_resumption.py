@@ -28,8 +28,8 @@ pytestmark = pytest.mark.faults
 
 # A checkpoint at every step slows a training of milliseconds down enough to be hit in its middle.
 EVERY_STEP = "  checkpoint_minutes: 0.000001\n"
-SETTINGS = "num_epochs: 4, batch_size: 16}}\n  params: {{items_lr: 1.0e-3}}\n  base_model: {model}"
-STEPS = 56
+SETTINGS = "num_epochs: 8, batch_size: 16}}\n  params: {{items_lr: 1.0e-3}}\n  base_model: {model}"
+STEPS = 112
 
 
 def small_model() -> StaticEmbeddingsModel:
@@ -180,7 +180,7 @@ def test_checkpoints_of_other_settings_are_not_gone_on_with(shop: Project, undis
     shot.communicate(timeout=60)
     config = shop.include / "models" / "tiny.yaml"
     before = config.read_text()
-    config.write_text(before.replace("num_epochs: 4", "num_epochs: 2"))
+    config.write_text(before.replace("num_epochs: 8", "num_epochs: 2"))
     shop.stage("plan", NIGHT)
     try:
         other = shop.stage("fine_tune", NIGHT)
@@ -188,5 +188,5 @@ def test_checkpoints_of_other_settings_are_not_gone_on_with(shop: Project, undis
         config.write_text(before)
         shop.stage("plan", NIGHT)
     assert other.figures["resumed_at_steps"] == []
-    assert other.figures["steps"] == STEPS / 2
+    assert other.figures["steps"] == STEPS / 4
     assert checkpoints(shop) == []
