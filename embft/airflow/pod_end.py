@@ -1,5 +1,6 @@
 """How a pod ended without a result, in words that say what to change, and whether a retry can help."""
 
+import json
 import signal
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -78,8 +79,14 @@ class PodEnd:
             raise AirflowException(f"the pod was lost before its stage had a result: {_REMOVED}")
         if isinstance(trouble, ApiException) and trouble.status in _REFUSED:
             raise AirflowFailException(
-                f"the cluster refuses the pod ({trouble.status}): {trouble.body}; correct runtime.kubernetes or the "
+                f"the cluster refuses the pod ({trouble.status}): {_said(trouble)}; correct runtime.kubernetes or the "
                 "pod template"
+            ) from trouble
+        if isinstance(trouble, ApiException):
+            # Retried: a quota that is used up looks like a right that is missing, and a namespace may come back.
+            raise AirflowException(
+                f"the cluster made no pod ({trouble.status}): {_said(trouble)}; if it comes again, correct "
+                "runtime.kubernetes, or what the namespace allows Airflow's account"
             ) from trouble
         raise AirflowException(f"no pod came of this try: {trouble or 'no reason given'}") from trouble
 
@@ -155,6 +162,14 @@ class PodEnd:
         # A pod's task cannot be made without the section.
         assert self.runtime.kubernetes is not None
         return self.runtime.kubernetes
+
+
+def _said(error: ApiException) -> str:
+    # The API's own sentence, out of the object that carries it.
+    try:
+        return str(json.loads(error.body)["message"])
+    except (KeyError, TypeError, ValueError):
+        return str(error.body or error.reason)
 
 
 def _state(pod: Any, container: str, kind: str) -> Any:
