@@ -42,10 +42,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def operator(project: Project, **options: Any) -> Any:
     kubeconfig = str(project.root / "cluster" / "kubeconfig.yaml")
-    where = {"kubernetes_conn_id": None, "config_file": kubeconfig, "in_cluster": False}
-    return StagePodOperator(
-        task_id="fine_tune", stage="fine_tune", model="shop", include=str(project.include), **where, **options
-    )
+    where = {"kubernetes_conn_id": None, "config_file": kubeconfig, "in_cluster": False, **options}
+    return StagePodOperator(task_id="fine_tune", stage="fine_tune", model="shop", include=str(project.include), **where)
 
 
 def events(project: Project) -> list[str]:
@@ -120,6 +118,29 @@ def test_a_pod_that_ended_unwatched_is_not_joined_while_it_is_removed(cluster: P
     task = operator(cluster)
     assert task.execute(on_day(task, 2, try_number=2)).endswith("/2026-09-02/fine_tune/result.json")
     assert [it for it in events(cluster) if it == "created"] == ["created", "created"]
+
+
+def test_another_airflow_in_the_same_namespace_keeps_its_pods(cluster: Project, tmp_path: Path) -> None:
+    begin(cluster, stages={"fine_tune": [{"sleep_s": 6}, {}]})
+    staging = make_project(tmp_path / "staging")
+    config = (cluster.include / "models" / "shop.yaml").read_text()
+    (staging.include / "models" / "shop.yaml").write_text(config.replace("s3://bucket/models", "s3://bucket/staging"))
+    task = operator(cluster)
+    results: list[str] = []
+    production = threading.Thread(target=lambda: results.append(task.execute(on_day(task, 7))))
+    production.start()
+    until = time.monotonic() + 20
+    while "created" not in events(cluster) and time.monotonic() < until:
+        time.sleep(0.1)
+    kubeconfig = str(cluster.root / "cluster" / "kubeconfig.yaml")
+    other = operator(staging, config_file=kubeconfig)
+    # The stand-in writes to one place alone, which is not staging's.
+    with pytest.raises(AirflowException, match="left no result of this run"):
+        other.execute(on_day(other, 7))
+    assert not results
+    production.join()
+    assert results == ["s3://bucket/models/shop/runs/2026-09-07/fine_tune/result.json"]
+    assert events(cluster).count("created") == 2
 
 
 def test_what_runs_beside_the_stage_is_not_waited_for(cluster: Project) -> None:
