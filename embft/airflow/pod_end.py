@@ -5,7 +5,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from kubernetes.client.exceptions import ApiException
 
 from embft.airflow.cluster import LastLook, is_gone
@@ -71,6 +71,11 @@ class PodEnd:
             self._fail_by_exit_code(ended, _disruptions(pod))
         if pod.status.phase == "Pending" and not self.look.gone:
             self._fail_before_the_start(pod)
+        if isinstance(self.look.trouble, AirflowTaskTimeout):
+            raise AirflowException(
+                "the task came to its time limit and ended its pod; if its stage needs longer, raise "
+                f"runtime.timeout_s, which is {self.runtime.timeout_s}"
+            )
         raise AirflowException(f"the pod was lost before its stage had a result: {self._how_it_was_lost(pod)}")
 
     def _fail_without_pod(self) -> NoReturn:

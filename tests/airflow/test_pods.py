@@ -151,6 +151,14 @@ def test_what_runs_beside_the_stage_is_not_waited_for(cluster: Project) -> None:
     assert not [it for it in task.client.list_namespaced_pod("embft").items if not is_dying(it)]
 
 
+def test_a_task_that_comes_to_its_time_limit_says_which(cluster: Project) -> None:
+    begin(cluster, stages={"fine_tune": {"steps": 12, "pauses_at": 3, "pause_s": 30}})
+    task = operator(cluster)
+    with pytest.raises(AirflowException, match=r"time limit and ended its pod; .*runtime\.timeout_s"), timeout(4):
+        task.execute(on_day(task, 8))
+    assert not [it for it in task.client.list_namespaced_pod("embft").items if not is_dying(it)]
+
+
 def test_a_namespace_that_does_not_exist_is_named(cluster: Project) -> None:
     begin(cluster, faults=[{"do": "answer", "status": 404, "times": 9, "message": 'namespaces "embft" not found'}])
     task = operator(cluster)
