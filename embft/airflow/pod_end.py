@@ -1,10 +1,11 @@
 """How a pod ended without a result, in words that say what to change, and whether a retry can help."""
 
+import json
 import signal
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from kubernetes.client.exceptions import ApiException
 
 from embft.airflow.cluster import LastLook, is_gone
@@ -70,6 +71,11 @@ class PodEnd:
             self._fail_by_exit_code(ended, _disruptions(pod))
         if pod.status.phase == "Pending" and not self.look.gone:
             self._fail_before_the_start(pod)
+        if isinstance(self.look.trouble, AirflowTaskTimeout):
+            raise AirflowException(
+                "the task came to its time limit and ended its pod; if its stage needs longer, raise "
+                f"runtime.timeout_s, which is {self.runtime.timeout_s}"
+            )
         raise AirflowException(f"the pod was lost before its stage had a result: {self._how_it_was_lost(pod)}")
 
     def _fail_without_pod(self) -> NoReturn:
@@ -78,8 +84,14 @@ class PodEnd:
             raise AirflowException(f"the pod was lost before its stage had a result: {_REMOVED}")
         if isinstance(trouble, ApiException) and trouble.status in _REFUSED:
             raise AirflowFailException(
-                f"the cluster refuses the pod ({trouble.status}): {trouble.body}; correct runtime.kubernetes or the "
+                f"the cluster refuses the pod ({trouble.status}): {_said(trouble)}; correct runtime.kubernetes or the "
                 "pod template"
+            ) from trouble
+        if isinstance(trouble, ApiException):
+            # Retried: a quota that is used up looks like a right that is missing, and a namespace may come back.
+            raise AirflowException(
+                f"the cluster made no pod ({trouble.status}): {_said(trouble)}; if it comes again, correct "
+                "runtime.kubernetes, or what the namespace allows Airflow's account"
             ) from trouble
         raise AirflowException(f"no pod came of this try: {trouble or 'no reason given'}") from trouble
 
@@ -155,6 +167,14 @@ class PodEnd:
         # A pod's task cannot be made without the section.
         assert self.runtime.kubernetes is not None
         return self.runtime.kubernetes
+
+
+def _said(error: ApiException) -> str:
+    # The API's own sentence, out of the object that carries it.
+    try:
+        return str(json.loads(error.body)["message"])
+    except (KeyError, TypeError, ValueError):
+        return str(error.body or error.reason)
 
 
 def _state(pod: Any, container: str, kind: str) -> Any:

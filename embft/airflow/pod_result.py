@@ -32,7 +32,8 @@ def printed_result(lines: Iterable[str]) -> StageResult | None:
     for line in (it.rstrip() for it in lines):
         if line == "{":
             block = []
-        if block is None:
+        # What a log takes down from stderr may stand between the lines that stdout brought.
+        if block is None or not (line in ("{", "}") or line.startswith(" ")):
             continue
         block.append(line)
         if line == "}":
@@ -65,6 +66,10 @@ def find_result(
 
     paths, storage = Paths(config.storage.artifacts, config.name), Storage(config.storage)
     # A pulled log day is kept outside the night; only its print says where.
+    place = f"{paths.root}/sessions" if stage == "pull" else paths.stage(day, stage)
+    if printed and not printed.uri.startswith(f"{place}/"):
+        # Whatever printed it, it was not this stage.
+        printed = None
     prefix = os.path.dirname(printed.uri) if printed else paths.stage(day, stage)
     stored = storage.read_result(prefix)
     if stored is None or stored.stage != stage:

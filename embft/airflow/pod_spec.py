@@ -48,8 +48,12 @@ def _what_to_run(config: ModelConfig, kubernetes: Kubernetes, stage: str, templa
         # The worker's command with the image's own interpreter; arguments follow when the day is known.
         "cmds": ["python"],
         "name": f"embft-{config.name}-{stage}".replace("_", "-")[:50].rstrip("-"),
-        # To find and count pods by; Airflow adds dag, task, run and try.
-        "labels": {"embft-model": make_safe_label_value(config.name), "embft-stage": stage},
+        # To find and count pods by; Airflow adds dag, task, run and try, which are the same in a staging Airflow.
+        "labels": {
+            "embft-model": make_safe_label_value(config.name),
+            "embft-stage": stage,
+            "embft-artifacts": make_safe_label_value(config.storage.artifacts),
+        },
         "env_vars": pod_environment(kubernetes, stage),
         # Secrets come by reference alone: the pod's specification, which many may read, holds none.
         "env_from": _secret(kubernetes.env_from_secret) if kubernetes.env_from_secret else [],

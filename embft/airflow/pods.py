@@ -15,6 +15,7 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.sdk import BranchMixIn
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from kubernetes.client.exceptions import ApiException
 
 from embft.airflow.cluster import LastLook, PatientPodManager, is_away, is_gone, patient
 from embft.airflow.day import night_day
@@ -166,6 +167,25 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         self.trigger_kwargs = {_SINCE: self._since.isoformat()}
         return pod
 
+    def is_istio_enabled(self, pod: Any) -> bool:
+        """Say whether something runs beside the stage, of any kind: then the stage's end is waited for, not the pod's.
+
+        Args:
+            pod: As created; what a cluster's webhooks have put beside the stage is not in it.
+
+        Returns:
+            True where the cluster's pod has more containers than the stage's.
+
+        Raises:
+            ApiException: The cluster does not let us read pods.
+        """
+        try:
+            return bool(pod) and len(self.pod_manager.read_pod(pod).spec.containers) > 1
+        except ApiException as error:
+            if not is_gone(error):
+                raise
+            return False
+
     def cleanup(self, pod: Any, remote_pod: Any, xcom_result: Any = None, context: "Context | None" = None) -> None:
         """Take a last look at the pod, then remove it; a pod that nobody could ask after is left to the retry.
 
@@ -217,7 +237,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             ) from trouble
         self._remove_what_is_left(context)
         # No look was taken where the operator never came to its cleanup.
-        look = self._look or LastLook(self.remote_pod, gone=is_gone(trouble), trouble=trouble)
+        look = self._look or LastLook(self.remote_pod, gone=bool(self.pod) and is_gone(trouble), trouble=trouble)
         with explained():
             result = find_result(config, self.stage, day, printed_result(look.lines), self._since)
         if result is None:
@@ -248,19 +268,22 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             if is_dying(pod) or not has_ended(pod, self.base_container_name):
                 continue
             self.log.info("pod %s of an earlier try ended while nobody watched", pod.metadata.name)
+            # It may stand there for a while after its deletion, where something beside its stage has to stop.
+            self.patch_already_checked(pod, reraise=False)
             look = self.pod_manager.last_look(pod, self.base_container_name)
-            with explained():
-                since = pod.metadata.creation_timestamp
-                result = find_result(config, self.stage, day, printed_result(look.lines), since)
-            self.pod_manager.delete_pod(pod)
-            if result:
-                return result
             try:
+                with explained():
+                    since = pod.metadata.creation_timestamp
+                    result = find_result(config, self.stage, day, printed_result(look.lines), since)
+                if result:
+                    return result
                 PodEnd(look, self.base_container_name, config.runtime).fail()
             except AirflowFailException:
                 raise
             except AirflowException as error:
-                self.log.warning("it left no result (%s); another pod starts", error)
+                self.log.warning("it left no result of use (%s); another pod starts", error)
+            finally:
+                self.pod_manager.delete_pod(pod)
         return None
 
     def _leaves_it_running(self, context: "Context", trouble: BaseException | None) -> bool:

@@ -6,7 +6,7 @@ real cluster would refuse is refused: its body is held against the Kubernetes Op
 Faults are read from `faults.json` in its folder when a pod is asked for, a list of objects: `do`, and for those in the
 middle of the work `at`, a pattern of the log line at which they come. `every` pod of the task meets it, or its first.
 
-    answer            POST answers `status`, `times` times, perhaps with `retry_after`
+    answer            POST answers `status`, `times` times, perhaps with `retry_after` or a `message`
     lose_answer       the pod is created, but the connection closes without an answer
     never_scheduled   no node has room; the pod stays Pending
     no_image          the image cannot be pulled
@@ -19,6 +19,7 @@ middle of the work `at`, a pattern of the log line at which they come. `every` p
     kill              SIGKILL
     oom, oom_now      the container's end, or its end now, is reported as OOMKilled
     vanish            the pod object is gone as soon as its command has ended
+    sidecar           something beside the command runs on when that has ended, and takes seconds to stop
 
 What was created, refused and deleted is appended to `pods.jsonl`.
 """
@@ -76,7 +77,8 @@ class Cluster:
         refusal = next((it for it in faults if it["do"] == "answer"), None)
         if refusal and self.asked[task] <= refusal["times"]:
             again = {"Retry-After": str(refusal["retry_after"])} if "retry_after" in refusal else {}
-            return failure(refusal["status"], "TooManyRequests" if again else "InternalError", headers=again)
+            reason = "TooManyRequests" if again else "InternalError"
+            return failure(refusal["status"], reason, refusal.get("message", ""), headers=again)
         if body["metadata"]["name"] in self.pods:
             return failure(409, "AlreadyExists")
         wrong = fault_in(body)
@@ -86,6 +88,9 @@ class Cluster:
         self.made[task] = self.made.get(task, 0) + 1
         body["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "resourceVersion": self.touch()}
         pod = self.pods[body["metadata"]["name"]] = Pod(body, faults, self.touch)
+        if pod.fault("sidecar"):
+            # As a mesh's webhook does it; whoever created the pod has not asked for it.
+            body["spec"]["containers"].append({"name": "proxy", "image": "proxy"})
         self.note("created", pod.body)
         await self.node.start(pod)
         if pod.fault("lose_answer") and request.transport:

@@ -146,7 +146,8 @@ class Node:
         if pod.fault("oom"):
             end |= {"exitCode": 137, "reason": "OOMKilled"}
         if not pod.is_over:
-            pod.set_state("Succeeded" if end["exitCode"] == 0 else "Failed", {"terminated": end})
+            phase = "Succeeded" if end["exitCode"] == 0 else "Failed"
+            pod.set_state("Running" if pod.fault("sidecar") else phase, {"terminated": end})
         if pod.fault("vanish"):
             self.forget(pod)
         pod.ended.set()
@@ -192,7 +193,7 @@ class Node:
         except TimeoutError:
             send(pod, signal.SIGKILL)
             await pod.ended.wait()
-        await asyncio.sleep(linger_s)
+        await asyncio.sleep(LINGER_S if pod.fault("sidecar") else linger_s)
         self.forget(pod)
 
 

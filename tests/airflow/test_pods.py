@@ -3,18 +3,24 @@
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.execution_time.timeout import timeout
 from kubernetes.client import models as k8s
 
 from embft.airflow.cluster import LastLook
-from embft.airflow.pod_end import PodEnd
+from embft.airflow.pod_end import PodEnd, has_ended, is_dying
+from embft.airflow.pod_result import find_result, printed_result
 from embft.airflow.pods import StagePodOperator
 from embft.config import Runtime
+from embft.paths import Paths
+from embft.results import StageResult
+from embft.storage import Storage
 from tests.airflow.cluster import cluster_with_stand_in, moto_s3
 from tests.airflow.conftest import make_context
 from tests.airflow.fault_runs import add_model
@@ -36,10 +42,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def operator(project: Project, **options: Any) -> Any:
     kubeconfig = str(project.root / "cluster" / "kubeconfig.yaml")
-    where = {"kubernetes_conn_id": None, "config_file": kubeconfig, "in_cluster": False}
-    return StagePodOperator(
-        task_id="fine_tune", stage="fine_tune", model="shop", include=str(project.include), **where, **options
-    )
+    where = {"kubernetes_conn_id": None, "config_file": kubeconfig, "in_cluster": False, **options}
+    return StagePodOperator(task_id="fine_tune", stage="fine_tune", model="shop", include=str(project.include), **where)
 
 
 def events(project: Project) -> list[str]:
@@ -70,6 +74,123 @@ def test_a_task_told_to_stop_while_its_pod_is_made_leaves_none(cluster: Project)
     while "deleted" not in events(cluster) and time.monotonic() < until:
         time.sleep(0.1)
     assert events(cluster) == ["created", "deleted"]
+
+
+def on_day(task: Any, day: int, try_number: int = 1) -> dict[str, Any]:
+    start = datetime(2026, 9, day, 2, tzinfo=UTC)
+    context = make_context(task, run={"data_interval_start": start, "data_interval_end": start + timedelta(days=1)})
+    context["ti"].try_number, context["ti"].max_tries = try_number, 2
+    # The cluster counts a task's pods: the first one of each night meets its faults.
+    context["run_id"] = f"night-{day}"
+    return context
+
+
+def leave_behind(project: Project, day: int) -> None:
+    """Run a try whose worker dies as soon as it has created its pod, and wait for the stage's end."""
+    task = operator(project, startup_check_interval_seconds=1)
+    with (
+        patch.object(type(task), "await_pod_start", side_effect=KeyboardInterrupt),
+        patch.object(type(task), "cleanup"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        task.execute(on_day(task, day))
+    [pod] = task.client.list_namespaced_pod("embft").items
+    until = time.monotonic() + 20
+    while not has_ended(pod, "base") and time.monotonic() < until:
+        time.sleep(0.1)
+        [pod] = task.client.list_namespaced_pod("embft").items
+    assert has_ended(pod, "base")
+
+
+def test_a_result_of_no_use_that_nobody_watched_is_made_again_at_once(cluster: Project) -> None:
+    stale = {"inputs": {"preprocess_ranks/x.parquet": "1" * 64}}
+    begin(cluster, stages={"fine_tune": [stale, {}]})
+    leave_behind(cluster, day=1)
+    task = operator(cluster)
+    assert task.execute(on_day(task, 1, try_number=2)).endswith("/2026-09-01/fine_tune/result.json")
+    assert events(cluster) == ["created", "deleted", "created", "deleted"]
+
+
+def test_a_pod_that_ended_unwatched_is_not_joined_while_it_is_removed(cluster: Project) -> None:
+    fails = {"exit": 75, "prints": False, "says": ["error: S3 is away"]}
+    begin(cluster, stages={"fine_tune": [fails, {}]}, faults=[{"do": "sidecar"}])
+    leave_behind(cluster, day=2)
+    task = operator(cluster)
+    assert task.execute(on_day(task, 2, try_number=2)).endswith("/2026-09-02/fine_tune/result.json")
+    assert [it for it in events(cluster) if it == "created"] == ["created", "created"]
+
+
+def test_another_airflow_in_the_same_namespace_keeps_its_pods(cluster: Project, tmp_path: Path) -> None:
+    begin(cluster, stages={"fine_tune": [{"sleep_s": 6}, {}]})
+    staging = make_project(tmp_path / "staging")
+    config = (cluster.include / "models" / "shop.yaml").read_text()
+    (staging.include / "models" / "shop.yaml").write_text(config.replace("s3://bucket/models", "s3://bucket/staging"))
+    task = operator(cluster)
+    results: list[str] = []
+    production = threading.Thread(target=lambda: results.append(task.execute(on_day(task, 7))))
+    production.start()
+    until = time.monotonic() + 20
+    while "created" not in events(cluster) and time.monotonic() < until:
+        time.sleep(0.1)
+    kubeconfig = str(cluster.root / "cluster" / "kubeconfig.yaml")
+    other = operator(staging, config_file=kubeconfig)
+    # The stand-in writes to one place alone, which is not staging's.
+    with pytest.raises(AirflowException, match="left no result of this run"):
+        other.execute(on_day(other, 7))
+    assert not results
+    production.join()
+    assert results == ["s3://bucket/models/shop/runs/2026-09-07/fine_tune/result.json"]
+    assert events(cluster).count("created") == 2
+
+
+def test_what_runs_beside_the_stage_is_not_waited_for(cluster: Project) -> None:
+    begin(cluster, faults=[{"do": "sidecar"}])
+    task = operator(cluster)
+    with timeout(60):
+        assert task.execute(on_day(task, 3)).endswith("/2026-09-03/fine_tune/result.json")
+    assert not [it for it in task.client.list_namespaced_pod("embft").items if not is_dying(it)]
+
+
+def test_a_task_that_comes_to_its_time_limit_says_which(cluster: Project) -> None:
+    begin(cluster, stages={"fine_tune": {"steps": 12, "pauses_at": 3, "pause_s": 30}})
+    task = operator(cluster)
+    with pytest.raises(AirflowException, match=r"time limit and ended its pod; .*runtime\.timeout_s"), timeout(4):
+        task.execute(on_day(task, 8))
+    assert not [it for it in task.client.list_namespaced_pod("embft").items if not is_dying(it)]
+
+
+def test_a_namespace_that_does_not_exist_is_named(cluster: Project) -> None:
+    begin(cluster, faults=[{"do": "answer", "status": 404, "times": 9, "message": 'namespaces "embft" not found'}])
+    task = operator(cluster)
+    with pytest.raises(AirflowException, match=r'^the cluster made no pod \(404\): namespaces "embft" not found; if'):
+        task.execute(on_day(task, 4))
+
+
+def test_lines_of_stderr_do_not_break_the_printed_result() -> None:
+    facts = {"stage": "fine_tune", "model": "shop", "day": "2026-11-10", "uri": "s3://b/r.json", "attempt": "1"}
+    result = StageResult.model_validate(
+        {
+            **{**facts, "status": "done", "inputs": {"a": "1"}, "settings_digest": "2", "code_version": "3"},
+            **{"outputs": {}, "figures": {}, "started_utc": datetime.now(UTC), "finished_utc": datetime.now(UTC)},
+        }
+    )
+    lines = result.to_json().decode().splitlines()
+    for place in range(len(lines) + 1):
+        mixed = [*lines[:place], "12:00:00 INFO embft.stages: done", '{"level": "info"}', *lines[place:]]
+        assert printed_result(["step 1", *mixed]) == result
+
+
+def test_a_result_printed_of_another_place_is_not_believed(cluster: Project) -> None:
+    begin(cluster)
+    task = operator(cluster)
+    task.execute(on_day(task, 5))
+    config = task.read_config()
+    storage, paths = Storage(config.storage), Paths(config.storage.artifacts, "shop")
+    other = storage.read_result(paths.stage(date(2026, 9, 5), "fine_tune"))
+    assert other
+    day, now = date(2026, 9, 6), datetime.now(UTC)
+    assert find_result(config, "fine_tune", date(2026, 9, 5), other, now) == other
+    assert find_result(config, "fine_tune", day, other, now) is None
 
 
 def seen(**status: Any) -> LastLook:
