@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 # A control plane that is upgraded, or moves to another machine, is away for minutes. The provider waits 15 seconds.
 PATIENCE_S = 900.0
+# Right after its start a control plane may refuse for some seconds what it allows; a missing right stays missing.
+REFUSED_S = 60.0
+_REFUSED = (401, 403)
 # The printed result is the last of a log; it has some lines for each output.
 _LAST_LINES = 2000
 _LOG_TIMEOUT_S = 60
@@ -36,6 +39,11 @@ def is_away(error: BaseException | None) -> bool:
     return isinstance(error, TRANSIENT_CONNECTION_ERRORS)
 
 
+def is_refused(error: BaseException | None) -> bool:
+    """Say whether an error means that the cluster does not let us do it, or did not know us."""
+    return isinstance(error, ApiException) and error.status in _REFUSED
+
+
 def patient(call: Callable[P, T]) -> Callable[P, T]:
     """Repeat a call for as long as `PATIENCE_S` while the cluster's API is away.
 
@@ -50,6 +58,17 @@ def patient(call: Callable[P, T]) -> Callable[P, T]:
         # Keeps to Retry-After where the API names one.
         wait=WaitRetryAfterOrExponential(),
         stop=lambda state: (state.seconds_since_start or 0) > PATIENCE_S,
+        before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
+        reraise=True,
+    )(call)
+
+
+def _insisting(call: Callable[P, T]) -> Callable[P, T]:
+    """Repeat a call that the cluster refuses, for as long as `REFUSED_S`."""
+    return tenacity.retry(
+        retry=tenacity.retry_if_exception(is_refused),
+        wait=tenacity.wait_exponential(max=10),
+        stop=lambda state: (state.seconds_since_start or 0) > REFUSED_S,
         before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
         reraise=True,
     )(call)
@@ -82,7 +101,7 @@ class LastLook:
 class PatientPodManager(PodManager):  # type: ignore[misc]
     """The provider's own, with more patience, and a last look at a pod."""
 
-    read_pod = patient(PodManager.read_pod)
+    read_pod = patient(_insisting(PodManager.read_pod))
     read_pod_logs = patient(PodManager.read_pod_logs)
     delete_pod = patient(PodManager.delete_pod)
 

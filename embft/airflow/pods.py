@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.sdk import BranchMixIn
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
-from embft.airflow.cluster import LastLook, PatientPodManager, is_away, is_gone, patient
+from embft.airflow.cluster import LastLook, PatientPodManager, is_away, is_gone, is_refused, patient
 from embft.airflow.day import night_day
 from embft.airflow.outcome import explained
 from embft.airflow.pod_end import PodEnd, has_ended, is_dying
@@ -99,6 +101,8 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             # The operator's own call: the pod had ended before the task could be deferred. `execute` concludes.
             return super().trigger_reentry(context, event)
         config, day = self._begin(context)
+        # Known from here on, so that `on_kill` ends it.
+        self.pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=event["name"], namespace=event["namespace"]))
         if _SINCE in event:
             self._since = datetime.fromisoformat(event[_SINCE])
             self.trigger_kwargs = {_SINCE: event[_SINCE]}
@@ -109,6 +113,30 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             return wake_up()
 
         return self._end(context, config, self._result_after(when_the_cluster_answers, context, config, day))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: "Context") -> Any:
+        """Wake up; where Airflow does so only to fail the task, for its trigger died or ran out of time, conclude too.
+
+        Args:
+            next_method: Airflow's.
+            next_kwargs: Airflow's.
+            context: The task's context.
+
+        Returns:
+            As `execute`.
+
+        Raises:
+            AirflowException: As `execute`.
+        """
+        wake_up = partial(super().resume_execution, next_method, next_kwargs, context)
+        if next_method != TRIGGER_FAIL_REPR or not _is_last_try(context):
+            # A later try goes on with the pod.
+            return wake_up()
+        config, day = self._begin(context)
+        for pod in self._my_pods(context):
+            self.pod, self._since = pod, pod.metadata.creation_timestamp
+            self._look = self.pod_manager.last_look(pod, self.base_container_name)
+        return self._end(context, config, self._result_after(wake_up, context, config, day))
 
     @cached_property
     def pod_manager(self) -> PatientPodManager:
@@ -214,7 +242,8 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             config = self.read_config()
         day = night_day(context, config.schedule)
         self.arguments = self.arguments_for(context, config)
-        self.labels = {**self.labels, "embft-day": make_safe_label_value(day.isoformat())}
+        days = {"embft-day": day.isoformat(), **({"embft-log-day": self.log_day} if self.log_day else {})}
+        self.labels = {**self.labels, **{name: make_safe_label_value(value) for name, value in days.items()}}
         return config, day
 
     def _end(self, context: "Context", config: ModelConfig, result: StageResult) -> Any:
@@ -232,8 +261,10 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             # Not the last word: a pod that vanished after it wrote its result has done its work.
             trouble = error
         if self._leaves_it_running(context, trouble):
+            why = " ".join(str(trouble).split())
             raise AirflowException(
-                f"the cluster's API is away ({trouble}); a pod that runs is left running, and the retry goes on with it"
+                f"the cluster's API is away or refuses ({why}); a pod that runs is left running, and the retry "
+                "goes on with it"
             ) from trouble
         self._remove_what_is_left(context)
         # No look was taken where the operator never came to its cleanup.
@@ -287,8 +318,9 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         return None
 
     def _leaves_it_running(self, context: "Context", trouble: BaseException | None) -> bool:
-        ti = context["ti"]
-        return is_away(trouble) and ti.try_number <= ti.max_tries
+        # Refused, it may be for a moment: what we cannot read we do not delete.
+        blind = is_away(trouble) or (is_refused(trouble) and self.pod is not None)
+        return blind and not _is_last_try(context)
 
     @patient
     def _wait_for_the_cluster(self, name: str, namespace: str) -> None:
@@ -314,6 +346,11 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         except Exception as error:
             # The result is what counts; and the pod has its own deadline.
             self.log.warning("what this task has left in the cluster could not be removed: %s", error)
+
+
+def _is_last_try(context: "Context") -> bool:
+    ti = context["ti"]
+    return bool(ti.try_number > ti.max_tries)
 
 
 class GatePodOperator(GateTask, StagePodOperator, BranchMixIn):  # type: ignore[misc]

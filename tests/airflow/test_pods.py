@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.execution_time.timeout import timeout
 from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
 
 from embft.airflow.cluster import LastLook
 from embft.airflow.pod_end import PodEnd, has_ended, is_dying
@@ -118,6 +119,65 @@ def test_a_pod_that_ended_unwatched_is_not_joined_while_it_is_removed(cluster: P
     task = operator(cluster)
     assert task.execute(on_day(task, 2, try_number=2)).endswith("/2026-09-02/fine_tune/result.json")
     assert [it for it in events(cluster) if it == "created"] == ["created", "created"]
+
+
+def refusing(task: Any, calls: list[int], times: int) -> Any:
+    """Let the cluster forbid reading a pod, from the second reading on; the first is of its start."""
+    real = task.client.read_namespaced_pod
+
+    def read(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if 1 < len(calls) <= 1 + times:
+            raise ApiException(status=403, reason="Forbidden")
+        return real(*args, **options)
+
+    return patch.object(task.client, "read_namespaced_pod", read)
+
+
+def test_a_right_that_is_missing_for_a_moment_costs_no_pod(cluster: Project) -> None:
+    begin(cluster, stages={"fine_tune": {"sleep_s": 3}})
+    task = operator(cluster, startup_check_interval_seconds=1)
+    with refusing(task, [], 2):
+        assert task.execute(on_day(task, 21)).endswith("/fine_tune/result.json")
+    # An ended pod of the test before this one may be removed meanwhile.
+    assert events(cluster).count("created") == 1
+    assert not task.client.list_namespaced_pod("embft").items
+
+
+def test_a_pod_that_we_may_not_read_is_left_to_the_retry(cluster: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embft.airflow.cluster.REFUSED_S", 0.5)
+    begin(cluster, stages={"fine_tune": {"sleep_s": 6}})
+    first = operator(cluster, startup_check_interval_seconds=1)
+    with refusing(first, [], 1000), pytest.raises(AirflowException, match=r"is away or refuses.*left running"):
+        first.execute(on_day(first, 22))
+    assert events(cluster) == ["created"]
+    second = operator(cluster, startup_check_interval_seconds=1)
+    assert second.execute(on_day(second, 22, try_number=2)).endswith("/fine_tune/result.json")
+    assert events(cluster) == ["created", "deleted"]
+
+
+def test_a_task_whose_trigger_died_for_good_takes_what_is_done_and_leaves_no_pod(cluster: Project) -> None:
+    begin(cluster)
+    leave_behind(cluster, 23)
+    task = operator(cluster)
+    uri = task.resume_execution("__fail__", {"error": "Trigger timeout"}, on_day(task, 23, try_number=3))
+    assert uri.endswith("/fine_tune/result.json")
+    assert events(cluster) == ["created", "deleted"]
+    begin(cluster, stages={"fine_tune": {"writes": False, "prints_result": False}})
+    leave_behind(cluster, 24)
+    with pytest.raises(AirflowException, match="Trigger timeout"):  # another try comes, and judges it
+        task.resume_execution("__fail__", {"error": "Trigger timeout"}, on_day(task, 24, try_number=2))
+    assert events(cluster) == ["created"]
+    with pytest.raises(AirflowException, match="left no result of this run"):
+        task.resume_execution("__fail__", {"error": "Trigger timeout"}, on_day(task, 24, try_number=3))
+    assert events(cluster) == ["created", "deleted"]
+
+
+def test_mapped_tasks_tell_their_log_days_apart(cluster: Project) -> None:
+    """After a clear, the same index may mean another day."""
+    task = operator(cluster, log_day="2026-11-09 3")
+    task._begin(on_day(task, 25))
+    assert "embft-log-day=2026-11-09" in task._build_find_pod_label_selector(on_day(task, 25))
 
 
 def test_another_airflow_in_the_same_namespace_keeps_its_pods(cluster: Project, tmp_path: Path) -> None:
