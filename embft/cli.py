@@ -370,13 +370,24 @@ class _Stopped(BaseException):
     """Told to stop. No Exception: a library that survives any of those (Great Expectations) would go on."""
 
 
-def _told_to_stop(number: int, _: object) -> NoReturn:
-    raise _Stopped(f"stopped by {signal.Signals(number).name} before it was done; run the same command again")
+def _told_to_stop(*_: object) -> NoReturn:
+    raise _Stopped("stopped by SIGTERM before it was done; run the same command again")
+
+
+def _stop_again_where_it_was_lost(lost: "sys.UnraisableHookArgs") -> None:
+    # Raised within a destructor, or when a weak reference dies, Python drops any exception; a moment later it is raised
+    # anew.
+    if isinstance(lost.exc_value, _Stopped):
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def main() -> None:
     """Run the command line."""
-    signal.signal(signal.SIGTERM, _told_to_stop)
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _told_to_stop)
+    sys.unraisablehook = _stop_again_where_it_was_lost
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.WARNING if is_follower() else logging.INFO,

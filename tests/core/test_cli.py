@@ -79,3 +79,37 @@ def test_a_suite_by_hand_says_what_it_found_and_nothing_of_its_libraries(tmp_pat
     assert done.returncode == 3
     assert "catalogue: would stop a night" in done.stdout
     assert done.stderr == ""
+
+
+LOSES_ITS_STOP = """
+import os, signal, sys, time, weakref
+from embft import cli
+
+class Thing:
+    pass
+
+def stop(_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):
+        pass
+
+@cli.app.command("lose")
+def lose():
+    thing = Thing()
+    reference = weakref.ref(thing, stop)
+    del thing
+    time.sleep(30)
+    print("went on")
+
+sys.argv = ["embft", "lose"]
+cli.main()
+"""
+
+
+def test_being_told_to_stop_is_not_lost_where_python_drops_exceptions() -> None:
+    """As in the callback of a weak reference: a library's, when the signal comes."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOSES_ITS_STOP], capture_output=True, text=True, timeout=25, check=False
+    )
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr == "error: stopped by SIGTERM before it was done; run the same command again\n"

@@ -150,7 +150,8 @@ def test_a_store_of_files_that_is_away_is_temporary_and_leaves_no_quality(
             manager.run_once(params(0.01), Training(0.5))
         assert manager.best_run() is None
     [run] = runs_of(tracking_uri, "files away")
-    assert (run.info.status, run.data.metrics) == ("FAILED", {})
+    # Not failed: the same training may be done later.
+    assert (run.info.status, run.data.metrics) == ("KILLED", {})
 
 
 def test_a_store_of_files_that_refuses_is_for_a_person_to_change(tracking_uri: str, s3: str) -> None:
