@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo ui clean-demo test test-faults lint bench image-check up down
+.PHONY: help setup demo ui clean-demo test test-faults test-standalone lint bench image-check up down
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,11 +37,15 @@ clean-demo:  ## Remove all that the demo made
 
 test: $(READY)  ## Run the tests (about 12 minutes)
 	@echo "test: unit, integration and Airflow tests; those on real clicks need EMBFT_DATA"
-	$(BIN)/python -m pytest -m "not faults"
+	$(BIN)/python -m pytest -m "not faults and not standalone"
 
 test-faults: $(READY)  ## Let pods, workers and the cluster fail in every way (about 8 minutes)
 	@echo "test-faults: evictions, pre-emptions, killed workers, a cluster that is away; trainings that go on"
 	$(BIN)/python -m pytest -m faults
+
+test-standalone: $(READY)  ## The faults that only a scheduler and a triggerer show (about 2 minutes, on an idle machine)
+	@echo "test-standalone: killed workers, a restarted triggerer, marked tasks, time limits, in a whole Airflow on SQLite"
+	$(BIN)/python -m pytest -m standalone
 
 lint: $(READY)  ## Check style, types, and the direction of dependencies
 	@echo "lint: style, types, and the direction of imports"

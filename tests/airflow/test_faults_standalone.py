@@ -4,7 +4,7 @@ import pytest
 
 from tests.airflow.fault_table import committed, rows_by_standalone
 
-pytestmark = [pytest.mark.airflow, pytest.mark.faults]
+pytestmark = [pytest.mark.airflow, pytest.mark.standalone]
 
 
 def test_the_table_in_the_docs_is_what_happens_in_a_whole_airflow(tmp_path_factory: pytest.TempPathFactory) -> None:
