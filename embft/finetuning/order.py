@@ -45,8 +45,8 @@ class EpochOrder(Sampler[int]):
         chance = torch.Generator().manual_seed(self._seed)
         order = torch.empty(0)
         for _ in range(self._epoch + 1):
-            # A DataLoader that shuffles by itself draws this number before each order: models that were trained so
-            # come out the same.
+            # A DataLoader that shuffles by itself draws this number before each order: where an epoch's last batch is
+            # full, a model comes out as it did under one.
             torch.empty((), dtype=torch.int64).random_(generator=chance)
             order = torch.randperm(self._n_sessions, generator=chance)
         yield from order[self._skipped :].tolist()
