@@ -54,28 +54,18 @@ def _timezone(value: str) -> str:
     return value
 
 
-def _cores(value: str) -> str:
-    if not re.fullmatch(r"(?=.*[1-9])([0-9]+(\.[0-9]{1,3})?|[0-9]+m)", value):
-        raise ValueError("expected a number of cores, such as 4, 0.5 or 500m")
-    return value
+def _matching(pattern: str, expected: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"expected {expected}")
+        return value
 
-
-def _memory(value: str) -> str:
-    # Kubernetes takes a bare number for bytes and `m` for thousandths of a byte; both are slips of the pen here.
-    if not re.fullmatch(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?([MGT]i?)", value):
-        raise ValueError("expected an amount with Mi, Gi, Ti, M, G or T, and no space or B, such as 16Gi or 512Mi")
-    return value
+    return AfterValidator(check)
 
 
 def _kubernetes_name(value: str) -> str:
     if len(value) > 253 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", value):
         raise ValueError("expected a name of Kubernetes: small letters, digits, - and ., such as gpu-jobs")
-    return value
-
-
-def _namespace(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", value):
-        raise ValueError("expected a namespace: up to 63 small letters, digits and -, such as embft")
     return value
 
 
@@ -91,21 +81,30 @@ def _label_key(value: str) -> str:
     return value
 
 
-def _label_value(value: str) -> str:
-    if not re.fullmatch(f"({_LABEL_NAME})?", value):
-        raise ValueError("expected a label's value: up to 63 letters, digits, -, _ and .")
-    return value
-
-
 S3Uri = Annotated[str, AfterValidator(_s3_uri)]
 S3Object = Annotated[S3Uri, AfterValidator(_s3_object)]
 SafeUrl = Annotated[str, AfterValidator(_without_credentials)]
 WebUrl = Annotated[SafeUrl, AfterValidator(_http_url)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
-# YAML reads `cpu: 4` as a number.
-Cores = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_cores)]
-Memory = Annotated[str, AfterValidator(_memory)]
+Cores = Annotated[
+    str,
+    Field(coerce_numbers_to_str=True),  # YAML reads `cpu: 4` as a number
+    _matching(r"(?=.*[1-9])([0-9]+(\.[0-9]{1,3})?|[0-9]+m)", "a number of cores, such as 4, 0.5 or 500m"),
+]
+# Kubernetes takes a bare number for bytes and `m` for thousandths of a byte; both are slips of the pen here.
+Memory = Annotated[
+    str,
+    _matching(
+        r"(?=.*[1-9])[0-9]+(\.[0-9]+)?([MGT]i?)",
+        "an amount with Mi, Gi, Ti, M, G or T, and no space or B, such as 16Gi or 512Mi",
+    ),
+]
 KubernetesName = Annotated[str, AfterValidator(_kubernetes_name)]
-Namespace = Annotated[str, AfterValidator(_namespace)]
+Namespace = Annotated[
+    str,
+    _matching(
+        r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a namespace: up to 63 small letters, digits and -, such as embft"
+    ),
+]
 LabelKey = Annotated[str, AfterValidator(_label_key)]
-LabelValue = Annotated[str, AfterValidator(_label_value)]
+LabelValue = Annotated[str, _matching(f"({_LABEL_NAME})?", "a label's value: up to 63 letters, digits, -, _ and .")]

@@ -1,4 +1,4 @@
-"""Checkpoints of an interrupted training in S3, beside the attempts of its stage."""
+"""Checkpoints of an interrupted training in S3."""
 
 import logging
 import os
