@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .PHONY: help setup demo ui clean-demo test test-faults test-standalone lint bench image-check up down
 
 help:  ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## Make .venv with everything (one to ten minutes, by your network)
 
@@ -35,7 +35,7 @@ clean-demo:  ## Remove all that the demo made
 	rm -rf .demo
 	@echo "clean-demo: .demo is gone"
 
-test: $(READY)  ## Run the tests (about 12 minutes)
+test: $(READY)  ## Run the tests (12 to 25 minutes, by the machine)
 	@echo "test: unit, integration and Airflow tests; those on real clicks need EMBFT_DATA"
 	$(BIN)/python -m pytest -m "not faults and not standalone"
 
