@@ -32,6 +32,7 @@ from embft.config_base import (
 from embft.errors import ConfigError
 from embft.finetuning.params import FineTuningParams, FineTuningSettings
 from embft.log_config import Logs
+from embft.promotion_config import Evaluation, Gate, Publish, Retention
 from embft.validation_config import Validation, add_suites
 from embft.yaml_files import YamlFile
 
@@ -146,21 +147,13 @@ class Training(Strict):
     sampled_negatives: int = Field(
         50, ge=1, description="Catalogue items drawn as not-clicked where the log has no shown lists."
     )
+    interpolate: bool = Field(
+        False,
+        description="Also try mixtures of the new weights with the model's that it would replace; the validation days "
+        "choose the share.",
+    )
     params: FineTuningParams = Field(FineTuningParams(), description="Learning rates, margin, which pairs.")
     settings: FineTuningSettings = Field(FineTuningSettings(), description="Loss, epochs, batch size, seed, …")
-
-
-class Gate(Strict):
-    """What a challenger must show before it may serve. Loss limits are on the held-out validation loss."""
-
-    max_val_loss: float = Field(
-        gt=0,
-        description="Absolute limit: the challenger's loss must not be above it. Set it anew when loss, margin or "
-        "batch size change.",
-    )
-    min_relative_gain: float = Field(
-        0.01, ge=0, lt=1, description="Relative limit: share by which the loss must fall below the champion's."
-    )
 
 
 class MlflowConfig(Strict):
@@ -255,6 +248,12 @@ class Runtime(Strict):
         default_factory=dict, description="Stages that do not run on the worker."
     )
     kubernetes: Kubernetes | None = None
+    pool: str | None = Field(
+        None,
+        min_length=1,
+        description="Airflow pool that the stages which train or encode wait in, with as many slots as there are GPUs; "
+        "it must exist. Left out: Airflow's default pool.",
+    )
     retries: int = Field(3, ge=0, description="Retries after a temporary failure (exit code 75).")
     retry_delay_s: float = Field(60, ge=0, le=_WEEK_S, description="First wait before a retry; it doubles each time.")
     timeout_s: int = Field(6 * 3600, ge=1, le=_WEEK_S, description="Time after which a stage is stopped.")
@@ -285,7 +284,10 @@ class ModelConfig(Strict):
     judgements: Judgements = Judgements()
     validation: Validation = Validation()
     training: Training = Training()
+    evaluation: Evaluation = Evaluation()
     gate: Gate
+    publish: Publish = Publish()
+    retention: Retention = Retention()
     mlflow: MlflowConfig
     runtime: Runtime = Runtime()
 
@@ -297,6 +299,11 @@ class ModelConfig(Strict):
                 f"judgements.position_bias is {self.judgements.position_bias!r} and "
                 f"training.settings.confidence_calculator is {calculator!r}; both weigh clicks: leave one of them out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _gate_knows_what_is_measured(self) -> "ModelConfig":
+        self.gate.check_against(self.evaluation)
         return self
 
     @property

@@ -7,9 +7,9 @@
     checkpoints/<day>/<stage>/<inputs>/…      what an interrupted training goes on from; removed with its result
     sessions/<log day>/<settings>/parts/…     what each task read of a big log day
     sessions/<log day>/<settings>/…           pulled sessions, shared by every night that reads that day
-    champions/<day>.json                      the model that was promoted by the night of that day
-    vectors/<version>/…                       the catalogue's vectors
-    vectors/current.json                      the version that serves
+    history/<number>-<kind>-<version>.json    every change of champion, never rewritten
+    vectors/<version>/<catalogue>/…           a catalogue's vectors under that version, and their manifest.json
+    vectors/current.json                      the vectors that serve: a copy of their manifest
 """
 
 from dataclasses import dataclass
@@ -92,22 +92,32 @@ class Paths:
         return f"{self.root}/mlflow"
 
     @property
-    def champions(self) -> str:
-        """Prefix of the promotion records."""
-        return f"{self.root}/champions"
+    def history(self) -> str:
+        """Prefix of the history of champions."""
+        return f"{self.root}/history"
 
-    def champion(self, day: date) -> str:
-        """Record of the promotion by the night of `day`."""
-        return f"{self.champions}/{day.isoformat()}.json"
+    def change(self, number: int, kind: str, version: str) -> str:
+        """One entry of that history."""
+        return f"{self.history}/{number:06d}-{kind}-{version}.json"
 
-    def vectors(self, version: str) -> str:
-        """Prefix of the catalogue's vectors under a registered version."""
-        return f"{self.root}/vectors/{version}"
+    @property
+    def all_vectors(self) -> str:
+        """Prefix of all vectors."""
+        return f"{self.root}/vectors"
+
+    def vectors(self, version: str, catalogue_sha256: str) -> str:
+        """Prefix of a catalogue's vectors under a registered version."""
+        return f"{self.all_vectors}/{version}/{catalogue_sha256[:16]}"
+
+    @staticmethod
+    def manifest(vectors_prefix: str) -> str:
+        """The commit point of a set of vectors."""
+        return f"{vectors_prefix}/manifest.json"
 
     @property
     def current_vectors(self) -> str:
         """The pointer that says which vectors serve."""
-        return f"{self.root}/vectors/current.json"
+        return f"{self.all_vectors}/current.json"
 
 
 def stage_command(stage: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Literal, Self
 
@@ -86,7 +87,7 @@ class StageResult(Record):
 
 
 class Champion(Record):
-    """The record of a promotion: which version serves from the night of `day` on, and its weights."""
+    """A version that may serve: what it is, the night it comes from, and its weights."""
 
     model: str
     version: str
@@ -94,7 +95,23 @@ class Champion(Record):
     mlflow_run_id: str
     weights: dict[str, Artifact] = Field(description="The saved model's files, relative name → artifact.")
     val_loss: float
-    promoted_utc: datetime
+
+    @property
+    def digest(self) -> str:
+        """What the version is made of."""
+        return weights_digest(self.weights)
+
+
+def weights_digest(weights: Mapping[str, Artifact]) -> str:
+    """Give one digest of a saved model's files: models of the same digest give the same vectors.
+
+    Args:
+        weights: Relative name → artifact.
+
+    Returns:
+        64 hex digits.
+    """
+    return digest_of({name: it.sha256 for name, it in weights.items()})
 
 
 class LogDay(Record):
@@ -112,10 +129,11 @@ class RunSpec(Record):
     model: str
     day: date
     config: ModelConfig
-    promote: Literal["auto", "never"]
+    promote: Literal["auto", "never", "force"]
     window: tuple[LogDay, ...]
     champion: Champion | None = Field(description="The newest promotion of an earlier day; None before the first.")
     base_model_sha256: str | None = Field(None, description="Of the listing of a base model in S3; None elsewhere.")
+    judged_by_sha256: str | None = Field(None, description="Of the listing of slices and guard sets in S3.")
     client_key: str | None = Field(None, description="Fingerprint of the key that client ids are hashed with.")
 
     @property

@@ -1,19 +1,54 @@
-"""What an evaluation says, readable without torch: the gate and the report need no more than that."""
+"""What an evaluation says, readable without torch: the gate, the report and MLflow's tags need no more than that."""
 
+from collections.abc import Mapping
 from datetime import date
+from typing import Literal
 
 from pydantic import Field
 
 from embft.results import Record
 
+Figures = Mapping[str, float | None]
+"""Measure → figure; None where it is not a number, or there is nothing to measure."""
 
-class Measures(Record):
-    """What one model shows on the held-out sessions; means over clicked sessions."""
 
-    val_loss: float
-    ndcg_at_10: float
-    mrr_at_10: float
-    recall_at_10: float
+class QuerySet(Record):
+    """Queries that models are compared on: a slice of the held-out clicks, or a guard set."""
+
+    kind: Literal["slice", "guard"]
+    name: str
+    n_queries: int = Field(description="Distinct ones; they are what the bootstrap draws.")
+    n_sessions: int = Field(description="Clicked sessions that the means are over; of a guard set its queries.")
+    models: dict[str, dict[str, float | None]] = Field(description="Model → measure → mean.")
+    notes: tuple[str, ...] = Field((), description="What a person should know, such as items that are not known.")
+
+    @property
+    def label(self) -> str:
+        """What people read: `all queries`, `tail queries`, `guard staples`."""
+        return f"guard {self.name}" if self.kind == "guard" else f"{self.name} queries"
+
+
+class Comparison(Record):
+    """One measure of the candidate against its opponent's on one set of queries."""
+
+    kind: Literal["slice", "guard"]
+    of: str = Field(description="Name of the slice or guard.")
+    measure: str
+    n_queries: int
+    figure: float
+    opposed: float
+    gain: float | None = Field(description="Share by which the candidate is better; below 0 it is worse.")
+    low: float | None = Field(description="Lower end of the gain's interval; None where there are too few queries.")
+    high: float | None
+    p_adjusted: float | None = Field(description="That there is no difference, corrected over all slices (Holm).")
+    detectable: float | None = Field(description="Smallest true gain that such a night finds in 8 of 10 cases.")
+
+
+class Costs(Record):
+    """What serving a model costs."""
+
+    model_mb: float = Field(description="Size of its weights in 10⁶ bytes.")
+    encode_ms: float = Field(description="Median time to encode one query by itself, where the evaluation ran.")
 
 
 class Evaluation(Record):
@@ -24,6 +59,24 @@ class Evaluation(Record):
     test_from: date
     inputs_sha256: str = Field(description="Digest of the held-out inputs; figures of two digests do not compare.")
     loss_func: str
-    n_sessions: int = Field(description="Clicked sessions that the means are over.")
     n_items: int
-    models: dict[str, Measures] = Field(description="base, champion (where there is one), challenger.")
+    candidate: Literal["challenger", "interpolation"] = Field(description="The model that the gate judges.")
+    opponent: Literal["champion", "base"] = Field(description="The one it would replace; `base` before the first.")
+    new_share: float | None = Field(description="Of the interpolation: share of the challenger's weights.")
+    sets: tuple[QuerySet, ...] = Field(description="Slices, `all` first, then guard sets.")
+    costs: dict[str, Costs]
+    confidence: float
+    resamples: int
+    comparisons: tuple[Comparison, ...]
+
+    def of(self, kind: Literal["slice", "guard"], name: str) -> QuerySet:
+        """Give one set of queries; KeyError where there is none of the name."""
+        for queries in self.sets:
+            if (queries.kind, queries.name) == (kind, name):
+                return queries
+        raise KeyError(name)
+
+    @property
+    def models(self) -> dict[str, dict[str, float | None]]:
+        """Model → measure → mean over all held-out sessions."""
+        return self.of("slice", "all").models
