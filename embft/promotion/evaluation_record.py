@@ -71,10 +71,7 @@ class Evaluation(Record):
 
     def of(self, kind: Literal["slice", "guard"], name: str) -> QuerySet:
         """Give one set of queries; KeyError where there is none of the name."""
-        for queries in self.sets:
-            if (queries.kind, queries.name) == (kind, name):
-                return queries
-        raise KeyError(name)
+        return {(it.kind, it.name): it for it in self.sets}[kind, name]
 
     @property
     def models(self) -> dict[str, dict[str, float | None]]:

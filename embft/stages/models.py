@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from embft.finetuning.params import FineTuningSettings
 from embft.promotion.evaluation_record import Evaluation
-from embft.results import Artifact, RunSpec
+from embft.results import Artifact, RunSpec, StageResult
 from embft.stages.stage import Context
 
 if TYPE_CHECKING:
@@ -116,17 +116,20 @@ def model_folder(context: Context, weights: dict[str, Artifact]) -> Path:
     return folder
 
 
-def newer_champion(context: Context) -> str | None:
-    """Give the day of the newest promotion, if it is of a later day than this night's; a late re-run undoes none."""
-    tonight = context.paths.champion(context.run.day)
-    newer = sorted(it.uri for it in context.storage.objects(context.paths.champions) if it.uri > tonight)
-    return newer[-1].rpartition("/")[2].removesuffix(".json") if newer else None
-
-
 def challenger_weights(context: Context) -> dict[str, Artifact]:
     """Name the files of the night's challenger, as `fine_tune` wrote them."""
-    outputs = context.inputs["fine_tune"].outputs
-    return {name.removeprefix("model/"): it for name, it in outputs.items() if name.startswith("model/")}
+    return _below(context.inputs["fine_tune"], "model/")
+
+
+def candidate_weights(context: Context) -> dict[str, Artifact]:
+    """Name the files of the model that the gate judged: the challenger's, or those of its interpolation."""
+    if evaluation_of(context).candidate == "interpolation":
+        return _below(context.inputs["evaluate"], "interpolation/")
+    return challenger_weights(context)
+
+
+def _below(result: StageResult, prefix: str) -> dict[str, Artifact]:
+    return {name.removeprefix(prefix): it for name, it in result.outputs.items() if name.startswith(prefix)}
 
 
 def evaluation_of(context: Context) -> Evaluation:
