@@ -191,9 +191,7 @@ def _track(context: Context, evaluation: Evaluation) -> None:
         if figure is not None
     }
     costs = {
-        f"test.{name}.{cost}": it.model_dump()[cost]
-        for name, it in evaluation.costs.items()
-        for cost in Costs.model_fields
+        f"test.{model}.{name}": cost for model, it in evaluation.costs.items() for name, cost in it.model_dump().items()
     }
     tracker_of(context).log_to(context.inputs["fine_tune"].figures["mlflow_run_id"], measures | of_sets | costs)
 
