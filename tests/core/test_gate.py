@@ -100,6 +100,13 @@ def test_a_figure_that_is_no_number_is_rejected_with_that_reason(who: str, broke
     assert f"the {who}'s validation loss is not a number" in decision.reason
 
 
+def test_a_session_that_the_challenger_alone_has_no_figure_for_is_not_left_out() -> None:
+    challenger = np.where(np.arange(N) == 7, nan, 0.5)
+    assert "the challenger's validation loss is not a number" in decided(challenger, champion=1.0).reason
+    nobody = np.where(np.arange(N) == 7, nan, 1.0)
+    assert decided(challenger, champion=nobody, base=nobody).passed
+
+
 def test_too_few_queries_show_nothing() -> None:
     decision = decided(0.5, champion=1.0, queries=[f"q{n % 9}" for n in range(N)])
     assert not decision.passed
@@ -155,12 +162,8 @@ def test_many_rules_do_not_reject_by_their_number() -> None:
     names = [f"s{number}" for number in range(20)]
     one = {"measure": "val_loss", "min_gain": 0.0, "confidence": "to_reject"}
     rules = [{"name": name, "slice": name, **one} for name in names]
-    slices = {
-        name: [f"query {number}" for number in range(30)]
-        if name == "s0"
-        else [f"query {number}" for number in range(30, N)]
-        for name in names
-    }
+    first, others = ([f"query {number}" for number in part] for part in (range(30), range(30, N)))
+    slices = {name: first if name == "s0" else others for name in names}
     unlucky = np.where(np.arange(N) < 30, noisy(1.0, 0.3) + 0.13, 0.3)
     alone = decided(unlucky, champion=1.0, slices=slices, gate_=gate(rules=rules[:1]))
     assert not alone.passed
@@ -221,7 +224,7 @@ def test_another_limit_can_be_tried() -> None:
     [
         (
             {"measure": "ndgc_at_10", "at_least": 0.5},
-            "measure 'ndgc_at_10', which does not exist; did you mean 'ndcg_at_10'",
+            "'ndgc_at_10', which does not exist; did you mean 'ndcg_at_10'",
         ),
         ({"measure": "ndcg_at_5", "at_least": 0.5}, "did you mean"),
         ({"measure": "ndcg_at_10", "slice": "tial", "at_least": 0.5}, "did you mean 'tail'"),
