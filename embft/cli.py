@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -145,21 +146,39 @@ def gate(
     as_json: Json = False,
     force: Force = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the standing decision; decide nothing.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --explain: as Markdown, for a page.")] = False,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE=LIMIT", help="Show what another limit would have decided; writes nothing."),
+    ] = None,
 ) -> None:
     """Promote or reject the challenger; exit code 3 where it is rejected."""
-    if not explain:
+    if not explain and not what_if:
         _stage("gate", model, day, as_json, force)
         return
     with exit_codes():
-        from embft.stages.gate import standing_decision
+        from embft.stages.gate import decision_with, standing_decision
 
-        decision = standing_decision(model, day, include=include_folder())
+        if what_if:
+            limits = dict(_limit(it) for it in what_if)
+            with TemporaryDirectory(prefix="embft-gate-") as folder:
+                decision = decision_with(model, day, limits, include=include_folder(), folder=Path(folder))
+        else:
+            decision = standing_decision(model, day, include=include_folder())
         if as_json:
             print_json(decision.to_json().decode())
         else:
-            from embft.console import print_decision
+            from embft.console import decision_markdown, print_decision
 
-            print_decision(decision)
+            typer.echo(decision_markdown(decision)) if markdown else print_decision(decision)
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, limit = text.partition("=")
+    try:
+        return name, float(limit)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no rule and limit; expected such as min_relative_gain=0.05") from None
 
 
 @app.command()

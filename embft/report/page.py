@@ -8,8 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from embft.config import STAGES
 from embft.paths import stage_command
+from embft.promotion.decision import Decision, RuleVerdict
 from embft.promotion.evaluation_record import Evaluation
-from embft.promotion.gate import Decision, RuleVerdict
 from embft.report.drawings import curve_svg, rule_svg, share_svg
 from embft.results import Record, RunSpec, StageResult
 
@@ -63,7 +63,7 @@ def render(facts: Facts) -> str:
     }
     environment.tests["ceiling"] = _is_ceiling
     environment.globals |= {"rule_svg": rule_svg, "share_svg": share_svg}
-    models = {name: it.model_dump() for name, it in facts.evaluation.models.items()}
+    models = facts.evaluation.models
     rules = [
         rule
         for stage in ("validate_sessions", "validate_ranks")

@@ -15,7 +15,7 @@ from embft import ExperimentsManager, SentenceTransformerModel, load_model
 from embft.errors import TemporaryError
 from embft.promotion import loading_process
 from embft.promotion.load_check import LOAD_CHECK_TAG, TEXTS, declared_distributions, load_fault
-from embft.promotion.loading_process import pickles
+
 from embft.promotion.registry import Registry, Version
 from tests.finetuning.tiny_models import tiny_bert
 
