@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from datetime import date, datetime
 
 from pydantic import Field
@@ -44,7 +45,7 @@ class VectorSet(Record):
     encoded: int = Field(description="Items that were encoded for it.")
     reused: int = Field(description="Items whose vectors were taken over from an earlier set of the version.")
     encoding: Encoding | None = Field(None, description="None: nothing had to be encoded.")
-    written_utc: datetime
+    written_utc: datetime = Field(description="When it was made, or became the newest again.")
 
     @property
     def age(self) -> tuple[date, datetime]:
@@ -70,7 +71,7 @@ def sets_of(storage: Storage, paths: Paths, champion: Champion) -> list[VectorSe
     return [it for it in sets if it.weights == champion.digest]
 
 
-def complete_sets(storage: Storage, listed: list[StoredObject]) -> list[VectorSet]:
+def complete_sets(storage: Storage, listed: Sequence[StoredObject]) -> list[VectorSet]:
     """Read the manifests among some objects, those whose shards are all there.
 
     Args:

@@ -99,9 +99,10 @@ def publish_vectors(
 
 def _of_night(standing: VectorSet, day: date, newest: VectorSet) -> VectorSet:
     """Let a set that stands be the newest, where it is: a catalogue that is as it was before a change serves again."""
-    if day < newest.day or (standing == newest and day == standing.day):
+    if day < newest.day:
         return standing
-    return standing.model_copy(update={"day": day, "written_utc": datetime.now(UTC)})
+    since = {} if standing == newest else {"written_utc": datetime.now(UTC)}
+    return standing.model_copy(update={"day": day, **since})
 
 
 def _whole_set(
