@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from embft.cli_champions import history, rollback
 from embft.cli_render_job import render_job
 from embft.cli_shared import Day, Model, exit_codes, parse_day, print_json, stdout_kept_for_the_result
 from embft.cli_validate import validate
@@ -189,7 +190,7 @@ def register(model: Model, day: Day, as_json: Json = False, force: Force = False
 
 @app.command()
 def publish(model: Model, day: Day, as_json: Json = False, force: Force = False) -> None:
-    """Write the catalogue's vectors under the new champion, then move the pointer."""
+    """Write the catalogue's vectors under the version that serves, then move the pointer."""
     _stage("publish", model, day, as_json, force)
 
 
@@ -216,7 +217,7 @@ def night(
                 result = next(results, None)
             if result is None:
                 break
-            rejected = result.status == "rejected"
+            rejected = rejected or result.status == "rejected"
             if as_json:
                 print_json(result.model_dump_json())
             else:
@@ -241,6 +242,8 @@ def report(
         typer.echo(to)
 
 
+app.command()(history)
+app.command()(rollback)
 app.command()(validate)
 app.command()(render_job)
 

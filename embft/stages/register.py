@@ -32,7 +32,11 @@ def _work(context: Context) -> Outcome:
     run, registry = context.run, registry_of(context.run.config)
     version = _version(context, registry)
     fault = load_fault(registry, version, partial(_vectors, context))
-    figures: dict[str, Any] = {"version": version.number, "promoted": False, "model_uri": f"models:/{run.model}/{version.number}"}
+    figures: dict[str, Any] = {
+        "version": version.number,
+        "promoted": False,
+        "model_uri": f"models:/{run.model}/{version.number}",
+    }
     if fault:
         reason = (
             f"version {version.number} was not promoted: it {fault}; nothing else changed: mend that, then run "

@@ -133,7 +133,7 @@ class _Work:
             )
         existing = {it.number: it for it in self.registry.versions()}
         if version not in existing:
-            raise missing_version(self.config.name, version, list(existing))
+            raise ConfigError(missing_version(self.config.name, version, list(existing)))
         found = target or self._champion_of(history, existing[version])
         gone = next((it.uri for it in found.weights.values() if self.storage.head(it.uri) is None), None)
         if gone:
@@ -144,7 +144,11 @@ class _Work:
         return found
 
     def _champion_of(self, history: History, version: Version) -> Champion:
-        """Give what a version is made of: as the history has it, or else as its night left it."""
+        """Give what a version is made of: as the history has it, or else as its night left it.
+
+        Raises:
+            ConfigError: Its night has other weights by now.
+        """
         known, digest = history.known(version.number), version.tags.get(DIGEST_TAG)
         if known and known.digest == digest:
             return known
