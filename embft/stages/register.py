@@ -57,9 +57,9 @@ def _work(context: Context) -> Outcome:
     }
     path = context.folder / "version.json"
     path.write_text(json.dumps(figures, indent=2))
-    reason = hindrance or (_what_became(history, step) if step else None)
+    said = hindrance or (_what_became(history, step) if step else None)
     links = context.inputs["fine_tune"].links
-    return Outcome(files={"version.json": path}, figures=figures, reason=reason, links=links)
+    return Outcome(files={"version.json": path}, figures=figures, reason=said, links=links)
 
 
 def _version(context: Context, registry: Registry) -> Version:

@@ -54,7 +54,7 @@ def roll_back(
 ) -> Rollback:
     """Let an earlier version serve again.
 
-    Without `request`, a rollback that was killed half-way is completed first, and that is all.
+    With neither `request` nor `to`, a rollback that was killed half-way is completed, and that is all.
 
     Args:
         model: The model's name.
@@ -74,7 +74,7 @@ def roll_back(
     work = _Work(config, storage, paths, registry_of(config))
     history = read_history(storage, paths)
     moved = work.moved_by_hand(history)
-    begun = history.step_of(request) if request else work.half_done(history)
+    begun = history.step_of(request) if request else None if to else work.half_done(history)
     if begun:
         which = "the same request" if request else f"a rollback by {begun.change.who} that had not come to its end"
         return work.settle(begun, f"completed {which}: ", moved)
