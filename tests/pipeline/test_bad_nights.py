@@ -201,7 +201,7 @@ def test_mlflow_down_at_register_is_temporary_and_registers_nothing(shop: Projec
     assert result.exit_code == 75, result.output
     assert "is away" in result.stderr
     assert shop.storage.read_result(shop.paths.stage(NIGHT, "register")) is None
-    assert shop.storage.objects(shop.paths.champions) == []
+    assert shop.storage.objects(shop.paths.history) == []
     shop.storage.write(frozen, original)
     again = embft("register", "--json")
     assert again.exit_code == 0
@@ -218,7 +218,7 @@ def test_worse_model_is_rejected_with_exit_3_and_explained(shop: Project) -> Non
     assert explained.exit_code == 0
     assert "gate.min_relative_gain" in explained.stdout
     assert embft("register").exit_code == 3
-    assert shop.storage.objects(shop.paths.champions) == []
+    assert shop.storage.objects(shop.paths.history) == []
 
 
 def test_hostile_and_foreign_queries_survive_as_text(shop: Project) -> None:

@@ -3,7 +3,9 @@
 What they do is not listed here: each command is run once and its effects are recorded, see `effects`.
 """
 
+import importlib
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +26,17 @@ from tests.pipeline.nights_by_hand import DAY, ITEMS
 from tests.pipeline.promotable import PromotableNights, promotable_nights
 
 NEXT = DAY + timedelta(days=1)
+_HEAVY = (
+    "mlflow",
+    "sentence_transformers",
+    "transformers",
+    "sqlalchemy",
+    "alembic",
+    "pandas",
+    "sklearn",
+    "embft",
+    "boto3",
+)
 
 
 @dataclass
@@ -61,28 +74,23 @@ class Shop:
 def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """Version 1 serves, with its vectors; the next night has passed the gate, with one more item."""
     home = tmp_path_factory.mktemp("kills")
-    bucket = new_bucket(module_environment)
-    import mlflow.sentence_transformers  # noqa: F401 - paid for once, not in each child
-    import sentence_transformers  # noqa: F401
+    further = "publish: {items_per_shard: 5}\n"
+    nights = promotable_nights(home, new_bucket(module_environment), module_environment, further=further)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load_check, "_difference", lambda *_: 0.0)
-        further = "publish: {items_per_shard: 5}\n"
-        nights = in_child_shop(partial(promotable_nights, home, bucket, module_environment, further=further))
-    return Shop(nights)
-
-
-def in_child_shop(make: Callable[[], PromotableNights]) -> PromotableNights:
-    nights = make()
-
-    def begin() -> None:
+    def begin() -> list[str]:
         nights.passed(DAY)
         nights.register(DAY)
         nights.project.stage("publish", DAY)
         nights.passed(NEXT)
+        return sorted(sys.modules)
 
-    in_child(begin)
-    return nights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load_check, "_difference", lambda *_: 0.0)
+        modules = in_child(begin)
+    for name in modules:  # paid for once, not in each child
+        if name.partition(".")[0] in _HEAVY:
+            importlib.import_module(name)
+    return Shop(nights)
 
 
 @pytest.fixture(autouse=True)
