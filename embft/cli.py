@@ -71,7 +71,11 @@ def _numbers(text: str) -> list[float]:
 Json = Annotated[bool, typer.Option("--json", help="Print result.json on stdout, and nothing else there.")]
 Force = Annotated[bool, typer.Option("--force", help="Work even where an up-to-date result exists.")]
 PromoteOption = Annotated[
-    Promote, typer.Option(help="never: register without promoting. force: promote even over a newer night's.")
+    Promote,
+    typer.Option(
+        help="never: register without promoting. force: promote also where the champion is of a newer day, or where "
+        "these weights were rolled back."
+    ),
 ]
 WindowDays = Annotated[int | None, typer.Option(help="Length of the window in days, in place of window.days.")]
 
