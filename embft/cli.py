@@ -189,7 +189,7 @@ def register(model: Model, day: Day, as_json: Json = False, force: Force = False
 
 @app.command()
 def publish(model: Model, day: Day, as_json: Json = False, force: Force = False) -> None:
-    """Write the catalogue's vectors under the new champion, then move the pointer."""
+    """Write the catalogue's vectors under the version that serves, then move the pointer."""
     _stage("publish", model, day, as_json, force)
 
 
@@ -216,7 +216,7 @@ def night(
                 result = next(results, None)
             if result is None:
                 break
-            rejected = result.status == "rejected"
+            rejected = rejected or result.status == "rejected"
             if as_json:
                 print_json(result.model_dump_json())
             else:

@@ -105,9 +105,13 @@ class Paths:
         """Prefix of all vectors."""
         return f"{self.root}/vectors"
 
+    def vectors_of(self, version: str) -> str:
+        """Prefix of all vectors under a registered version."""
+        return f"{self.all_vectors}/{version}"
+
     def vectors(self, version: str, catalogue_sha256: str) -> str:
         """Prefix of a catalogue's vectors under a registered version."""
-        return f"{self.all_vectors}/{version}/{catalogue_sha256[:16]}"
+        return f"{self.vectors_of(version)}/{catalogue_sha256[:16]}"
 
     @staticmethod
     def manifest(vectors_prefix: str) -> str:
