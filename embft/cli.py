@@ -71,7 +71,11 @@ def _numbers(text: str) -> list[float]:
 Json = Annotated[bool, typer.Option("--json", help="Print result.json on stdout, and nothing else there.")]
 Force = Annotated[bool, typer.Option("--force", help="Work even where an up-to-date result exists.")]
 PromoteOption = Annotated[
-    Promote, typer.Option(help="never: register without promoting. force: promote even over a newer night's.")
+    Promote,
+    typer.Option(
+        help="never: register without promoting. force: promote also where the champion is of a newer day, or where "
+        "these weights were rolled back."
+    ),
 ]
 WindowDays = Annotated[int | None, typer.Option(help="Length of the window in days, in place of window.days.")]
 
@@ -185,7 +189,7 @@ def register(model: Model, day: Day, as_json: Json = False, force: Force = False
 
 @app.command()
 def publish(model: Model, day: Day, as_json: Json = False, force: Force = False) -> None:
-    """Write the catalogue's vectors under the new champion, then move the pointer."""
+    """Write the catalogue's vectors under the version that serves, then move the pointer."""
     _stage("publish", model, day, as_json, force)
 
 
@@ -212,7 +216,7 @@ def night(
                 result = next(results, None)
             if result is None:
                 break
-            rejected = result.status == "rejected"
+            rejected = rejected or result.status == "rejected"
             if as_json:
                 print_json(result.model_dump_json())
             else:

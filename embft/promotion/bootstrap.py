@@ -132,8 +132,8 @@ def resample(
 ) -> dict[str, Pair]:
     """Draw the queries again and again, as many as there are, and take both models' means each time.
 
-    The same queries give the same draws. Sessions without a figure of either model (NaN) are left out of a measure for
-    both.
+    The same queries give the same draws. Sessions without a finite figure of either model are left out of a measure
+    for both.
 
     Args:
         queries: Of each session, [sessions].
@@ -182,7 +182,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _sums(rows: NDArray[np.int64], n_queries: int, ours: Numbers, theirs: Numbers) -> Numbers:
-    known = ~(np.isnan(ours) | np.isnan(theirs))
+    known = np.isfinite(ours) & np.isfinite(theirs)
     columns = (ours[known], theirs[known], np.ones(np.count_nonzero(known)))
     return np.stack([np.bincount(rows[known], column, minlength=n_queries) for column in columns], axis=1)
 

@@ -128,16 +128,24 @@ class _Bench:
         if figures is None or not figures.table.num_rows:
             return _not_judged(rule, f"there is no query{where(rule)} to judge {measure_name(rule.measure)} by")
         pair = self.pair(kind, figures.name, rule.measure)
-        for who, sample in ((self._evaluation.candidate, pair.ours), (self._evaluation.opponent, pair.theirs)):
-            if not isfinite(sample.figure):
-                what = f"the {who}'s {measure_name(rule.measure)}{where(rule)} is not a number"
-                return _not_judged(rule, f"{what}, so it cannot be compared; see fine_tune's log")
+        if who := self._broken(figures, rule.measure):
+            what = f"the {who}'s {measure_name(rule.measure)}{where(rule)} is not a number"
+            return _not_judged(rule, f"{what}, so it cannot be compared; see fine_tune's log")
+        if not isfinite(pair.ours.figure):
+            return _not_judged(rule, f"no query{where(rule)} has a {measure_name(rule.measure)}")
         sample = pair.ours if rule.min_gain is None else pair.gain
         if rule.confidence == "to_promote" and not sample.is_sure:
             n = len(set(figures.queries))
             what = f"{n} different queries{where(rule)} are too few to show what {measure_name(rule.measure)} is"
             return _not_judged(rule, f"{what}; {MIN_QUERIES} are needed")
         return self._judged(rule, sample, pair.ours.figure, pair.theirs.figure)
+
+    def _broken(self, figures: QueryFigures, measure: str) -> str | None:
+        """Say whose figure is no number where another model has one; a session may be such that no model has one."""
+        told = {who: figures.of(who, measure) for who in figures.models}
+        has_one = np.logical_or.reduce([~np.isnan(it) for it in told.values()])
+        them = (self._evaluation.candidate, self._evaluation.opponent)
+        return next((who for who in them if not np.isfinite(told[who][has_one]).all()), None)
 
     def pair(self, kind: Kind, name: str, measure: str) -> Pair:
         if (kind, name) not in self._compared:

@@ -5,8 +5,6 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -15,7 +13,6 @@ from embft.finetuning.catalogue import MEASURES, RankedCatalogue, measure_rankin
 from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.items import ItemsSet
 from embft.promotion.evaluation import per_query_table
-from embft.promotion.vectors import write_shards
 
 N_ITEMS, DIM = 40, 8
 
@@ -113,14 +110,3 @@ def test_table_has_a_row_per_session_and_a_column_per_model_and_measure() -> Non
     table = per_query_table(sessions, {"base": {"val_loss": np.array([1.0, 2.0])}})
     assert table.to_pylist()[1] == {"session_id": "s1", "query": "b", "clicked": ["i2", "i3"], "base.val_loss": 2.0}
     assert table["query"].to_pylist()[0] == "方块"
-
-
-def test_shards_hold_every_item_once_with_its_vector(items: ItemsSet, tmp_path: object) -> None:
-    model = RandomModel()
-    table = pa.table({"id": list(items.ids), "text": list(items.items)})
-    paths = list(write_shards(model, table, tmp_path, items_per_shard=15))  # type: ignore[arg-type]
-    assert [path.name for path in paths] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
-    shards = pa.concat_tables([pq.read_table(path) for path in paths])
-    assert shards["id"].to_pylist() == list(items.ids)
-    vectors = np.array(shards["vector"].to_pylist(), dtype=np.float32)
-    np.testing.assert_allclose(vectors, model.encode_items(list(items.items)))
