@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from embft.cli_prune import prune
 from embft.cli_render_job import render_job
 from embft.cli_shared import Day, Model, exit_codes, parse_day, print_json, stdout_kept_for_the_result
 from embft.cli_validate import validate
@@ -217,6 +218,7 @@ def report(
 
 app.command()(validate)
 app.command()(render_job)
+app.command()(prune)
 
 
 @app.command()
