@@ -20,14 +20,14 @@ def prune(
     """List old files in S3 that no night, registered version, or rollback needs; remove them with --yes."""
     with exit_codes():
         with stdout_kept_for_the_result():
-            from embft.promotion.registered import version_tags
+            from embft.promotion.registry import Registry
             from embft.stages.prune import prune as pruned
 
-            tracking_uri = load_config(config_path(include_folder(), model)).mlflow.tracking_uri
+            registry = Registry(load_config(config_path(include_folder(), model)).mlflow.tracking_uri, model)
             found = pruned(
                 model,
                 include=include_folder(),
-                registered=lambda: version_tags(tracking_uri, model),
+                registered=lambda: {it.number: it.tags for it in registry.versions()},
                 now=datetime.now(UTC),
                 remove=yes,
             )

@@ -7,7 +7,7 @@
     checkpoints/<day>/<stage>/<inputs>/…      what an interrupted training goes on from; removed with its result
     sessions/<log day>/<settings>/parts/…     what each task read of a big log day
     sessions/<log day>/<settings>/…           pulled sessions, shared by every night that reads that day
-    history/<number>-<kind>-<version>.json    every change of champion, never rewritten
+    history/<number>-<kind>-<version>-….json  every change of champion, never rewritten
     vectors/<version>/<catalogue>/…           a catalogue's vectors under that version, and their manifest.json
     vectors/current.json                      the vectors that serve: a copy of their manifest
 """
@@ -101,9 +101,9 @@ class Paths:
         """Prefix of the history of champions."""
         return f"{self.root}/history"
 
-    def change(self, number: int, kind: str, version: str) -> str:
-        """One entry of that history."""
-        return f"{self.history}/{number:06d}-{kind}-{version}.json"
+    def change(self, number: int, kind: str, version: str, request_sha256: str) -> str:
+        """One entry of that history. Two requests for the same change at once have a key each."""
+        return f"{self.history}/{number:06d}-{kind}-{version}-{request_sha256[:8]}.json"
 
     @property
     def all_vectors(self) -> str:

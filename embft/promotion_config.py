@@ -77,10 +77,14 @@ class Evaluation(Strict):
         return self
 
     @property
+    def ordered_cutoffs(self) -> list[int]:
+        """Each cut-off once, the main one first."""
+        return sorted(set(self.cutoffs), key=lambda k: (k != MAIN_CUTOFF, k))
+
+    @property
     def ranking_measures(self) -> tuple[str, ...]:
         """Names of the retrieval measures, the main cut-off's first."""
-        cutoffs = sorted(set(self.cutoffs), key=lambda k: (k != MAIN_CUTOFF, k))
-        return tuple(f"{name}_at_{k}" for k in cutoffs for name in ("ndcg", "mrr", "recall"))
+        return tuple(f"{name}_at_{k}" for k in self.ordered_cutoffs for name in ("ndcg", "mrr", "recall"))
 
     @property
     def measures(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ def run_night(
     *,
     include: Path,
     force: bool = False,
-    promote: Literal["auto", "never"] = "auto",
+    promote: Literal["auto", "never", "force"] = "auto",
     window_days: int | None = None,
 ) -> Iterator[StageResult]:
     """Run every stage of a night in order, up to the first rejection.
