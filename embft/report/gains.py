@@ -80,7 +80,9 @@ def _counts(queries: QuerySet) -> str:
     return told if queries.kind == "guard" else f"{told}, {sessions:,} {'session' if sessions == 1 else 'sessions'}"
 
 
-def _gain(queries: QuerySet, measure: str, comparison: Comparison | None, reach: float, confidence: float) -> Gain:
+def _gain(
+    queries: QuerySet, measure: str, comparison: Comparison | None, reach: float, confidence: float
+) -> Gain:
     if comparison is None:
         if not queries.n_queries:
             return Gain("no query")

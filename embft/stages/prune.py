@@ -12,6 +12,7 @@ from embft.errors import ConfigError
 from embft.paths import Paths
 from embft.promotion.history import History
 from embft.promotion.ledger import read_history
+from embft.promotion.registry import DAY_TAG
 from embft.results import Record
 from embft.stages.fates import Fates
 from embft.stages.stage import open_model
@@ -84,12 +85,12 @@ def _registered_days(config: ModelConfig, history: History, versions: Mapping[st
         )
     days = set()
     for version, tags in versions.items():
-        if "embft.day" in tags:
+        if DAY_TAG in tags:
             try:
-                days.add(date.fromisoformat(tags["embft.day"]))
+                days.add(date.fromisoformat(tags[DAY_TAG]))
             except ValueError:
                 raise ConfigError(
-                    f"version {version} of {config.name} has the tag embft.day {tags['embft.day']!r}, which is no day "
+                    f"version {version} of {config.name} has the tag {DAY_TAG} {tags[DAY_TAG]!r}, which is no day "
                     "(YYYY-MM-DD), so what it needs is not known; correct the tag in MLflow"
                 ) from None
     return days
