@@ -73,7 +73,7 @@ def axis_svg(reach: float) -> Markup:
     places = [("0", "start", -reach), ("50", "middle", 0.0), ("100", "end", reach)]
     return _svg(
         "".join(
-            f'<text x="{x}%" y="{_MIDDLE + 4}" text-anchor="{anchor}">{f"{it:+.3g}%" if it else "0"}</text>'
+            f'<text x="{x}%" y="{_MIDDLE + 4}" text-anchor="{anchor}">{f"{it:+,.6g}%" if it else "0"}</text>'
             for x, anchor, it in ((x, anchor, 100 * it) for x, anchor, it in places)
         )
     )

@@ -67,8 +67,8 @@ def smallest_gain(decision: Decision, rules: Sequence[GateRule], evaluation: Eva
         return [f"It cannot be told from tonight's {n:,} different queries: too few, or a figure is not a number."]
     told = [
         f"{detectable:.1%} less validation loss than the {opponent}'s.",
-        f"Were a model truly so much better, 8 of 10 such nights would show with {evaluation.confidence:.0%} confidence "
-        "that it is better at all; a smaller gain may be real and still not be shown.",
+        f"Were a model truly so much better, 8 of 10 such nights would show, with {evaluation.confidence:.0%} "
+        "confidence, that it is better at all; a smaller gain may be real and still not be shown.",
     ]
     asked = next(it for it in rules if it.name == "min_relative_gain")
     if asked.confidence == "to_promote" and asked.limit > 0:

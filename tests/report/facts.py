@@ -5,6 +5,8 @@ from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
+
 from embft.config import ModelConfig
 from embft.promotion.gate import decide
 from embft.report.page import Facts
@@ -53,6 +55,7 @@ def night(
     challenger: Mapping[str, Any] = CHALLENGER,
     champion: Mapping[str, Any] | None = CHAMPION,
     *,
+    base: Mapping[str, Any] = BASE,
     interpolation: Mapping[str, Any] | None = None,
     measured: Mapping[str, Any] | None = None,
     notes: Mapping[str, tuple[str, ...]] | None = None,
@@ -67,10 +70,9 @@ def night(
 ) -> Facts:
     """Give a night's facts; the gate decides on the figures of `evaluated`, as it would on real ones."""
     run = run_spec(champion is not None, promote, config)
-    models = {"base": BASE, "champion": champion, "challenger": challenger, "interpolation": interpolation}
-    found, sets = evaluated(
-        {name: it for name, it in models.items() if it is not None}, **{"queries": QUERIES, **(measured or {})}
-    )
+    measured = {"queries": QUERIES, **(measured or {})}
+    models = {"base": base, "champion": champion, "challenger": challenger, "interpolation": interpolation}
+    found, sets = evaluated({name: _told(it, challenger, measured) for name, it in models.items() if it}, **measured)
     noted = tuple(it.model_copy(update={"notes": (notes or {}).get(it.name, ())}) for it in found.sets)
     found = found.model_copy(update={"test_from": DAY, "inputs_sha256": "feed" * 16, "n_items": 1341, "sets": noted})
     return Facts(
@@ -80,6 +82,11 @@ def night(
         stages=stages(rules or [], days_left_out or {}, docs_url, ranks_url),
         training={"records": RECORDS if records is None else records},
     )
+
+
+def _told(model: Mapping[str, Any], challenger: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a figure for each session, of what the challenger is measured by."""
+    return {name: np.broadcast_to(model[name], len(measured["queries"])) for name in challenger}
 
 
 def run_spec(has_champion: bool, promote: str, config: Mapping[str, Any]) -> RunSpec:
