@@ -57,7 +57,7 @@ def misplaced_champion(history: History, aliases: Mapping[str, str]) -> str | No
     return f"MLflow's alias champion {names}, the history says {serves or 'that nobody serves yet'}"
 
 
-def missing_version(model: str, version: str, existing: Collection[str]) -> ConfigError:
+def missing_version(model: str, version: str, existing: Collection[str]) -> str:
     """Say that a version is not there, and which ones are.
 
     Args:
@@ -66,11 +66,11 @@ def missing_version(model: str, version: str, existing: Collection[str]) -> Conf
         existing: Versions that there are.
 
     Returns:
-        The error.
+        A sentence with the remedy.
     """
     there = f"there is {', '.join(existing)}" if existing else "there is no version any more: run a night"
-    return ConfigError(
-        f"version {version} of {model} does not exist in MLflow, somebody deleted it; choose another with "
+    return (
+        f"version {version} of {model} does not exist in MLflow, or somebody deleted it; choose another with "
         f"`embft rollback --model {model} --to …`: {there}"
     )
 
@@ -80,7 +80,7 @@ def _settle(registry: Registry, history: History) -> list[str]:
     present, warnings = registry.aliases(), []
     champion, previous = version_of(history.champion), version_of(history.previous)
     if champion is not None and champion not in existing:
-        raise missing_version(registry.model, champion, existing)
+        raise ConfigError(missing_version(registry.model, champion, existing))
     if previous is not None and previous not in existing:
         warnings.append(f"version {previous}, which served before, was deleted in MLflow: no alias `previous` is left")
         previous = None

@@ -42,9 +42,9 @@ def append(
     kind: Literal["promotion", "rollback"],
     to: Champion,
     *,
-    leaves: Champion | None,
     request: str,
     why: str,
+    leaves: Champion | None = None,
     forced: bool = False,
 ) -> History:
     """Add a change, unless this request has made it already.
@@ -56,9 +56,9 @@ def append(
         paths: Of the model.
         kind: Of the change.
         to: The version that shall serve.
-        leaves: Whom it shall replace: the champion when it was decided.
         request: What asks for it.
         why: In a sentence.
+        leaves: Whom it shall replace, as it was decided; left out, the champion.
         forced: As of `Change`.
 
     Returns:
@@ -77,7 +77,7 @@ def append(
         number=number,
         kind=kind,
         to=to,
-        leaves=version_of(leaves),
+        leaves=version_of(leaves or history.champion),
         forced=forced,
         request=request,
         who=actor(),

@@ -32,7 +32,11 @@ def _work(context: Context) -> Outcome:
     run, registry = context.run, registry_of(context.run.config)
     version = _version(context, registry)
     fault = load_fault(registry, version, partial(_vectors, context))
-    figures: dict[str, Any] = {"version": version.number, "promoted": False, "model_uri": f"models:/{run.model}/{version.number}"}
+    figures: dict[str, Any] = {
+        "version": version.number,
+        "promoted": False,
+        "model_uri": f"models:/{run.model}/{version.number}",
+    }
     if fault:
         reason = (
             f"version {version.number} was not promoted: it {fault}; nothing else changed: mend that, then run "
@@ -53,9 +57,9 @@ def _work(context: Context) -> Outcome:
     }
     path = context.folder / "version.json"
     path.write_text(json.dumps(figures, indent=2))
-    reason = hindrance or (_what_became(history, step) if step else None)
+    said = hindrance or (_what_became(history, step) if step else None)
     links = context.inputs["fine_tune"].links
-    return Outcome(files={"version.json": path}, figures=figures, reason=reason, links=links)
+    return Outcome(files={"version.json": path}, figures=figures, reason=said, links=links)
 
 
 def _version(context: Context, registry: Registry) -> Version:

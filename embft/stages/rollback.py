@@ -54,7 +54,7 @@ def roll_back(
 ) -> Rollback:
     """Let an earlier version serve again.
 
-    Without `request`, a rollback that was killed half-way is completed first, and that is all.
+    With neither `request` nor `to`, a rollback that was killed half-way is completed, and that is all.
 
     Args:
         model: The model's name.
@@ -74,7 +74,7 @@ def roll_back(
     work = _Work(config, storage, paths, registry_of(config))
     history = read_history(storage, paths)
     moved = work.moved_by_hand(history)
-    begun = history.step_of(request) if request else work.half_done(history)
+    begun = history.step_of(request) if request else None if to else work.half_done(history)
     if begun:
         which = "the same request" if request else f"a rollback by {begun.change.who} that had not come to its end"
         return work.settle(begun, f"completed {which}: ", moved)
@@ -133,7 +133,7 @@ class _Work:
             )
         existing = {it.number: it for it in self.registry.versions()}
         if version not in existing:
-            raise missing_version(self.config.name, version, list(existing))
+            raise ConfigError(missing_version(self.config.name, version, list(existing)))
         found = target or self._champion_of(history, existing[version])
         gone = next((it.uri for it in found.weights.values() if self.storage.head(it.uri) is None), None)
         if gone:
@@ -144,7 +144,11 @@ class _Work:
         return found
 
     def _champion_of(self, history: History, version: Version) -> Champion:
-        """Give what a version is made of: as the history has it, or else as its night left it."""
+        """Give what a version is made of: as the history has it, or else as its night left it.
+
+        Raises:
+            ConfigError: Its night has other weights by now.
+        """
         known, digest = history.known(version.number), version.tags.get(DIGEST_TAG)
         if known and known.digest == digest:
             return known

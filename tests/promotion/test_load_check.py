@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import time
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from embft import ExperimentsManager, SentenceTransformerModel, load_model
-from embft.errors import TemporaryError
-from embft.promotion import loading_process
-from embft.promotion.load_check import LOAD_CHECK_TAG, TEXTS, declared_distributions, load_fault
-
+from embft.promotion.load_check import LOAD_CHECK_TAG, load_fault
 from embft.promotion.registry import Registry, Version
 from tests.finetuning.tiny_models import tiny_bert
 
