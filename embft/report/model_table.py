@@ -28,9 +28,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A model's figure; of the best ones `is_best` is set."""
+    """A model's figure.
+
+    Args:
+        figure: A dash where there is none.
+        is_known: There is one.
+        is_best: No other model's is better.
+    """
 
     figure: str
+    is_known: bool
     is_best: bool
 
 
@@ -139,13 +146,17 @@ def _row(
     name = measure_name(measure)
     return MeasureRow(
         title=f"{name if name[1:2].isupper() else name[:1].upper() + name[1:]}{arrow}",
-        cells=[
-            Cell("–" if it is None else f"{it:,.{digits}f}", it is not None and it == best) for it in figures.values()
-        ],
+        cells=[_cell(it, best, digits) for it in figures.values()],
         gain=gain,
         interval=interval,
         tone=tone,
     )
+
+
+def _cell(figure: float | None, best: float | None, digits: int) -> Cell:
+    if figure is None:
+        return Cell("–", is_known=False, is_best=False)
+    return Cell(f"{figure:,.{digits}f}", is_known=True, is_best=figure == best)
 
 
 def _gain(comparison: Comparison | None, confidence: float) -> tuple[str, str, str]:
