@@ -14,6 +14,7 @@ from demo.services import free_port
 from embft.cli import app
 from embft.results import StageResult
 from tests.buckets import new_bucket
+from tests.mlflow_database import new_database
 from tests.pipeline.conftest import Project
 from tests.shop import FIRST, ITEMS, NIGHT, day_sessions, make_shop, write_day, write_items
 
@@ -21,7 +22,7 @@ from tests.shop import FIRST, ITEMS, NIGHT, day_sessions, make_shop, write_day, 
 @pytest.fixture
 def shop(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     bucket = new_bucket(s3)
-    include = make_shop(tmp_path, bucket, s3, f"sqlite:///{tmp_path}/mlflow.db")
+    include = make_shop(tmp_path, bucket, s3, new_database(tmp_path))
     monkeypatch.setenv("EMBFT_INCLUDE", str(include))
     return Project(include, bucket, "tiny")
 
