@@ -1,11 +1,12 @@
 """A DAG `retrain_<model>` for every config in `include/models/`: one night, from clicks to a gated model.
 
-    plan ─► pull ─► validate_sessions ─► preprocess_ranks ─► validate_ranks ─► fine_tune ─► evaluate ─► gate ─┬► register ─► publish
-            (mapped: one per log day                                                                          └► rejected
-             that needs it)
+    plan ─► pull ─► validate_sessions ─► preprocess_ranks ─► validate_ranks ─► fine_tune ─► evaluate ─► gate
+            (mapped: one per log day
+             that needs it)                              gate ─┬► (approve ─►) register ─┬► publish
+                                                               └► rejected ──────────────┘
 
 What each stage reads and writes, and what to do when it is red, stands on its task's page.
-"""  # noqa: E501
+"""
 
 from embft.airflow.night import Night
 from embft.airflow.project import read_project
@@ -27,9 +28,15 @@ for config in project.configs:
         evaluate = night.stage("evaluate")
         gate = night.stage("gate")
         register = night.stage("register")
-        publish = night.stage("publish")
         rejected = night.rejected()
+        # On every night that the gate has judged: where nothing new serves, the champion's vectors follow the
+        # catalogue. Both of its branches are skipped where a person said no, so one success is not asked for.
+        publish = night.stage("publish", trigger_rule="none_failed")
 
         plan >> pull >> validate_sessions >> preprocess_ranks >> validate_ranks >> fine_tune >> evaluate >> gate
-        gate >> register >> publish
+        if night.asks_a_person:
+            gate >> night.approve() >> register
+        else:
+            gate >> register
         gate >> rejected
+        [register, rejected] >> publish

@@ -9,7 +9,7 @@ from embft.pod_security import breaches
 from embft.yaml_files import YamlFile
 
 # Stages that encode text or train; the others would hold a GPU and leave it idle.
-_GPU_STAGES = ("preprocess_ranks", "fine_tune", "evaluate", "publish")
+GPU_STAGES = ("preprocess_ranks", "fine_tune", "evaluate", "publish")
 _GPU = "nvidia.com/gpu"
 
 
@@ -23,7 +23,7 @@ def gpus_of(kubernetes: Kubernetes, stage: str) -> int:
     Returns:
         0 for stages that would leave a GPU idle.
     """
-    return kubernetes.gpus if stage in _GPU_STAGES else 0
+    return kubernetes.gpus if stage in GPU_STAGES else 0
 
 
 def pod_resources(kubernetes: Kubernetes, stage: str) -> dict[str, dict[str, str]]:

@@ -8,7 +8,7 @@ from embft.paths import stage_command
 
 
 def stage_arguments(
-    stage: str, model: str, day: date, params: Mapping[str, Any], *, log_day: str | None = None
+    stage: str, model: str, day: date, params: Mapping[str, Any], *, run_type: str, log_day: str | None = None
 ) -> list[str]:
     """Spell the command of one stage, as the arguments of a Python interpreter.
 
@@ -17,6 +17,7 @@ def stage_arguments(
         model: The model's name.
         day: The night's day.
         params: The run's form: `force`, `promote`, `window_days`.
+        run_type: Airflow's; a backfill does not promote by itself.
         log_day: For `pull`: the log day, YYYY-MM-DD, and perhaps a part of it.
 
     Returns:
@@ -28,7 +29,7 @@ def stage_arguments(
         name, _, part = log_day.partition(" ")
         arguments += ["--log-day", date.fromisoformat(name).isoformat(), *(["--part", str(int(part))] if part else [])]
     if stage == "plan":
-        arguments += ["--promote", str(params.get("promote", "auto"))]
+        arguments += ["--promote", promotes(params, run_type)]
         if params.get("window_days") is not None:
             arguments += ["--window-days", str(int(params["window_days"]))]
     if params.get("force"):
@@ -36,14 +37,48 @@ def stage_arguments(
     return arguments
 
 
-def explain_arguments(model: str, day: date) -> list[str]:
+def promotes(params: Mapping[str, Any], run_type: str) -> str:
+    """Say what becomes of a challenger that passes the gate.
+
+    Args:
+        params: The run's form.
+        run_type: Airflow's.
+
+    Returns:
+        As of `plan --promote`. In a backfill `auto` is `never`: nobody who computes last month's nights wants one of
+        them to serve, and a night of today may end beside it.
+    """
+    chosen = str(params.get("promote", "auto"))
+    return "never" if run_type == "backfill" and chosen == "auto" else chosen
+
+
+def explain_arguments(model: str, day: date, *, markdown: bool = False) -> list[str]:
     """Spell the command that prints the gate's standing decision in words.
 
     Args:
         model: The model's name.
         day: The night's day.
+        markdown: For a page, with the log's text escaped; else for a terminal.
 
     Returns:
         A list for exec, for a Python interpreter.
     """
-    return ["-m", "embft", "gate", "--model", model, "--day", day.isoformat(), "--explain"]
+    how = ["--explain", *(["--markdown"] if markdown else [])]
+    return ["-m", "embft", "gate", "--model", model, "--day", day.isoformat(), *how]
+
+
+def rollback_arguments(model: str, params: Mapping[str, Any], request: str) -> list[str]:
+    """Spell the command that brings a former champion back.
+
+    Args:
+        model: The model's name.
+        params: The run's form: `to`, `why`.
+        request: Names the run: asked again, it is the same rollback.
+
+    Returns:
+        A list for exec, for a Python interpreter.
+    """
+    to = ["--to", str(params["to"])] if params.get("to") else []
+    # In one word each, so that what a person wrote is never taken for an option.
+    said = [f"--why={params['why']}", f"--request={request}"]
+    return ["-m", "embft", "rollback", "--model", model, *to, *said, "--json"]

@@ -62,20 +62,49 @@ The same measures for base, champion and challenger on the same held-out clicks.
 Promote or reject, each rule with its figure and its limit. A rejected challenger is a normal end: this task stays
 green, and the branch goes to `rejected`. *Report* shows the whole night.
 """,
-    "register": """
-Makes an MLflow model version of the challenger, and moves the `champion` alias unless the run says `promote: never`.
+    "approve": """
+Asks a person whether the model that passed the gate shall serve: *Required Actions*, on this task's page and on
+Airflow's first, shows what the gate found. It holds no worker while it waits. Reject, or no answer within
+`gate.approval.timeout_hours`, keeps the champion: `register` is skipped and the night stays green. Who approved stands
+in the history of champions. A run that promotes nothing (`promote: never`, a backfill) asks nobody.
 
-**Red?** MLflow away is temporary and retried; nothing is half registered.
+**Too late, or rejected by mistake?** Clear this task with all that follows it: it asks once more.
+
+**Red?** Its log says why. The decision could not be read: repair what is named, then clear this task. Or the gate has
+judged anew since the task was asked first: Airflow would show the old figures, so trigger the DAG with the night's day,
+and answer there.
+""",
+    "register": """
+Makes an MLflow model version of the challenger, loads it in a fresh process, and makes it the champion unless the run
+promotes nothing, or a newer night's model serves. The log says which of these it was.
+
+**Red?** MLflow away is temporary and retried. Cleared, the task goes on where it was: however often it runs, it makes
+one version and one change of champion.
 """,
     "publish": """
-Writes the catalogue's vectors under the new champion, then moves one pointer. Readers see the old set or the new one.
+Writes the catalogue's vectors under the champion, then moves one pointer; readers see the old set or the new one. It
+runs on every night that the gate has judged: where no new model serves, it encodes what changed in the catalogue.
+Skipped: no pointer moved, and the log says why. Done: DAGs that are scheduled on the asset `<model>_vectors` run.
+
+**Red?** The old vectors serve on. The log line says what to do; cleared, the task keeps what it has encoded. The
+champion's weights are gone from S3? Roll back to a version that is still there: DAG `rollback_<model>`.
 """,
     "rejected": """
 The challenger was not better, so the champion stays. The log says why, rule by rule. Nothing to repair.
+
+**Red?** The decision could not be read; clear this task, so that `publish` runs.
+""",
+    "rollback": """
+Brings the champion's predecessor back, or the version that the form names: MLflow's aliases and the pointer to the
+vectors go back together, and the history of champions keeps who did it and why. The night that made the version which
+was left does not promote it again by itself.
+
+**Red?** The log line says what to do. S3 or MLflow away: it was already retried; clear this task when they are back.
+Cleared or retried, it completes the same rollback, and goes no further back.
 """,
 }
 
-_DAG_PAGE = """
+_NIGHT_PAGE = """
 # Retrain `{name}`
 
 {notice}{description}Owner: **{owner}**. Every night this learns from what people clicked in the last {days} days, and
@@ -95,7 +124,13 @@ that is over.
 3. Repair, then **clear the red task**. Finished stages return their result in seconds, without work.
 4. Changed the model's settings or its log objects? Then **clear `plan` with all that follows it**: a night keeps the
    settings and the listing that `plan` froze.
-5. `rejected` green and `register` skipped is no failure: the champion stays.
+5. `rejected` green, `register` or `publish` skipped is no failure: the champion, or its vectors, stay.
+6. A bad model serves? Trigger `rollback_{name}`.
+
+### Backfills
+
+A backfill computes old nights and registers their models, but promotes none of them, unless its form says
+`promote: force`. {pool}
 
 ### By hand, from the project's folder
 
@@ -105,9 +140,34 @@ that is over.
 Results: `{artifacts}/{name}/runs/<day>/<stage>/result.json`. Settings: `include/models/{name}.yaml`.
 """
 
+_POOL = """Its own limit of active runs counts, not the DAG's. Trainings wait in the pool `{pool}`: give the backfill
+fewer active runs than the pool has slots, and one is always left for the night. Without that pool in *Admin, Pools* the
+tasks wait for ever; the DAG's page then carries a warning that names it."""
+_NO_POOL = """Its own limit of active runs counts, not the DAG's; set `runtime.pool` in the model's config where a
+backfill and a night would train on the same GPU."""
 
-def dag_page(config: ModelConfig) -> str:
-    """Write the page of a model's DAG.
+_ROLLBACK_PAGE = """
+# Roll back `{name}`
+
+Owner: **{owner}**. A bad model serves, and the one before it shall come back.
+
+1. **Trigger**, and say in *Why* what was seen. *To version* empty: the champion's predecessor.
+2. Watch the task `rollback`. It takes seconds where the vectors of that version are still there (as many former ones as
+   `publish.keep_previous` says), else as long as the catalogue takes to encode.
+3. Its log ends with the version that serves now.
+
+The night that made the bad version does not promote it again. The next night's model is measured against the version
+that serves then, and may serve itself: to keep it from that, pause `retrain_{name}`, or run it with `promote: never`.
+
+### By hand, from the project's folder
+
+    python -m embft rollback --model {name} --why "…"
+    python -m embft history --model {name}
+"""
+
+
+def night_page(config: ModelConfig) -> str:
+    """Write the page of a model's nights.
 
     Args:
         config: The model's config.
@@ -115,7 +175,7 @@ def dag_page(config: ModelConfig) -> str:
     Returns:
         Markdown.
     """
-    return _DAG_PAGE.format(
+    return _NIGHT_PAGE.format(
         name=config.name,
         notice="**Synthetic: all clicks of this model are simulated.**\n\n" if config.synthetic else "",
         description=f"{config.description}\n\n" if config.description else "",
@@ -125,4 +185,17 @@ def dag_page(config: ModelConfig) -> str:
         timezone=config.schedule.timezone,
         retries=config.runtime.retries,
         artifacts=config.storage.artifacts,
+        pool=_POOL.format(pool=config.runtime.pool) if config.runtime.pool else _NO_POOL,
     ).strip()
+
+
+def rollback_page(config: ModelConfig) -> str:
+    """Write the page of a model's rollbacks.
+
+    Args:
+        config: The model's config.
+
+    Returns:
+        Markdown.
+    """
+    return _ROLLBACK_PAGE.format(name=config.name, owner=config.owner).strip()

@@ -1,4 +1,4 @@
-"""The form that Airflow shows when a person triggers a night or starts a backfill."""
+"""The forms that Airflow shows when a person triggers a night, starts a backfill, or rolls back."""
 
 from airflow.sdk import Param
 
@@ -27,8 +27,12 @@ def night_form(config: ModelConfig) -> dict[str, Param]:
         "promote": Param(
             "auto",
             type="string",
-            enum=["auto", "never"],
-            values_display={"auto": "auto: a model that passes the gate serves", "never": "never: register it only"},
+            enum=["auto", "never", "force"],
+            values_display={
+                "auto": "auto: it serves, unless a newer night's model does; in a backfill it is registered only",
+                "never": "never: register it only",
+                "force": "force: it serves, in a backfill too, and in place of a newer night's model",
+            },
             title="Promote",
             description="What becomes of a challenger that passes the gate.",
         ),
@@ -46,5 +50,29 @@ def night_form(config: ModelConfig) -> dict[str, Param]:
             type="boolean",
             title="Recompute",
             description="Work again even where an up-to-date result exists. Off: only what is missing or changed.",
+        ),
+    }
+
+
+def rollback_form() -> dict[str, Param]:
+    """Describe what a person says who brings a former champion back.
+
+    Returns:
+        Typed parameters; `why` has no default, so Airflow asks for it.
+    """
+    return {
+        "why": Param(
+            type="string",
+            minLength=1,
+            maxLength=500,
+            title="Why",
+            description="Kept in the history of champions, for whoever asks later.",
+        ),
+        "to": Param(
+            None,
+            type=["null", "string"],
+            pattern=r"^[1-9][0-9]{0,8}$",
+            title="To version",
+            description="MLflow version that shall serve. Empty: the champion's predecessor.",
         ),
     }

@@ -7,15 +7,13 @@ from typing import Any
 import pendulum
 from airflow.sdk import DAG
 
-from embft.airflow.docs import TASK_DOCS, dag_page
+from embft.airflow.docs import TASK_DOCS, night_page
 from embft.airflow.forms import night_form
+from embft.airflow.frame import default_arguments, runs_in_pod, tags_of, task_arguments
 from embft.airflow.operators import GateOperator, RejectedOperator, StageOperator
 from embft.airflow.project import timetable_of
+from embft.airflow.task import APPROVE
 from embft.config import ModelConfig
-
-# A team's own checks often ask for at least two; every task states its real number itself.
-_LEAST_DEFAULT_RETRIES = 2
-_LONGEST_WAIT = timedelta(hours=1)
 
 
 class Night:
@@ -47,15 +45,9 @@ class Night:
             catchup=False,
             max_active_runs=config.schedule.max_active_runs,
             params=night_form(config),
-            tags=["embft", "retrain", config.name, *(["synthetic"] if config.synthetic else [])],
-            doc_md=dag_page(config),
-            default_args={
-                "owner": config.owner,
-                "retries": max(_LEAST_DEFAULT_RETRIES, config.runtime.retries),
-                "retry_delay": timedelta(seconds=config.runtime.retry_delay_s),
-                "retry_exponential_backoff": 2.0,
-                "max_retry_delay": _LONGEST_WAIT,
-            },
+            tags=tags_of(config, "retrain"),
+            doc_md=night_page(config),
+            default_args=default_arguments(config),
         )
 
     def stage(self, name: str, **options: Any) -> Any:
@@ -91,27 +83,34 @@ class Night:
         """
         return RejectedOperator(**self._arguments("gate") | {"task_id": "rejected", "doc_md": TASK_DOCS["rejected"]})
 
+    @property
+    def asks_a_person(self) -> bool:
+        """Whether a person has to approve what the gate lets through."""
+        return self._config.gate.approval is not None
+
+    def approve(self) -> Any:
+        """Make the task that asks a person.
+
+        Returns:
+            The task.
+        """
+        # Only here: it brings in what projects without approval need not import.
+        from embft.airflow.approve import ApproveOperator
+
+        approval = self._config.gate.approval
+        assert approval is not None, "the config asks for no approval"
+        return ApproveOperator(
+            timeout=timedelta(hours=approval.timeout_hours),
+            **self._arguments("gate") | {"task_id": APPROVE, "doc_md": TASK_DOCS[APPROVE]},
+        )
+
+    def _arguments(self, stage: str) -> dict[str, Any]:
+        return task_arguments(self._config, self._include, stage)
+
     def _operator(self, stage: str) -> Any:
-        if self._config.runtime.stages.get(stage) == "pod":
+        if runs_in_pod(self._config, stage):
             # Only here: the Kubernetes client takes two seconds to import, which most projects need not pay.
             from embft.airflow.pods import GatePodOperator, StagePodOperator
 
             return GatePodOperator if stage == "gate" else StagePodOperator
         return GateOperator if stage == "gate" else StageOperator
-
-    def _arguments(self, stage: str) -> dict[str, Any]:
-        runtime = self._config.runtime
-        limit_s = runtime.timeout_s
-        if runtime.stages.get(stage) == "pod" and runtime.kubernetes:
-            # The stage's own time begins when its pod has started. A deferred task is looked at anew when it wakes, so
-            # it may take twice this to stop; what frees the GPU in time is the pod's own active deadline.
-            limit_s += runtime.kubernetes.schedule_timeout_s + runtime.kubernetes.startup_timeout_s
-        return {
-            "task_id": stage,
-            "stage": stage,
-            "model": self._config.name,
-            "include": str(self._include),
-            "retries": runtime.retries,
-            "execution_timeout": timedelta(seconds=limit_s),
-            "doc_md": TASK_DOCS[stage],
-        }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, BranchMixIn
 from airflow.sdk.exceptions import AirflowFailException
 
+from embft.airflow.actor import ACTOR
 from embft.airflow.command import explain_arguments
 from embft.airflow.day import night_day
 from embft.airflow.outcome import explained, fail, last_error, parse_result
@@ -64,7 +65,7 @@ class StageOperator(StageTask, BaseOperator):  # type: ignore[misc]
         self.links = {}
         with explained():
             config = self.read_config()
-        ended = self._run(self.arguments_for(context, config), config)
+        ended = self._run(context, self.arguments_for(context, config), config)
         result = parse_result(ended.output)
         # A stage that rejects its input prints why, and exits with 3.
         judged = ended.code == 0 or (ended.code == DataRejected.exit_code and result and result.status == "rejected")
@@ -82,11 +83,17 @@ class StageOperator(StageTask, BaseOperator):  # type: ignore[misc]
         if self._child:
             self._child.stop()
 
-    def _run(self, arguments: list[str], config: ModelConfig) -> Ended:
+    def _printed(self, context: "Context", arguments: list[str], config: ModelConfig) -> str:
+        ended = self._run(context, arguments, config)
+        if ended.code != 0:
+            fail(ended.code, last_error(ended.last_lines))
+        return ended.output.decode(errors="backslashreplace")
+
+    def _run(self, context: "Context", arguments: list[str], config: ModelConfig) -> Ended:
         self.command = [config.runtime.python or sys.executable, *arguments]
         # As a person would type it, from the project's folder.
         self.log.info("%s", shlex.join(["EMBFT_INCLUDE=" + self.include, *self.command]))
-        env = {**os.environ, "EMBFT_INCLUDE": self.include}
+        env = {**os.environ, "EMBFT_INCLUDE": self.include, ACTOR: self.actor_for(context)}
         self._child = Child(self.command, env=env, folder=Path(self.include).parent)
         try:
             return self._child.run(lambda line: self.log.log(_level_of(line), "%s", line))
@@ -98,7 +105,7 @@ class StageOperator(StageTask, BaseOperator):  # type: ignore[misc]
 
 
 class GateOperator(GateTask, StageOperator, BranchMixIn):  # type: ignore[misc]
-    """Runs the gate on the worker, and follows `register` or `rejected`."""
+    """Runs the gate on the worker, and follows the branch that it decides for."""
 
 
 class RejectedOperator(StageOperator):
@@ -117,10 +124,8 @@ class RejectedOperator(StageOperator):
         """
         with explained():
             config = self.read_config()
-        ended = self._run(explain_arguments(self.model, night_day(context, config.schedule)), config)
-        if ended.code != 0:
-            fail(ended.code, last_error(ended.last_lines))
-        for line in ended.output.decode(errors="backslashreplace").splitlines():
+        day = night_day(context, config.schedule)
+        for line in self._printed(context, explain_arguments(self.model, day), config).splitlines():
             self.log.info("%s", line)
 
 

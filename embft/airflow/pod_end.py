@@ -35,6 +35,12 @@ def has_ended(pod: Any, container: str) -> bool:
     return pod.status.phase in ("Succeeded", "Failed") or _state(pod, container, "terminated") is not None
 
 
+def exit_code(pod: Any, container: str) -> int | None:
+    """Give the exit code of a pod's stage; None where it has not ended, or nobody knows."""
+    ended = _state(pod, container, "terminated") if pod.status else None
+    return int(ended.exit_code) if ended else None
+
+
 def is_dying(pod: Any) -> bool:
     """Say whether the cluster has been asked to remove a pod that is still there, in its grace period."""
     return pod.metadata.deletion_timestamp is not None

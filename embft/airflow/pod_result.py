@@ -27,7 +27,20 @@ def printed_result(lines: Iterable[str]) -> StageResult | None:
     Returns:
         The last result in it, if there is one.
     """
-    found: StageResult | None = None
+    results = [parse_result(block) for block in printed_blocks(lines)]
+    return next(filter(None, reversed(results)), None)
+
+
+def printed_blocks(lines: Iterable[str]) -> list[str]:
+    """Find the indented JSON objects in a pod's log.
+
+    Args:
+        lines: The end of the log.
+
+    Returns:
+        Each object's text, in their order.
+    """
+    found: list[str] = []
     block: list[str] | None = None
     for line in (it.rstrip() for it in lines):
         if line == "{":
@@ -37,7 +50,8 @@ def printed_result(lines: Iterable[str]) -> StageResult | None:
             continue
         block.append(line)
         if line == "}":
-            found, block = parse_result("\n".join(block)) or found, None
+            found.append("\n".join(block))
+            block = None
     return found
 
 

@@ -6,11 +6,12 @@ What happens when a pod, a worker or the cluster fails is written down, case by 
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from itertools import filterfalse
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.cncf.kubernetes.backcompat.backwards_compat_converters import convert_env_vars_or_raise_error
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.sdk import BranchMixIn
@@ -19,6 +20,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
+from embft.airflow.actor import ACTOR
 from embft.airflow.cluster import LastLook, PatientPodManager, is_away, is_gone, is_refused, patient
 from embft.airflow.day import night_day
 from embft.airflow.outcome import explained
@@ -27,7 +29,6 @@ from embft.airflow.pod_result import find_result, printed_result
 from embft.airflow.pod_spec import pod_settings
 from embft.airflow.task import GateTask, StageTask
 from embft.config import ModelConfig
-from embft.results import StageResult
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -51,6 +52,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
     """
 
     labels: dict[str, str]
+    env_vars: Any
     ui_color = "#e3e8f6"
     # Day and command are known when the task starts; so the rendered template shows what was really run.
     overwrite_rtif_after_execution = True
@@ -73,13 +75,13 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         Raises:
             AirflowException: No result of this run is there, and a retry may help; else AirflowFailException.
         """
-        config, day = self._begin(context)
+        config = self._begin(context)
         self._wait_for_dying_pods(context)
-        result = self._result_of_an_earlier_try(context, config, day)
+        result = self._result_of_an_earlier_try(context, config)
         if result is None:
             self._executes = True
             try:
-                result = self._result_after(partial(super().execute, context), context, config, day)
+                result = self._result_after(partial(super().execute, context), context, config)
             finally:
                 self._executes = False
         return self._end(context, config, result)
@@ -100,7 +102,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         if self._executes:
             # The operator's own call: the pod had ended before the task could be deferred. `execute` concludes.
             return super().trigger_reentry(context, event)
-        config, day = self._begin(context)
+        config = self._begin(context)
         # Known from here on, so that `on_kill` ends it.
         self.pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=event["name"], namespace=event["namespace"]))
         if _SINCE in event:
@@ -112,7 +114,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             self._wait_for_the_cluster(event["name"], event["namespace"])
             return wake_up()
 
-        return self._end(context, config, self._result_after(when_the_cluster_answers, context, config, day))
+        return self._end(context, config, self._result_after(when_the_cluster_answers, context, config))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: "Context") -> Any:
         """Wake up; where Airflow does so only to fail the task, for its trigger died or ran out of time, conclude too.
@@ -132,11 +134,11 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         if next_method != TRIGGER_FAIL_REPR or not _is_last_try(context):
             # A later try goes on with the pod.
             return wake_up()
-        config, day = self._begin(context)
+        config = self._begin(context)
         for pod in self._my_pods(context):
             self.pod, self._since = pod, pod.metadata.creation_timestamp
             self._look = self.pod_manager.last_look(pod, self.base_container_name)
-        return self._end(context, config, self._result_after(wake_up, context, config, day))
+        return self._end(context, config, self._result_after(wake_up, context, config))
 
     @cached_property
     def pod_manager(self) -> PatientPodManager:
@@ -231,7 +233,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         if not look.gone:
             super().cleanup(pod, look.pod, xcom_result=xcom_result, context=context)
 
-    def _begin(self, context: "Context") -> tuple[ModelConfig, date]:
+    def _begin(self, context: "Context") -> ModelConfig:
         # `dag.test()` runs every try on one object, where a worker has a fresh one.
         self.pod = self.remote_pod = self.pod_request_obj = None
         self.do_xcom_push = self._killed = False
@@ -240,20 +242,27 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         self._since = datetime.now(UTC)
         with explained():
             config = self.read_config()
-        day = night_day(context, config.schedule)
-        self.arguments = self.arguments_for(context, config)
-        days = {"embft-day": day.isoformat(), **({"embft-log-day": self.log_day} if self.log_day else {})}
-        self.labels = {**self.labels, **{name: make_safe_label_value(value) for name, value in days.items()}}
-        return config, day
+        self.arguments = [_as_it_stands(it) for it in self.arguments_for(context, config)]
+        others = [it for it in convert_env_vars_or_raise_error(self.env_vars) if it.name != ACTOR]
+        self.env_vars = [*others, k8s.V1EnvVar(name=ACTOR, value=_as_it_stands(self.actor_for(context)))]
+        named = self._names_of_run(context, config)
+        self.labels = {**self.labels, **{name: make_safe_label_value(value) for name, value in named.items()}}
+        return config
 
-    def _end(self, context: "Context", config: ModelConfig, result: StageResult) -> Any:
+    def _names_of_run(self, context: "Context", config: ModelConfig) -> dict[str, str]:
+        day = night_day(context, config.schedule).isoformat()
+        return {"embft-day": day, **({"embft-log-day": self.log_day} if self.log_day else {})}
+
+    def _found(self, context: "Context", config: ModelConfig, look: LastLook, since: datetime) -> Any:
+        day = night_day(context, config.schedule)
+        return find_result(config, self.stage, day, printed_result(look.lines), since)
+
+    def _end(self, context: "Context", config: ModelConfig, result: Any) -> Any:
         # Off until here, since it would add a sidecar to the pod; from here on it only lets Airflow keep the URI.
         self.do_xcom_push = True
         return self.conclude(context, config, result)
 
-    def _result_after(
-        self, watch: Callable[[], Any], context: "Context", config: ModelConfig, day: date
-    ) -> StageResult:
+    def _result_after(self, watch: Callable[[], Any], context: "Context", config: ModelConfig) -> Any:
         trouble: Exception | None = None
         try:
             watch()
@@ -270,7 +279,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         # No look was taken where the operator never came to its cleanup.
         look = self._look or LastLook(self.remote_pod, gone=bool(self.pod) and is_gone(trouble), trouble=trouble)
         with explained():
-            result = find_result(config, self.stage, day, printed_result(look.lines), self._since)
+            result = self._found(context, config, look, self._since)
         if result is None:
             PodEnd(look, self.base_container_name, config.runtime).fail()
         if trouble and result.status == "done":
@@ -293,7 +302,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
                 return
             time.sleep(_LOOK_EVERY_S)
 
-    def _result_of_an_earlier_try(self, context: "Context", config: ModelConfig, day: date) -> StageResult | None:
+    def _result_of_an_earlier_try(self, context: "Context", config: ModelConfig) -> Any:
         # Pods that ended while no worker watched; the provider deletes them unread, and trains once more.
         for pod in self._my_pods(context):
             if is_dying(pod) or not has_ended(pod, self.base_container_name):
@@ -304,8 +313,7 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             look = self.pod_manager.last_look(pod, self.base_container_name)
             try:
                 with explained():
-                    since = pod.metadata.creation_timestamp
-                    result = find_result(config, self.stage, day, printed_result(look.lines), since)
+                    result = self._found(context, config, look, pod.metadata.creation_timestamp)
                 if result:
                     return result
                 PodEnd(look, self.base_container_name, config.runtime).fail()
@@ -348,10 +356,15 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             self.log.warning("what this task has left in the cluster could not be removed: %s", error)
 
 
+def _as_it_stands(text: str) -> str:
+    # Kubernetes puts the pod's variables, secrets too, in place of $(NAME), and $ in place of $$.
+    return text.replace("$", "$$")
+
+
 def _is_last_try(context: "Context") -> bool:
     ti = context["ti"]
     return bool(ti.try_number > ti.max_tries)
 
 
 class GatePodOperator(GateTask, StagePodOperator, BranchMixIn):  # type: ignore[misc]
-    """Runs the gate in a pod, and follows `register` or `rejected`."""
+    """Runs the gate in a pod, and follows the branch that it decides for."""

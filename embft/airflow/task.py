@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from embft.airflow.actor import actor_of
 from embft.airflow.command import stage_arguments
 from embft.airflow.day import night_day
 from embft.airflow.links import STAGE_LINKS, pages_of
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 RESULT_KEY = "result"
+# Task ids that other tasks look for.
+APPROVE = "approve"
 
 
 class StageTask:
@@ -29,6 +32,9 @@ class StageTask:
     include: str
     log_day: str | None
     links: dict[str, str]
+    log: Any
+    outlets: list[Any]
+    upstream_task_ids: set[str]
     operator_extra_links = STAGE_LINKS
 
     def _describe(self, stage: str, model: str, include: str, log_day: str | None) -> None:
@@ -56,8 +62,20 @@ class StageTask:
         Returns:
             Arguments of a Python interpreter.
         """
-        day = night_day(context, config.schedule)
-        return stage_arguments(self.stage, self.model, day, context["params"], log_day=self.log_day)
+        day, run_type = night_day(context, config.schedule), context["dag_run"].run_type
+        return stage_arguments(self.stage, self.model, day, context["params"], run_type=run_type, log_day=self.log_day)
+
+    def actor_for(self, context: "Context") -> str:
+        """Say who acts, for the history of champions.
+
+        Args:
+            context: The task's context.
+
+        Returns:
+            As of `actor_of`; with whom a person's approval is right before this task, that person too.
+        """
+        asked = APPROVE in self.upstream_task_ids
+        return actor_of(context, context["ti"].xcom_pull(task_ids=APPROVE) if asked else None)
 
     def conclude(self, context: "Context", config: ModelConfig, result: StageResult) -> Any:
         """Turn the stage's result into the task's end.
@@ -72,6 +90,7 @@ class StageTask:
 
         Raises:
             AirflowFailException: The stage rejected its data or its model.
+            AirflowSkipException: `publish` moved no pointer.
         """
         self.links = pages_of(result, config.storage)
         if result.status == "rejected":
@@ -80,7 +99,22 @@ class StageTask:
             # Airflow maps over a task's return value alone, so the URI takes another key here.
             context["ti"].xcom_push(key=RESULT_KEY, value=result.uri)
             return list(result.figures["days_to_pull"])
+        if self.stage == "publish":
+            self._announce(context, result)
         return result.uri
+
+    def _announce(self, context: "Context", result: StageResult) -> None:
+        # A task that succeeds sends an event for each of its outlets; one that is skipped sends none.
+        if not result.figures["published"]:
+            context["ti"].xcom_push(key="return_value", value=result.uri)
+            raise AirflowSkipException(result.reason or f"nothing was published; see {result.uri}")
+        for asset in self.outlets:
+            # A reused result is announced again: the worker that wrote it may have died before Airflow heard of it.
+            context["outlet_events"][asset].extra = {
+                "version": str(result.figures["version"]),
+                "day": result.day.isoformat(),
+                "items": result.figures["items"],
+            }
 
 
 class GateTask(StageTask):
@@ -90,9 +124,10 @@ class GateTask(StageTask):
     inherits_from_skipmixin = True
 
     do_branch: Callable[..., Any]
+    downstream_task_ids: set[str]
 
     def conclude(self, context: "Context", config: ModelConfig, result: StageResult) -> Any:
-        """Follow `register` or `rejected`.
+        """Follow `rejected`, or `register` by way of a person where the config asks for one.
 
         Args:
             context: The task's context.
@@ -105,5 +140,6 @@ class GateTask(StageTask):
         self.links = pages_of(result, config.storage)
         # Branching ends the task by an exception, so the URI is pushed before.
         context["ti"].xcom_push(key="return_value", value=result.uri)
-        self.do_branch(context, "rejected" if result.status == "rejected" else "register")
+        accepted = APPROVE if APPROVE in self.downstream_task_ids else "register"
+        self.do_branch(context, "rejected" if result.status == "rejected" else accepted)
         return result.uri

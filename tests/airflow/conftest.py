@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,10 +33,14 @@ class TaskInstance(SimpleNamespace):
             max_tries=0,
             start_date=datetime.now(UTC),
             xcoms={},
+            pulled={},
         )
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value
+
+    def xcom_pull(self, task_ids: str) -> Any:
+        return self.pulled.get(task_ids)
 
 
 def make_context(task: Any, *, run: dict[str, Any] | None = None, **params: Any) -> dict[str, Any]:
@@ -46,6 +51,7 @@ def make_context(task: Any, *, run: dict[str, Any] | None = None, **params: Any)
         "data_interval_end": NIGHT + timedelta(days=1),
         "run_after": NIGHT,
         "run_id": "scheduled__x",
+        "triggering_user_name": None,
     }
     form = {"force": False, "promote": "auto", "window_days": None, "day": None}
     return {
@@ -54,6 +60,7 @@ def make_context(task: Any, *, run: dict[str, Any] | None = None, **params: Any)
         "params": {**form, **params},
         "ti": TaskInstance(task),
         "dag": SimpleNamespace(parent_dag=None),
+        "outlet_events": defaultdict(SimpleNamespace),
     }
 
 

@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).parent
+# What a stage's figures are where the behaviour does not say.
+FIGURES = {"publish": {"version": "3", "published": True, "items": 4}}
 # The test's S3 looks at who asks, not at the signature.
 CREDENTIALS = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request"
 
@@ -30,6 +32,7 @@ def main() -> int:
     explain = "--explain" in sys.argv
     with (HERE / "calls.jsonl").open("a") as calls:
         record = {"argv": sys.argv[1:], "include": os.environ.get("EMBFT_INCLUDE"), "folder": os.getcwd()}
+        record["actor"] = os.environ.get("EMBFT_ACTOR")
         calls.write(json.dumps({"stage": stage, "explain": explain, **record}) + "\n")
     if explain:
         print("val_loss 0.7 > 0.6: broken\nthe challenger is worse than the champion")
@@ -121,6 +124,9 @@ def place(options: dict) -> str:
 
 
 def finish(stage: str, options: dict, behaviour: dict) -> None:
+    if stage == "rollback":
+        print(json.dumps({"from": "3", "to": options.get("--to", "2"), "number": 4}, indent=2), flush=True)
+        return
     day, model = options["--day"], options["--model"]
     where = place(options)
     now = datetime.now(UTC).isoformat()
@@ -136,7 +142,7 @@ def finish(stage: str, options: dict, behaviour: dict) -> None:
         "settings_digest": "0" * 64,
         "code_version": "test",
         "outputs": behaviour.get("outputs", {}),
-        "figures": behaviour.get("figures", {}),
+        "figures": behaviour.get("figures", FIGURES.get(stage, {})),
         "links": behaviour.get("links", {}),
         "started_utc": behaviour.get("started_utc", now),
         "finished_utc": now,

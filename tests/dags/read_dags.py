@@ -12,7 +12,8 @@ def main() -> None:
     begun = time.process_time()  # not the clock on the wall: others use this machine too
     import runpy
 
-    runpy.run_path(f"{sys.argv[1]}/retrain.py")
+    for name in ("retrain", "rollback"):
+        runpy.run_path(f"{sys.argv[1]}/{name}.py")
     seconds = time.process_time() - begun
     heavy = sorted(set(sys.argv[2].split(",")) & set(sys.modules))
 
@@ -32,7 +33,8 @@ def main() -> None:
             "max_active_runs": dag.max_active_runs,
             "start_date": dag.start_date.isoformat(),
             "timetable": again.timetable.serialize(),
-            "params": dag.params.validate(),
+            "paused": dag.is_paused_upon_creation,
+            "params": dag.params.dump(),
             "schemas": {name: dag.params.get_param(name).schema for name in dag.params},
             "descriptions": {name: dag.params.get_param(name).description for name in dag.params},
             "retries": dag.default_args["retries"],
@@ -46,6 +48,8 @@ def main() -> None:
 def facts(task: object) -> dict[str, object]:
     names = ("owner", "retries", "doc_md", "trigger_rule", "task_type", "is_mapped", "retry_exponential_backoff")
     found = {name: getattr(task, name) for name in names}
+    found["pool"] = task.pool  # type: ignore[attr-defined]
+    found["outlets"] = [[it.name, it.uri] for it in task.outlets]  # type: ignore[attr-defined]
     found["retry_delay_s"] = task.retry_delay.total_seconds()  # type: ignore[attr-defined]
     found["limit_s"] = task.execution_timeout.total_seconds()  # type: ignore[attr-defined]
     return found

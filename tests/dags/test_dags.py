@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from embft.pod import GPU_STAGES
 from tests.airflow.project import IMAGE, REPO, make_project
 
 HEAVY = (
@@ -25,10 +26,12 @@ EDGES = sorted(
         ["fine_tune", "evaluate"],
         ["evaluate", "gate"],
         ["gate", "register"],
-        ["register", "publish"],
         ["gate", "rejected"],
+        ["register", "publish"],
+        ["rejected", "publish"],
     ]
 )
+ASKING = sorted([["approve", "register"], *(["gate", "approve"] if it == ["gate", "register"] else it for it in EDGES)])
 
 
 def read_dags(home: Path, include: Path | None, **env: str) -> dict[str, Any]:
@@ -55,11 +58,13 @@ def pod(**stages: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Three models: a plain one, one with pods, one in another time zone; and four broken configs."""
+    """Three models: a plain one, one with pods and a person asked, one in another time zone; and four broken configs."""
     root = tmp_path_factory.mktemp("dags")
     project = make_project(root / "project")
     project.add_model("shop", synthetic=True, description="Search of a shop.")
-    project.add_model("pods", runtime=pod(fine_tune="pod", pull="pod", gate="pod"))
+    places = pod(fine_tune="pod", pull="pod", gate="pod", publish="pod")
+    asks = {"max_val_loss": 1.0, "approval": {"timeout_hours": 2}}
+    project.add_model("pods", runtime={**places, "pool": "gpus"}, gate=asks)
     schedule = {"cron": "30 3 * * *", "timezone": "Europe/Berlin", "max_active_runs": 2}
     project.add_model("berlin", schedule=schedule, runtime={"retries": 0, "retry_delay_s": 5, "timeout_s": 60})
     project.add_model("misspelt", windw={"days": 3})
@@ -72,7 +77,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_every_right_config_has_its_dag(found: dict[str, Any]) -> None:
-    assert sorted(found["dags"]) == ["retrain_berlin", "retrain_pods", "retrain_shop"]
+    models = ("berlin", "pods", "shop")
+    assert sorted(found["dags"]) == [f"{kind}_{model}" for kind in ("retrain", "rollback") for model in models]
 
 
 def test_broken_configs_are_import_errors_of_a_file_without_dags(found: dict[str, Any]) -> None:
@@ -90,12 +96,11 @@ def test_broken_configs_are_import_errors_of_a_file_without_dags(found: dict[str
 @pytest.mark.parametrize("model", ["shop", "pods", "berlin"])
 def test_tasks_and_edges_are_the_diagram(found: dict[str, Any], model: str) -> None:
     dag = found["dags"][f"retrain_{model}"]
-    assert dag["edges"] == EDGES
+    assert dag["edges"] == (ASKING if model == "pods" else EDGES)
     assert [name for name, task in dag["tasks"].items() if task["is_mapped"]] == ["pull"]
-    assert dag["tasks"]["validate_sessions"]["trigger_rule"] == "none_failed"
-    others = {task["trigger_rule"] for name, task in dag["tasks"].items() if name != "validate_sessions"}
-    assert others == {"all_success"}
-    assert dag["can_skip"] == ["gate"]
+    rules = {name: task["trigger_rule"] for name, task in dag["tasks"].items()}
+    assert rules == dict.fromkeys(rules, "all_success") | dict.fromkeys(["validate_sessions", "publish"], "none_failed")
+    assert sorted(dag["can_skip"]) == (["approve", "gate"] if model == "pods" else ["gate"])
 
 
 def test_stages_run_where_the_config_says(found: dict[str, Any]) -> None:
@@ -104,6 +109,38 @@ def test_stages_run_where_the_config_says(found: dict[str, Any]) -> None:
     assert kinds["gate"] == "GatePodOperator"
     assert kinds["evaluate"] == "StageOperator"
     assert kinds["rejected"] == "RejectedOperator"
+    assert kinds["approve"] == "ApproveOperator"
+    assert found["dags"]["rollback_pods"]["tasks"]["rollback"]["task_type"] == "RollbackPodOperator"
+    assert found["dags"]["rollback_shop"]["tasks"]["rollback"]["task_type"] == "RollbackOperator"
+
+
+def test_tasks_that_train_or_encode_wait_in_the_configs_pool(found: dict[str, Any]) -> None:
+    pools = {name: task["pool"] for name, task in found["dags"]["retrain_pods"]["tasks"].items()}
+    assert {name for name, pool in pools.items() if pool == "gpus"} == set(GPU_STAGES)
+    assert {task["pool"] for task in found["dags"]["retrain_shop"]["tasks"].values()} == {"default_pool"}
+    # Who rolls back does not wait for a training to end.
+    assert found["dags"]["rollback_pods"]["tasks"]["rollback"]["pool"] == "default_pool"
+
+
+def test_what_moves_the_pointer_to_the_vectors_tells_other_dags(found: dict[str, Any]) -> None:
+    asset = [["shop_vectors", "s3://bucket/models/shop/vectors/current.json"]]
+    outlets = {name: task["outlets"] for name, task in found["dags"]["retrain_shop"]["tasks"].items()}
+    assert outlets == dict.fromkeys(outlets, []) | {"publish": asset}
+    assert found["dags"]["rollback_shop"]["tasks"]["rollback"]["outlets"] == asset
+
+
+def test_a_rollback_is_started_by_hand_and_asks_why(found: dict[str, Any]) -> None:
+    dag = found["dags"]["rollback_shop"]
+    assert dag["timetable"] == {}
+    # At night nobody should first have to find the switch.
+    assert dag["paused"] is False
+    assert dag["tags"] == ["embft", "rollback", "shop", "synthetic"]
+    assert dag["retries"] >= 2
+    assert "**Trigger**, and say in *Why* what was seen." in dag["doc"]
+    assert dag["schemas"]["why"]["maxLength"] == 500
+    assert dag["schemas"]["to"]["pattern"] == "^[1-9][0-9]{0,8}$"
+    assert dag["tasks"]["rollback"]["retries"] == 3
+    assert len(dag["tasks"]["rollback"]["doc_md"]) > 50
 
 
 def test_dag_has_what_a_team_expects(found: dict[str, Any]) -> None:
@@ -147,7 +184,8 @@ def test_timetable_comes_from_the_config(found: dict[str, Any]) -> None:
 def test_form_is_typed_explained_and_valid_as_it_stands(found: dict[str, Any]) -> None:
     dag = found["dags"]["retrain_shop"]
     assert dag["params"] == {"day": None, "promote": "auto", "window_days": None, "force": False}
-    assert dag["schemas"]["promote"]["enum"] == ["auto", "never"]
+    assert dag["schemas"]["promote"]["enum"] == ["auto", "never", "force"]
+    assert "in a backfill it is registered only" in dag["schemas"]["promote"]["values_display"]["auto"]
     assert dag["schemas"]["window_days"] == {
         "type": ["null", "integer"],
         "minimum": 3,
@@ -166,7 +204,7 @@ def test_parsing_imports_nothing_heavy_and_is_fast(tmp_path: Path) -> None:
         project.add_model(f"model{number}")
     found = read_dags(tmp_path / "home", project.include)
     assert found["heavy"] == []
-    assert len(found["dags"]) == 20
+    assert len(found["dags"]) == 2 * 20
     assert found["errors"] == {}
     # Beyond Airflow's own import; generous, for busy machines.
     assert found["seconds"] < 2.0
@@ -185,7 +223,7 @@ def test_every_config_of_this_repo_has_its_dag(tmp_path: Path) -> None:
         pytest.skip("this checkout has no config")
     found = read_dags(tmp_path / "home", None)
     assert found["errors"] == {}
-    assert sorted(found["dags"]) == [f"retrain_{path.stem}" for path in models]
+    assert sorted(found["dags"]) == [f"{kind}_{path.stem}" for kind in ("retrain", "rollback") for path in models]
     for path in models:
         owner = yaml.safe_load(path.read_text())["owner"]
         assert {task["owner"] for task in found["dags"][f"retrain_{path.stem}"]["tasks"].values()} == {owner}

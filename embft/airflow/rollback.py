@@ -1,0 +1,125 @@
+"""The DAG that brings a former champion back, for a person who has no shell at hand."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
+
+from embft.airflow.command import rollback_arguments
+from embft.airflow.docs import TASK_DOCS, rollback_page
+from embft.airflow.forms import rollback_form
+from embft.airflow.frame import default_arguments, runs_in_pod, tags_of, task_arguments
+from embft.airflow.operators import StageOperator
+from embft.airflow.outcome import explained
+from embft.airflow.task import StageTask
+from embft.config import ModelConfig
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+ROLLBACK = "rollback"
+
+
+class RollbackTask(StageTask):
+    """Mixed into an operator in place of `StageTask`: a rollback is of no night, and leaves no result but its print."""
+
+    def arguments_for(self, context: "Context", config: ModelConfig) -> list[str]:
+        """Spell the command; the run's name makes a retry, or a cleared task, the same rollback.
+
+        Args:
+            context: The task's context.
+            config: The model's config.
+
+        Returns:
+            Arguments of a Python interpreter.
+        """
+        request = f"{context['ti'].dag_id} {context['run_id']}"
+        return rollback_arguments(self.model, context["params"], request)
+
+    def conclude(self, context: "Context", config: ModelConfig, result: Any) -> None:
+        """Tell downstream DAGs which version serves.
+
+        Args:
+            context: The task's context.
+            config: The model's config.
+            result: What the command printed; empty where a pod's log could not be read.
+        """
+        if result:
+            self.log.warning("version %s serves now: %s", result["to"], json.dumps(result, sort_keys=True))
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = {"version": result["to"], "rollback": True} if result else {}
+
+
+class RollbackOperator(RollbackTask, StageOperator):
+    """Runs `python -m embft rollback …` on the worker."""
+
+    def execute(self, context: "Context") -> None:
+        """Roll back.
+
+        Args:
+            context: The task's context.
+
+        Raises:
+            AirflowException: It failed, and a retry may help.
+            AirflowFailException: It failed, and a retry cannot help; or it printed no result.
+        """
+        with explained():
+            config = self.read_config()
+        printed = self._printed(context, self.arguments_for(context, config), config)
+        result = parse_printed(printed)
+        if result is None:
+            raise AirflowFailException(f"`embft rollback --json` printed no result but {printed[:200]!r}")
+        self.conclude(context, config, result)
+
+
+def parse_printed(printed: str) -> dict[str, Any] | None:
+    """Read what `embft rollback --json` printed; None if it is no JSON object that says who serves."""
+    try:
+        record = json.loads(printed)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "to" in record else None
+
+
+def rollback_dag(config: ModelConfig, include: Path) -> DAG:
+    """Make the DAG of a model's rollbacks: one task, where `publish` runs, too.
+
+    Args:
+        config: The model's config.
+        include: The project's `include` folder.
+
+    Returns:
+        `rollback_<model>`.
+    """
+    first = config.schedule.start_date
+    with DAG(
+        dag_id=f"rollback_{config.name}",
+        description=f"Bring a former champion of {config.name} back.",
+        schedule=None,
+        start_date=pendulum.datetime(first.year, first.month, first.day, tz=config.schedule.timezone),
+        catchup=False,
+        max_active_runs=1,
+        # Nobody who needs it at night should first have to find the switch; it never starts by itself.
+        is_paused_upon_creation=False,
+        params=rollback_form(),
+        tags=tags_of(config, ROLLBACK),
+        doc_md=rollback_page(config),
+        default_args=default_arguments(config),
+    ) as dag:
+        arguments = task_arguments(config, include, "publish")
+        # Whoever rolls back does not wait for a training to end: no pool, and as a stage of its own no GPU either.
+        arguments.pop("pool", None)
+        _operator(config)(**arguments | {"task_id": ROLLBACK, "stage": ROLLBACK, "doc_md": TASK_DOCS[ROLLBACK]})
+    return dag
+
+
+def _operator(config: ModelConfig) -> Any:
+    if runs_in_pod(config, "publish"):
+        # Only here: the Kubernetes client takes two seconds to import, which most projects need not pay.
+        from embft.airflow.rollback_pod import RollbackPodOperator
+
+        return RollbackPodOperator
+    return RollbackOperator
