@@ -28,7 +28,7 @@ class Gain:
 
     figure: str
     interval: str = ""
-    drawing: Markup = Markup("")
+    drawing: Markup | str = ""
     verdict: str = ""
     tone: str = "soft"
 
@@ -80,16 +80,14 @@ def _counts(queries: QuerySet) -> str:
     return told if queries.kind == "guard" else f"{told}, {sessions:,} {'session' if sessions == 1 else 'sessions'}"
 
 
-def _gain(
-    queries: QuerySet, measure: str, comparison: Comparison | None, reach: float, confidence: float
-) -> Gain:
+def _gain(queries: QuerySet, measure: str, comparison: Comparison | None, reach: float, confidence: float) -> Gain:
     if comparison is None:
         if not queries.n_queries:
             return Gain("no query")
         return Gain("no figure" if any(measure in it for it in queries.models.values()) else "not measured")
     verdict, tone = _verdict(comparison, confidence)
     if comparison.gain is None:
-        return Gain(f"{comparison.figure:.4f}, was {comparison.opposed:.4f}", "", Markup(""), verdict, tone)
+        return Gain(f"{comparison.figure:.4f}, was {comparison.opposed:.4f}", verdict=verdict, tone=tone)
     found = _interval(comparison)
     ends = [None if it is None else percent(it) for it in (comparison.low, comparison.high)]
     return Gain(

@@ -63,7 +63,9 @@ def gain_svg(gain: Interval, reach: float, tone: str, *, is_shown: bool) -> Mark
     Returns:
         SVG for the eye alone.
     """
-    return _svg(f"{_zero_line()}{_whisker(gain, (-reach, reach), tone, is_filled=is_shown)}")
+    # The line is longer than its row is high: those of all rows read as one.
+    zero = f'<line class="zero" x1="50%" x2="50%" y1="-8" y2="{_HEIGHT + 8}"/>'
+    return _svg(f"{zero}{_whisker(gain, (-reach, reach), tone, is_filled=is_shown)}")
 
 
 def axis_svg(reach: float) -> Markup:
@@ -71,7 +73,7 @@ def axis_svg(reach: float) -> Markup:
     places = [("0", "start", -reach), ("50", "middle", 0.0), ("100", "end", reach)]
     return _svg(
         "".join(
-            f'<text x="{x}%" y="{_MIDDLE + 4}" text-anchor="{anchor}">{f"{it:+.3g}%" if it else "0"}</text>'
+            f'<text x="{x}%" y="{_MIDDLE + 4}" text-anchor="{anchor}">{f"{it:+,.6g}%" if it else "0"}</text>'
             for x, anchor, it in ((x, anchor, 100 * it) for x, anchor, it in places)
         )
     )
@@ -121,10 +123,6 @@ def _end(x: float, is_beyond: bool, inward: int) -> str:
 def _place(value: float, axis: tuple[float, float]) -> float:
     first, last = axis
     return min(100.0, max(0.0, 100 * (value - first) / (last - first)))
-
-
-def _zero_line() -> str:
-    return f'<line class="zero" x1="50%" x2="50%" y1="0" y2="{_HEIGHT}"/>'
 
 
 def _svg(content: str) -> Markup:

@@ -28,9 +28,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A model's figure; of the best ones `is_best` is set."""
+    """A model's figure.
+
+    Args:
+        figure: A dash where there is none.
+        is_known: There is one.
+        is_best: No other model's is better.
+    """
 
     figure: str
+    is_known: bool
     is_best: bool
 
 
@@ -71,9 +78,7 @@ def columns(evaluation: Evaluation, champion_version: str | None) -> list[Column
     notes = {"champion": f"version {champion_version}"} if champion_version else {}
     if evaluation.new_share is not None:
         notes["interpolation"] = f"{evaluation.new_share:.0%} challenger"
-    return [
-        Column(model_name(name), notes.get(name, ""), name == evaluation.candidate) for name in evaluation.models
-    ]
+    return [Column(model_name(name), notes.get(name, ""), name == evaluation.candidate) for name in evaluation.models]
 
 
 def measure_rows(evaluation: Evaluation) -> list[MeasureRow]:
@@ -141,13 +146,17 @@ def _row(
     name = measure_name(measure)
     return MeasureRow(
         title=f"{name if name[1:2].isupper() else name[:1].upper() + name[1:]}{arrow}",
-        cells=[
-            Cell("–" if it is None else f"{it:,.{digits}f}", it is not None and it == best) for it in figures.values()
-        ],
+        cells=[_cell(it, best, digits) for it in figures.values()],
         gain=gain,
         interval=interval,
         tone=tone,
     )
+
+
+def _cell(figure: float | None, best: float | None, digits: int) -> Cell:
+    if figure is None:
+        return Cell("–", is_known=False, is_best=False)
+    return Cell(f"{figure:,.{digits}f}", is_known=True, is_best=figure == best)
 
 
 def _gain(comparison: Comparison | None, confidence: float) -> tuple[str, str, str]:

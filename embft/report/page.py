@@ -1,10 +1,11 @@
 """One night as one self-contained HTML page: the decision first, then the figures it rests on."""
 
 import shlex
+from functools import cache
 from math import isfinite
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from embft.config import STAGES
 from embft.paths import stage_command
@@ -44,15 +45,6 @@ def render(facts: Facts) -> str:
     Returns:
         HTML that loads nothing: no script, no font, no picture, no style sheet.
     """
-    environment = Environment(
-        loader=PackageLoader("embft.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"count": "{:,}".format, "model_name": model_name}
-    environment.globals |= {"share_svg": share_svg}
     run = facts.run
     rules = [
         rule
@@ -61,7 +53,7 @@ def render(facts: Facts) -> str:
     ]
     links = _links(facts.stages)
     left_out = facts.stages["validate_sessions"].figures.get("days_left_out", {})
-    return environment.get_template("page.html.j2").render(
+    return _template().render(
         run=run,
         stages=facts.stages,
         **_judgement(facts),
@@ -75,6 +67,20 @@ def render(facts: Facts) -> str:
         curve=curve_svg(_series(facts.training, "val_loss"), _series(facts.training, "train_loss")),
         commands=_commands(run),
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("embft.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": "{:,}".format, "model_name": model_name}
+    environment.globals |= {"share_svg": share_svg}
+    return environment.get_template("page.html.j2")
 
 
 def _judgement(facts: Facts) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def needed(rule: GateRule, verdict: RuleVerdict, evaluation: Evaluation) -> str:
     told += f" ({measure_name(rule.measure)} {own:.4f})" if own is not None else ""
     # Of two equal models the champion stays: its own figure would not have been enough.
     at_least = "above" if rule.name == "min_relative_gain" and target == 0 else "at least"
-    told = f"{'at most' if is_ceiling else at_least} {told}; {scale.told(figure)} was found"
+    sure = f" to be sure of {scale.told(verdict.limit)}" if rule.confidence == "to_promote" else ""
+    told = f"{'at most' if is_ceiling else at_least} {told}{sure}; {scale.told(figure)} was found"
     surplus = (verdict.limit - figure) if is_ceiling else (figure - verdict.limit)
     if rule.confidence != "to_promote" or surplus <= 0:
         return told
@@ -46,7 +47,7 @@ def needed(rule: GateRule, verdict: RuleVerdict, evaluation: Evaluation) -> str:
     times = ((figure - deciding) / surplus) ** 2  # an interval is as wide as 1 / √n
     if times > _MOST_TIMES:
         return f"{told}, too close to the limit to be shown by any likely number of queries"
-    return f"{told}, and about {_rounded(n * times):,} different queries in place of {n:,} would have made that sure"
+    return f"{told}, which would do with about {_rounded(n * times):,} different queries in place of {n:,}"
 
 
 def smallest_gain(decision: Decision, rules: Sequence[GateRule], evaluation: Evaluation) -> list[str]:
@@ -65,10 +66,9 @@ def smallest_gain(decision: Decision, rules: Sequence[GateRule], evaluation: Eva
     if detectable is None:
         return [f"It cannot be told from tonight's {n:,} different queries: too few, or a figure is not a number."]
     told = [
-        f"{detectable:.1%} of validation loss.",
-        f"Were a model truly so much better than the {opponent}, 8 of 10 such nights would show with "
-        f"{evaluation.confidence:.0%} confidence that it is better at all; a smaller gain may be real and still not be "
-        "shown.",
+        f"{detectable:.1%} less validation loss than the {opponent}'s.",
+        f"Were a model truly so much better, 8 of 10 such nights would show, with {evaluation.confidence:.0%} "
+        "confidence, that it is better at all; a smaller gain may be real and still not be shown.",
     ]
     asked = next(it for it in rules if it.name == "min_relative_gain")
     if asked.confidence == "to_promote" and asked.limit > 0:
