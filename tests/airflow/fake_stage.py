@@ -34,6 +34,9 @@ def main() -> int:
         record = {"argv": sys.argv[1:], "include": os.environ.get("EMBFT_INCLUDE"), "folder": os.getcwd()}
         record["actor"] = os.environ.get("EMBFT_ACTOR")
         calls.write(json.dumps({"stage": stage, "explain": explain, **record}) + "\n")
+    if "--markdown" in sys.argv:
+        print(json.loads((HERE / "behaviour.json").read_text()).get("summary", "**Better** on {{ ti }}."))
+        return 0
     if explain:
         print("val_loss 0.7 > 0.6: broken\nthe challenger is worse than the champion")
         return 0
