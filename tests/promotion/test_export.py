@@ -22,6 +22,7 @@ from embft.cli import app
 from embft.errors import ConfigError, DataRejected, TemporaryError
 from embft.finetuning.models import EmbeddingsModelInterface, TextImageModel
 from embft.promotion.export import Exported, export_model
+from embft.promotion.export_readme import readme
 from embft.promotion.onnx_graph import encoders_of
 from embft.promotion.registry import Registry
 from tests.buckets import new_bucket
@@ -118,6 +119,15 @@ def test_onnx_gives_the_same_vectors_by_its_own_readme(
     for encode, wanted in zip(by_readme(folder), registered.vectors(name), strict=True):
         np.testing.assert_allclose(encode(TEXTS), wanted, atol=1e-5)
         np.testing.assert_allclose(encode([""]), wanted[1:2], atol=1e-5)
+
+
+def test_the_docs_show_the_code_of_the_readme() -> None:
+    side = {"prompt": ""}
+    text = readme(
+        {"model": "", "version": "", "day": "", "format": "onnx", "dimensions": 8} | dict.fromkeys(SIDES, side)
+    )
+    code = text[text.index("def encoder(side)") : text.index("print(")]
+    assert code in (REPOSITORY / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
 def test_a_prompt_that_pooling_leaves_out_is_left_out_in_onnx(tmp_path: Path) -> None:
