@@ -1,7 +1,7 @@
 """MLflow's aliases, made to agree with the history of champions, which alone says who serves."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from embft.errors import ConfigError
 from embft.paths import Paths
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def settle_aliases(registry: Registry, storage: Storage, paths: Paths) -> tuple[str, ...]:
     """Let `champion` and `previous` name what the history says, and `challenger` the newest version.
 
-    Two at once agree in the end, whoever is last: the history is read again until it did not change meanwhile.
+    Two at once agree in the end, whoever is last: all is read again until it did not change meanwhile.
 
     Args:
         registry: Of the model.
@@ -30,14 +30,16 @@ def settle_aliases(registry: Registry, storage: Storage, paths: Paths) -> tuple[
         ConfigError: Somebody deleted the champion in MLflow, or the history cannot be read.
         TemporaryError: MLflow or S3 is away; the same call again completes it.
     """
-    history = read_history(storage, paths)
+    seen, warnings = None, list[str]()
     while True:
-        warnings = _settle(registry, history)
-        before, history = history, read_history(storage, paths)
-        if history.changes == before.changes:
+        # Versions, too: one that a rival made in vain may be gone before an alias is set to it.
+        history, existing = read_history(storage, paths), [it.number for it in registry.versions()]
+        if (history.changes, existing) == seen:
             for warning in warnings:
                 log.warning("%s", warning)
             return tuple(warnings)
+        seen = (history.changes, existing)
+        warnings = _settle(registry, history, existing)
 
 
 def misplaced_champion(history: History, aliases: Mapping[str, str]) -> str | None:
@@ -75,8 +77,7 @@ def missing_version(model: str, version: str, existing: Collection[str]) -> str:
     )
 
 
-def _settle(registry: Registry, history: History) -> list[str]:
-    existing = [it.number for it in registry.versions()]
+def _settle(registry: Registry, history: History, existing: Sequence[str]) -> list[str]:
     present, warnings = registry.aliases(), []
     champion, previous = version_of(history.champion), version_of(history.previous)
     if champion is not None and champion not in existing:

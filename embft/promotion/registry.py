@@ -156,7 +156,7 @@ class Registry:
         return {alias: str(version) for alias, version in found.items()}
 
     def set_alias(self, alias: str, version: str) -> None:
-        """Let an alias (`champion`, `previous`, `challenger`) name a version.
+        """Let an alias (`champion`, `previous`, `challenger`) name a version; one that is gone it does not name.
 
         Args:
             alias: The alias.
@@ -165,7 +165,7 @@ class Registry:
         Raises:
             TemporaryError: MLflow is away.
         """
-        with reaching_mlflow(self.tracking_uri, f"set the alias {alias}"):
+        with reaching_mlflow(self.tracking_uri, f"set the alias {alias}"), _UnlessIt("RESOURCE_DOES_NOT_EXIST"):
             self._client().set_registered_model_alias(self.model, alias, version)
 
     def delete_alias(self, alias: str) -> None:
@@ -177,7 +177,7 @@ class Registry:
         Raises:
             TemporaryError: MLflow is away.
         """
-        with reaching_mlflow(self.tracking_uri, f"delete the alias {alias}"):
+        with reaching_mlflow(self.tracking_uri, f"delete the alias {alias}"), _UnlessIt("RESOURCE_DOES_NOT_EXIST"):
             self._client().delete_registered_model_alias(self.model, alias)
 
     def fetch(self, version: Version, name: str, folder: Path) -> Path:

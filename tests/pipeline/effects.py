@@ -97,7 +97,7 @@ def killed_before(number: int, work: Callable[[], Any]) -> None:
 
 
 def paused_before(number: int, work: Callable[[], Any], meanwhile: Callable[[], Any]) -> None:
-    """Run something in a child that stops before its effect of this number until something else, in another, is done."""
+    """Run something in a child that stops before its effect of this number until something else is done in another."""
     told, tells = os.pipe()
     go, lets_go = os.pipe()
 
