@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A file's tests share nights that take long to run: they stay together. `make test SIDE_BY_SIDE=` runs one after the other.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 
 .PHONY: help setup demo ui clean-demo test test-faults test-standalone lint bench image-check up down
 
@@ -37,11 +39,11 @@ clean-demo:  ## Remove all that the demo made
 
 test: $(READY)  ## Run the tests (12 to 25 minutes, by the machine)
 	@echo "test: unit, integration and Airflow tests; those on real clicks need EMBFT_DATA"
-	$(BIN)/python -m pytest -m "not faults and not standalone"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not faults and not standalone"
 
 test-faults: $(READY)  ## Let pods, workers and the cluster fail in every way (about 8 minutes)
 	@echo "test-faults: evictions, pre-emptions, killed workers, a cluster that is away; trainings that go on"
-	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m faults
 
 test-standalone: $(READY)  ## The faults that only a scheduler and a triggerer show (about 2 minutes, on an idle machine)
 	@echo "test-standalone: killed workers, a restarted triggerer, marked tasks, time limits, in a whole Airflow on SQLite"

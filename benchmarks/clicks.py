@@ -63,13 +63,8 @@ def has_data() -> bool:
 
 def best_buy() -> Collection:
     """Best Buy's clicks; the development split of the data's README."""
-    with gzip.open(realdata.CLICKS / "clicks_train.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
+    days = _best_buy_parts()
     texts = {it["id"]: it["text"] for it in map(json.loads, (realdata.CLICKS / "items.jsonl").open(encoding="utf-8"))}
-    days = defaultdict(list)
-    for row in rows:
-        part = ["train", "validation", "dev"][(row["time"] >= VALIDATION_FROM) + (row["time"] >= DEV_FROM)]
-        days[part].append(Click(" ".join(row["query"].lower().split()), row["clicked"]))
     seen = {click.query for click in [*days["train"], *days["validation"]]}
     counts = Counter(days["dev"])
     weights = {
@@ -80,6 +75,20 @@ def best_buy() -> Collection:
     data = f"Best Buy Xbox clicks: {len(days['dev'])} dev clicks from {DEV_FROM}, {len(texts)} items ranked"
     items = ItemsSet(list(texts), list(texts.values()))
     return Collection("bestbuy", data, items, days["train"], days["validation"], {}, Evaluation(cases, weights, texts))
+
+
+def best_buy_dev() -> list[Click]:
+    """Best Buy's dev clicks, oldest first."""
+    return _best_buy_parts()["dev"]
+
+
+def _best_buy_parts() -> dict[str, list[Click]]:
+    parts = defaultdict(list)
+    with gzip.open(realdata.CLICKS / "clicks_train.jsonl.gz", "rt", encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            part = ["train", "validation", "dev"][(row["time"] >= VALIDATION_FROM) + (row["time"] >= DEV_FROM)]
+            parts[part].append(Click(" ".join(row["query"].lower().split()), row["clicked"]))
+    return parts
 
 
 def home_depot() -> Collection:
@@ -129,7 +138,7 @@ def sessions_of(
     """
     if not n_negatives:
         return [FineTuningInput(str(n), it.query, [it.item], [it.item]) for n, it in enumerate(clicks)]
-    everything = _table([*collection.train, *collection.validation])
+    everything = _table(list(dict.fromkeys([*collection.train, *collection.validation, *clicks])))
     drawn = sample_not_clicked(_table(clicks), collection.items.ids, count=n_negatives, seed=seed, clicks_of=everything)
     sessions = []
     for number, (click, shown) in enumerate(zip(clicks, drawn["shown"].to_pylist(), strict=True)):

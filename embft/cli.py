@@ -13,10 +13,14 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from embft.cli_champions import history, rollback
+from embft.cli_export import export
+from embft.cli_prune import prune
 from embft.cli_render_job import render_job
 from embft.cli_shared import Day, Model, exit_codes, parse_day, print_json, stdout_kept_for_the_result
 from embft.cli_validate import validate
@@ -57,6 +61,7 @@ class Promote(StrEnum):
 
     auto = "auto"
     never = "never"
+    force = "force"
 
 
 def _numbers(text: str) -> list[float]:
@@ -68,7 +73,13 @@ def _numbers(text: str) -> list[float]:
 
 Json = Annotated[bool, typer.Option("--json", help="Print result.json on stdout, and nothing else there.")]
 Force = Annotated[bool, typer.Option("--force", help="Work even where an up-to-date result exists.")]
-PromoteOption = Annotated[Promote, typer.Option(help="never: register without promoting.")]
+PromoteOption = Annotated[
+    Promote,
+    typer.Option(
+        help="never: register without promoting. force: promote also where the champion is of a newer day, or where "
+        "these weights were rolled back."
+    ),
+]
 WindowDays = Annotated[int | None, typer.Option(help="Length of the window in days, in place of window.days.")]
 
 
@@ -138,21 +149,39 @@ def gate(
     as_json: Json = False,
     force: Force = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the standing decision; decide nothing.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --explain: as Markdown, for a page.")] = False,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE=LIMIT", help="Show what another limit would have decided; writes nothing."),
+    ] = None,
 ) -> None:
     """Promote or reject the challenger; exit code 3 where it is rejected."""
-    if not explain:
+    if not explain and not what_if:
         _stage("gate", model, day, as_json, force)
         return
     with exit_codes():
-        from embft.stages.gate import standing_decision
+        from embft.stages.gate import decision_with, standing_decision
 
-        decision = standing_decision(model, day, include=include_folder())
+        if what_if:
+            limits = dict(_limit(it) for it in what_if)
+            with TemporaryDirectory(prefix="embft-gate-") as folder:
+                decision = decision_with(model, day, limits, include=include_folder(), folder=Path(folder))
+        else:
+            decision = standing_decision(model, day, include=include_folder())
         if as_json:
             print_json(decision.to_json().decode())
         else:
-            from embft.console import print_decision
+            from embft.console import decision_markdown, print_decision
 
-            print_decision(decision)
+            typer.echo(decision_markdown(decision)) if markdown else print_decision(decision)
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, limit = text.partition("=")
+    try:
+        return name, float(limit)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no rule and limit; expected such as min_relative_gain=0.05") from None
 
 
 @app.command()
@@ -163,7 +192,7 @@ def register(model: Model, day: Day, as_json: Json = False, force: Force = False
 
 @app.command()
 def publish(model: Model, day: Day, as_json: Json = False, force: Force = False) -> None:
-    """Write the catalogue's vectors under the new champion, then move the pointer."""
+    """Write the catalogue's vectors under the version that serves, then move the pointer."""
     _stage("publish", model, day, as_json, force)
 
 
@@ -190,7 +219,7 @@ def night(
                 result = next(results, None)
             if result is None:
                 break
-            rejected = result.status == "rejected"
+            rejected = rejected or result.status == "rejected"
             if as_json:
                 print_json(result.model_dump_json())
             else:
@@ -215,8 +244,12 @@ def report(
         typer.echo(to)
 
 
+app.command()(export)
+app.command()(history)
+app.command()(rollback)
 app.command()(validate)
 app.command()(render_job)
+app.command()(prune)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from embft.promotion.gate import Decision
+from embft.promotion.decision import Decision, RuleVerdict
 from embft.results import StageResult
 
 
@@ -39,11 +39,44 @@ def print_decision(decision: Decision) -> None:
         decision: The gate's word.
     """
     console = Console()
-    table = Table("rule", "figure", "limit", "verdict")
+    table = Table("rule", "figure", "interval", "limit", "verdict")
     for rule in decision.rules:
-        table.add_row(rule.rule, f"{rule.figure:.4f}", f"{rule.limit:.4f}", "passed" if rule.passed else "broken")
+        table.add_row(*_cells(rule))
     console.print(table)
     console.print(escape(decision.reason), highlight=False, soft_wrap=True)
+    if decision.detectable is not None:
+        console.print(_power(decision), highlight=False, soft_wrap=True)
+
+
+def decision_markdown(decision: Decision) -> str:
+    """Write the decision as Markdown, for a person who is asked to approve it.
+
+    Args:
+        decision: The gate's word.
+
+    Returns:
+        The reason, then a table of rules.
+    """
+    rows = [("rule", "figure", "interval", "limit", "verdict"), ("---",) * 5, *(_cells(it) for it in decision.rules)]
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    power = f"\n\n{_power(decision)}" if decision.detectable is not None else ""
+    return f"**{decision.reason}**\n\n{table}{power}\n"
+
+
+def _cells(rule: RuleVerdict) -> tuple[str, str, str, str, str]:
+    def shown(figure: float | None) -> str:
+        return "–" if figure is None else f"{figure:+.1%}" if rule.is_share else f"{figure:.4f}"
+
+    interval = "–" if rule.low is None or rule.high is None else f"{shown(rule.low)} to {shown(rule.high)}"
+    limit = f"{'at most' if rule.bound == 'at_most' else 'at least'} {shown(rule.limit)}"
+    return rule.rule, shown(rule.figure), interval, limit, "kept" if rule.passed else "broken"
+
+
+def _power(decision: Decision) -> str:
+    return (
+        f"The smallest gain in validation loss over the {decision.opponent} that this night could have shown: "
+        f"{decision.detectable:.1%}."
+    )
 
 
 def _plain(figures: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@
     checkpoints/<day>/<stage>/<inputs>/…      what an interrupted training goes on from; removed with its result
     sessions/<log day>/<settings>/parts/…     what each task read of a big log day
     sessions/<log day>/<settings>/…           pulled sessions, shared by every night that reads that day
-    history/<number>-<kind>-<version>.json    every change of champion, never rewritten
+    history/<number>-<kind>-<version>-….json  every change of champion, never rewritten
     vectors/<version>/<catalogue>/…           a catalogue's vectors under that version, and their manifest.json
     vectors/current.json                      the vectors that serve: a copy of their manifest
 """
@@ -46,12 +46,17 @@ class Paths:
         """Prefix of one stage of a night."""
         return f"{self.run(day)}/{stage}"
 
+    @property
+    def all_sessions(self) -> str:
+        """Prefix of every log day's sessions."""
+        return f"{self.root}/sessions"
+
     def sessions(self, log_day: date, settings_digest: str) -> str:
         """Prefix of a log day's sessions, as pulled with the settings of that digest.
 
         The digest keeps a backfill with other settings from replacing what tonight's run reads.
         """
-        return f"{self.root}/sessions/{log_day.isoformat()}/{settings_digest[:16]}"
+        return f"{self.all_sessions}/{log_day.isoformat()}/{settings_digest[:16]}"
 
     @staticmethod
     def part(sessions_prefix: str, number: int, of: int) -> str:
@@ -96,18 +101,22 @@ class Paths:
         """Prefix of the history of champions."""
         return f"{self.root}/history"
 
-    def change(self, number: int, kind: str, version: str) -> str:
-        """One entry of that history."""
-        return f"{self.history}/{number:06d}-{kind}-{version}.json"
+    def change(self, number: int, kind: str, version: str, request_sha256: str) -> str:
+        """One entry of that history. Two requests for the same change at once have a key each."""
+        return f"{self.history}/{number:06d}-{kind}-{version}-{request_sha256[:8]}.json"
 
     @property
     def all_vectors(self) -> str:
         """Prefix of all vectors."""
         return f"{self.root}/vectors"
 
+    def vectors_of(self, version: str) -> str:
+        """Prefix of all vectors under a registered version."""
+        return f"{self.all_vectors}/{version}"
+
     def vectors(self, version: str, catalogue_sha256: str) -> str:
         """Prefix of a catalogue's vectors under a registered version."""
-        return f"{self.all_vectors}/{version}/{catalogue_sha256[:16]}"
+        return f"{self.vectors_of(version)}/{catalogue_sha256[:16]}"
 
     @staticmethod
     def manifest(vectors_prefix: str) -> str:

@@ -12,7 +12,7 @@ from embft.errors import ConfigError, EmbftError, TemporaryError
 
 # MLflow's own defaults (7 retries with growing waits, 120 s each) add up to many minutes before it says that the
 # server is away. These add up to about 18 s at worst. A value that the user has set in the environment stands.
-_HTTP_BOUNDS = {
+HTTP_BOUNDS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -37,7 +37,7 @@ def reaching_mlflow(tracking_uri: str, doing: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-    with environment_defaults(_HTTP_BOUNDS):
+    with environment_defaults(HTTP_BOUNDS):
         try:
             yield
         except MlflowException as error:

@@ -1,8 +1,8 @@
-"""Retrieval measures: the whole catalogue is ranked for each query, and the clicked items looked up in it."""
+"""Retrieval measures: the whole catalogue is ranked for each query, and the relevant items looked up in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -26,21 +26,16 @@ def rank_catalogue(
     *,
     ranker: Ranker = cosine_similarity,
     is_similarity: bool = True,
-    queries_per_chunk: int = 512,
 ) -> dict[str, NDArray[np.float64]]:
     """Rank the whole catalogue for each session's query, and measure where the clicked items stand.
 
-    Each distinct query and item is encoded once, and each distinct pair of query and clicked items measured once.
-    Clicked items are the relevant ones, all of grade 1.
-
     Args:
         model: The model.
-        sessions: Clicked sessions, n of them.
+        sessions: Clicked sessions, n of them. Clicked items are the relevant ones, all of grade 1.
         items_set: The catalogue.
         query_retriever: What of a query the model gets.
         ranker: Vectors of queries and items → ranks.
         is_similarity: Whether a bigger rank is closer.
-        queries_per_chunk: Queries whose scores are held in memory at once.
 
     Returns:
         `ndcg_at_10`, `mrr_at_10`, `recall_at_10`, each float64 [n], in [0, 1].
@@ -48,48 +43,113 @@ def rank_catalogue(
     Raises:
         DataRejected: A clicked item is not in the catalogue.
     """
-    items_set.items_by_ids(dict.fromkeys(id_ for it in sessions for id_ in it.events))
-    row_of = {id_: row for row, id_ in enumerate(items_set)}
-    parts = items_set.parts(items_set.items)
-    item_vectors = Vectors(model.encode_items, parts.parts)[parts.parts]
-    cases = [(query_retriever(it.query), tuple(sorted(row_of[id_] for id_ in it.events))) for it in sessions]
-    distinct = sorted(set(cases))
-    query_vectors = Vectors(model.encode_queries, (query for query, _ in distinct))
-
-    measured: dict[tuple[str, tuple[int, ...]], dict[str, float]] = {}
-    for start in range(0, len(distinct), queries_per_chunk):
-        chunk = distinct[start : start + queries_per_chunk]
-        scores = parts.aggregated(ranker(query_vectors[[query for query, _ in chunk]], item_vectors))
-        for case, row in zip(chunk, scores if is_similarity else -scores, strict=True):
-            measured[case] = measure_ranking(row, case[1])
-    return {name: np.array([measured[case][name] for case in cases]) for name in MEASURES}
+    catalogue = RankedCatalogue(model, items_set, ranker=ranker, is_similarity=is_similarity)
+    return catalogue.measure([(query_retriever(it.query), dict.fromkeys(it.events, 1.0)) for it in sessions])
 
 
-def measure_ranking(scores: torch.Tensor, clicked: Sequence[int]) -> dict[str, float]:
+class RankedCatalogue:
+    """A model's view of a catalogue: its items are encoded once, whatever is then measured against them.
+
+    Args:
+        model: The model.
+        items_set: The catalogue.
+        ranker: Vectors of queries and items → ranks.
+        is_similarity: Whether a bigger rank is closer.
+        queries_per_chunk: Queries whose scores are held in memory at once.
+    """
+
+    def __init__(
+        self,
+        model: EmbeddingsModelInterface,
+        items_set: ItemsSet,
+        *,
+        ranker: Ranker = cosine_similarity,
+        is_similarity: bool = True,
+        queries_per_chunk: int = 512,
+    ) -> None:
+        self._model = model
+        self._items_set = items_set
+        self._ranker = ranker
+        self._sign = 1.0 if is_similarity else -1.0
+        self._queries_per_chunk = queries_per_chunk
+        self._row_of = {id_: row for row, id_ in enumerate(items_set)}
+        self._parts = items_set.parts(items_set.items)
+        self._item_vectors = Vectors(model.encode_items, self._parts.parts)[self._parts.parts]
+
+    def measure(
+        self,
+        cases: Iterable[tuple[str, Mapping[str, float]]],
+        *,
+        cutoffs: Sequence[int] = (CUTOFF,),
+        relevant_from: float = 1.0,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Measure where the relevant items of each query stand.
+
+        Each distinct query is encoded once, and each distinct case measured once.
+
+        Args:
+            cases: Query, as the model gets it, and its judged items → grade; n of them.
+            cutoffs: The k of nDCG@k, MRR@k and Recall@k, each >= 1.
+            relevant_from: Grade from which MRR and Recall take an item as relevant; each case has such an item.
+
+        Returns:
+            `ndcg_at_<k>`, `mrr_at_<k>`, `recall_at_<k>` for every k, each float64 [n], in [0, 1].
+
+        Raises:
+            DataRejected: A judged item is not in the catalogue.
+        """
+        told = [(query, tuple(sorted(grades.items()))) for query, grades in cases]
+        self._items_set.items_by_ids(dict.fromkeys(id_ for _, grades in told for id_, _ in grades))
+        distinct = sorted(set(told))
+        query_vectors = Vectors(self._model.encode_queries, (query for query, _ in distinct))
+        measured: dict[object, dict[str, float]] = {}
+        for start in range(0, len(distinct), self._queries_per_chunk):
+            chunk = distinct[start : start + self._queries_per_chunk]
+            ranks = self._ranker(query_vectors[[query for query, _ in chunk]], self._item_vectors)
+            for case, row in zip(chunk, self._sign * self._parts.aggregated(ranks), strict=True):
+                grades = {self._row_of[id_]: grade for id_, grade in case[1]}
+                measured[case] = measure_ranking(row, grades, cutoffs=cutoffs, relevant_from=relevant_from)
+        names = [f"{measure}_at_{k}" for k in cutoffs for measure in ("ndcg", "mrr", "recall")]
+        return {name: np.array([measured[case][name] for case in told], dtype=np.float64) for name in names}
+
+
+def measure_ranking(
+    scores: torch.Tensor,
+    grades: Mapping[int, float],
+    *,
+    cutoffs: Sequence[int] = (CUTOFF,),
+    relevant_from: float = 1.0,
+) -> dict[str, float]:
     """Measure one ranking of the catalogue.
 
     Args:
         scores: float [items], higher is nearer.
-        clicked: Rows of the clicked items, at least one.
+        grades: Row of each judged item → its grade, 0 or more; what is not judged has grade 0.
+        cutoffs: As of `RankedCatalogue.measure`.
+        relevant_from: As of `RankedCatalogue.measure`.
 
     Returns:
-        nDCG@10 (Järvelin and Kekäläinen 2002), reciprocal rank at 10, recall at 10, by torchmetrics.
+        nDCG at k with the grades as gains (Järvelin and Kekäläinen 2002), reciprocal rank at k, recall at k, by
+        torchmetrics.
     """
     # Importing it takes 4 to 8 seconds (it pulls in transformers), which stages that measure no ranking need not pay.
     from torchmetrics.functional import retrieval
 
-    functions = (
-        retrieval.retrieval_normalized_dcg,
-        retrieval.retrieval_reciprocal_rank,
-        retrieval.retrieval_recall,
-    )
-    # The measures look at the first ten alone; all that tie with the tenth must be there, for nDCG is the mean over
-    # their orders, and the clicked items, for recall's denominator.
-    is_kept = scores >= scores.topk(min(CUTOFF, len(scores))).values[-1]
-    is_kept[list(clicked)] = True
+    # The measures look at the first k alone; all that tie with the k-th must be there, for nDCG is the mean over
+    # their orders, and the judged items, for the ideal order and for recall's denominator.
+    is_kept = scores >= scores.topk(min(max(cutoffs), len(scores))).values[-1]
+    judged = torch.tensor(list(grades))
+    is_kept[judged] = True
     kept = is_kept.nonzero().flatten()
-    relevant = torch.isin(kept, torch.tensor(clicked))
+    gains = torch.zeros(len(scores), dtype=torch.float64)
+    gains[judged] = torch.tensor(list(grades.values()), dtype=torch.float64)
+    gains = gains[kept]
+    relevant = gains >= relevant_from
     # Torchmetrics takes its scores for probabilities: to some measures nothing at or below 0 is relevant.
     positive = scores[kept].double() - scores[kept].min() + 1.0
-    figures = [float(measure(positive, relevant, top_k=CUTOFF)) for measure in functions]
-    return dict(zip(MEASURES, figures, strict=True))
+    figures = {}
+    for k in cutoffs:
+        figures[f"ndcg_at_{k}"] = float(retrieval.retrieval_normalized_dcg(positive, gains, top_k=k))
+        figures[f"mrr_at_{k}"] = float(retrieval.retrieval_reciprocal_rank(positive, relevant, top_k=k))
+        figures[f"recall_at_{k}"] = float(retrieval.retrieval_recall(positive, relevant, top_k=k))
+    return figures

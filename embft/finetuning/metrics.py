@@ -84,15 +84,36 @@ class DistanceShift(MetricCalculator):
         Returns:
             The two values, weighted by sessions; one is missing where no such item has a rank at the start.
         """
-        closer = (ranked.ranks - ranked.start_ranks) * (1.0 if ranked.is_similarity else -1.0)
-        known = ~torch.isnan(ranked.start_ranks)
-        sides = {"not_irrelevant_dist_shift": (ranked.clicked, 1.0), "irrelevant_dist_shift": (~ranked.clicked, -1.0)}
+        n_sessions = int(ranked.session_index.max()) + 1 if ranked.session_index.numel() else 0
         values = []
-        for name, (side, sign) in sides.items():
-            means = _session_means(sign * closer[known & side], ranked.session_index[known & side])
-            if means.numel():
-                values.append(MetricValue(name, float(means.mean()), weight=float(means.numel())))
+        for name, shifts in distance_shifts(ranked, n_sessions).items():
+            known = shifts[~torch.isnan(shifts)]
+            if known.numel():
+                values.append(MetricValue(name, float(known.mean()), weight=float(known.numel())))
         return values
+
+
+def distance_shifts(ranked: RankedBatch, n_sessions: int) -> dict[str, Tensor]:
+    """Say of each session how much closer its clicked items came, and how much farther the others went.
+
+    Args:
+        ranked: Ranks of a batch.
+        n_sessions: Sessions of the batch.
+
+    Returns:
+        `not_irrelevant_dist_shift` (clicked items) and `irrelevant_dist_shift` (the others), float64 [sessions], as
+        `DistanceShift` says; NaN for a session without such an item of a known rank at the start.
+    """
+    closer = (ranked.ranks - ranked.start_ranks) * (1.0 if ranked.is_similarity else -1.0)
+    known = ~torch.isnan(ranked.start_ranks)
+    sides = {"not_irrelevant_dist_shift": (ranked.clicked, 1.0), "irrelevant_dist_shift": (~ranked.clicked, -1.0)}
+    shifts = {}
+    for name, (side, sign) in sides.items():
+        sessions = ranked.session_index[known & side]
+        sums = closer.new_zeros(n_sessions, dtype=torch.float64)
+        sums.index_add_(0, sessions, sign * closer[known & side].double())
+        shifts[name] = sums / torch.bincount(sessions, minlength=n_sessions)  # 0 / 0 is NaN
+    return shifts
 
 
 class RankingMetrics(MetricCalculator):
@@ -122,13 +143,6 @@ class RankingMetrics(MetricCalculator):
             is_similarity=validation.is_similarity,
         )
         return [MetricValue(name, float(values.mean()), float(len(values))) for name, values in figures.items()]
-
-
-def _session_means(values: Tensor, sessions: Tensor) -> Tensor:
-    """Mean of each session that has a value, float64 [sessions with a value]."""
-    present, group = torch.unique(sessions, return_inverse=True)
-    sums = values.new_zeros(len(present), dtype=torch.float64).index_add(0, group, values.double())
-    return sums / torch.bincount(group, minlength=len(present))
 
 
 class MetricsAccumulator:

@@ -17,6 +17,7 @@ from embft.finetuning.features import FeaturesExtractor
 from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.items import ItemsSet, QueryRetriever
 from embft.finetuning.losses import RankingLossInterface
+from embft.finetuning.metrics import distance_shifts
 from embft.finetuning.models.interface import EmbeddingsModelInterface
 from embft.finetuning.params import FineTuningParams
 from embft.finetuning.rankers import Ranker, cosine_similarity
@@ -33,11 +34,13 @@ class ValidationLoss:
         per_session: Float64 [sessions], aligned to the clicked inputs in their order; NaN for a session without a
             not-clicked result.
         n_sessions: Sessions in the mean.
+        shifts: `DistanceShift`'s values of each session, aligned in the same way; NaN where there is none.
     """
 
     mean: float
     per_session: NDArray[np.float64]
     n_sessions: int
+    shifts: dict[str, NDArray[np.float64]]
 
 
 def validation_loss(
@@ -97,6 +100,7 @@ def validation_loss(
 
     losses = [np.zeros(0)]
     has_pair = [np.zeros(0, bool)]
+    shifts: dict[str, list[NDArray[np.float64]]] = {}
     with torch.no_grad(), cpu_threads(model.n_cpu_threads):
         for start in range(0, len(pairs), batch_size):
             batch = pairs[start : start + batch_size]
@@ -107,14 +111,24 @@ def validation_loss(
                 with_irrelevant=False,
                 with_clicks_of_log=extractor.negatives == "batch",
             )
-            features, _ = extractor.features_from_vectors(flat, queries[flat.query_texts], items[flat.item_parts.parts])
+            features, ranked = extractor.features_from_vectors(
+                flat, queries[flat.query_texts], items[flat.item_parts.parts]
+            )
             losses.append(loss_func.per_session(features, len(batch)).numpy())
             has_pair.append(np.bincount(features.session_index, minlength=len(batch)) > 0)
+            for name, values in distance_shifts(ranked, len(batch)).items():
+                shifts.setdefault(name, []).append(values.numpy())
     model.train(was_training)
-    return _summary(np.concatenate(losses), np.concatenate(has_pair), pairs)
+    of_sessions = {name: np.concatenate(parts) for name, parts in shifts.items()}
+    return _summary(np.concatenate(losses), np.concatenate(has_pair), pairs, of_sessions)
 
 
-def _summary(per_session: NDArray[np.float64], has_pair: NDArray[np.bool_], pairs: list[Pair]) -> ValidationLoss:
+def _summary(
+    per_session: NDArray[np.float64],
+    has_pair: NDArray[np.bool_],
+    pairs: list[Pair],
+    shifts: dict[str, NDArray[np.float64]],
+) -> ValidationLoss:
     if not has_pair.any():
         raise DataRejected(
             f"none of {len(pairs)} clicked sessions has a not-clicked item beside it, so there is no pair to take a "
@@ -126,4 +140,4 @@ def _summary(per_session: NDArray[np.float64], has_pair: NDArray[np.bool_], pair
             f"the validation loss of {broken.size} of {has_pair.sum()} sessions is not a finite number, "
             f"the first is {pairs[broken[0]][0]!r}; the model's weights are broken"
         )
-    return ValidationLoss(float(per_session[has_pair].mean()), per_session, int(has_pair.sum()))
+    return ValidationLoss(float(per_session[has_pair].mean()), per_session, int(has_pair.sum()), shifts)

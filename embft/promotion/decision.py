@@ -12,6 +12,7 @@ class RuleVerdict(Record):
     """One rule of the gate with its figure and its limit."""
 
     rule: str
+    measure: str
     figure: float | None = Field(description="What was found: the candidate's own figure, or its gain. None: nothing.")
     low: float | None = Field(None, description="Lower end of its interval.")
     high: float | None = None

@@ -1,84 +1,196 @@
-"""The gate: may the challenger serve? Pure: reads no clock, disk or network, and imports nothing heavy."""
+"""The gate: may the candidate serve? Pure: reads no clock, disk or network, and imports nothing heavy.
 
-from collections.abc import Mapping
-from datetime import date
+A limit that must be *shown* to be kept (`to_promote`) needs the whole interval on its good side. All such rules must
+hold at once, so the chance that a worse model slips through is that of one rule at most, and several need no correction
+(Berger 1982, intersection-union tests). A rule that only a *shown* break can break (`to_reject`) is one of several
+chances to stop a good model by accident; those are corrected together by Holm's method.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isfinite, nan
 
-from pydantic import Field
+import numpy as np
 
-from embft.config import Gate
-from embft.results import Record
-
-
-class RuleVerdict(Record):
-    """One rule of the gate with its figure and its limit."""
-
-    rule: str
-    figure: float
-    limit: float
-    passed: bool
-    sentence: str
+from embft.promotion.bootstrap import MIN_QUERIES, Pair, Sample, holm
+from embft.promotion.decision import Decision, RuleVerdict
+from embft.promotion.evaluation import Kind, QueryFigures, finite
+from embft.promotion.evaluation_record import Evaluation
+from embft.promotion.wording import finding, measure_name, where
+from embft.promotion_config import COSTS, MAIN_CUTOFF, Gate, GateRule, Guard
 
 
-class Decision(Record):
-    """`decision.json`: may the challenger serve, and why."""
-
-    model: str
-    day: date
-    passed: bool
-    reason: str = Field(description="One sentence that a person can act on.")
-    opponent: str = Field(description="`champion`, or `base` before the first promotion.")
-    rules: tuple[RuleVerdict, ...]
-
-
-def decide(model: str, day: date, measures: Mapping[str, Mapping[str, float]], rules: Gate) -> Decision:
-    """Say whether the challenger may replace the champion, and why.
+def decide(
+    evaluation: Evaluation,
+    sets: Sequence[QueryFigures],
+    rules: Gate,
+    guards: Sequence[Guard] = (),
+    rolled_back: str | None = None,
+) -> Decision:
+    """Say whether the candidate may replace the champion, and why.
 
     A refusal is a result, not an error. Equal loss keeps the champion. Without a champion the base model stands in:
-    a first model, too, must be better than no training at all.
+    a first model, too, must be better than no training at all. What cannot be judged (a figure that is not a number, a
+    slice without a query) is rejected with that reason.
 
     Args:
-        model: The model's name.
-        day: The night's day.
-        measures: `base`, `challenger` and, where there is one, `champion` → their measures; `val_loss` is read.
+        evaluation: What was measured, and of whom.
+        sets: The figures behind it, per query.
         rules: The limits.
+        guards: The guard sets; each brings a rule of its own.
+        rolled_back: Why these very weights may not serve: somebody took them out of service.
 
     Returns:
-        The decision with every rule's verdict. A loss that is missing or not finite is rejected with that reason.
+        The decision with every rule's verdict.
     """
-    opponent = "champion" if "champion" in measures else "base"
-    losses = {who: measures.get(who, {}).get("val_loss", nan) for who in ("challenger", opponent)}
-    for who, loss in losses.items():
-        if not isfinite(loss):
-            reason = f"rejected: the {who}'s validation loss is {loss}, so it cannot be compared; see fine_tune's log"
-            return Decision(model=model, day=day, passed=False, reason=reason, opponent=opponent, rules=())
-    verdicts = (
-        _absolute(losses["challenger"], rules),
-        _relative(losses["challenger"], losses[opponent], opponent, rules),
+    bench = _Bench(evaluation, sets)
+    judged = [bench.judge(rule) for rule in all_rules(rules, guards)]
+    adjusted = holm([it.p_kept for it in judged])
+    verdicts = [_verdict(it, p, evaluation.confidence) for it, p in zip(judged, adjusted, strict=True)]
+    broken = [*([rolled_back] if rolled_back else []), *(it.sentence for it in verdicts if not it.passed)]
+    detectable = bench.pair("slice", "all", "val_loss").gain.detectable(evaluation.confidence)
+    return Decision(
+        model=evaluation.model,
+        day=evaluation.day,
+        passed=not broken,
+        reason=f"rejected: {'; '.join(broken)}" if broken else f"passed: {verdicts[1].sentence}",
+        candidate=evaluation.candidate,
+        opponent=evaluation.opponent,
+        detectable=finite(detectable),
+        rules=tuple(verdicts),
     )
-    broken = [verdict.sentence for verdict in verdicts if not verdict.passed]
-    reason = f"rejected: {'; '.join(broken)}" if broken else f"passed: {verdicts[1].sentence}"
-    return Decision(model=model, day=day, passed=not broken, reason=reason, opponent=opponent, rules=verdicts)
 
 
-def _absolute(loss: float, rules: Gate) -> RuleVerdict:
-    passed = loss <= rules.max_val_loss
-    sentence = (
-        f"validation loss {loss:.4f} is {'within' if passed else 'above'} gate.max_val_loss {rules.max_val_loss:g}"
-    )
+def all_rules(rules: Gate, guards: Sequence[Guard]) -> list[GateRule]:
+    """List the required rules, those of the guard sets, and the further ones.
+
+    Args:
+        rules: The limits.
+        guards: The guard sets.
+
+    Returns:
+        In the order of the decision.
+    """
+    required = [
+        GateRule(name="max_val_loss", measure="val_loss", at_most=rules.max_val_loss),
+        GateRule(
+            name="min_relative_gain", measure="val_loss", min_gain=rules.min_relative_gain, confidence=rules.confidence
+        ),
+    ]
+    of_guards = [
+        GateRule(
+            name=f"guard_{it.name}",
+            measure=f"ndcg_at_{MAIN_CUTOFF}",
+            guard=it.name,
+            min_gain=-it.max_drop,
+            confidence=it.confidence,
+        )
+        for it in guards
+    ]
+    return [*required, *of_guards, *rules.rules]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A rule, and what was found: a sentence, and what is held against the limit; or why it cannot be judged."""
+
+    rule: GateRule
+    sample: Sample
+    sentence: str
+    is_judged: bool = True
+
+    @property
+    def is_upper(self) -> bool:
+        return self.rule.at_most is not None
+
+    @property
+    def p_kept(self) -> float:
+        """The p of "the limit is kept", for a rule that only a shown break can break; NaN for any other."""
+        if not self.is_judged or self.rule.confidence != "to_reject":
+            return nan
+        sign = -1 if self.is_upper else 1
+        return Sample(sign * self.sample.figure, sign * self.sample.resampled).p_at_least(sign * self.rule.limit)
+
+
+class _Bench:
+    """Where rules are held against figures; each set of queries is resampled once."""
+
+    def __init__(self, evaluation: Evaluation, sets: Sequence[QueryFigures]) -> None:
+        self._evaluation = evaluation
+        self._sets = {(it.kind, it.name): it for it in sets}
+        self._compared: dict[tuple[Kind, str], dict[str, Pair]] = {}
+
+    def judge(self, rule: GateRule) -> _Judged:
+        if rule.measure in COSTS:
+            return self._judge_cost(rule)
+        kind: Kind = "guard" if rule.guard else "slice"
+        figures = self._sets.get((kind, rule.guard or rule.slice))
+        if figures is None or not figures.table.num_rows:
+            return _not_judged(rule, f"there is no query{where(rule)} to judge {measure_name(rule.measure)} by")
+        pair = self.pair(kind, figures.name, rule.measure)
+        if who := self._broken(figures, rule.measure):
+            what = f"the {who}'s {measure_name(rule.measure)}{where(rule)} is not a number"
+            return _not_judged(rule, f"{what}, so it cannot be compared; see fine_tune's log")
+        if not isfinite(pair.ours.figure):
+            return _not_judged(rule, f"no query{where(rule)} has a {measure_name(rule.measure)}")
+        sample = pair.ours if rule.min_gain is None else pair.gain
+        if rule.confidence == "to_promote" and not sample.is_sure:
+            n = len(set(figures.queries))
+            what = f"{n} different queries{where(rule)} are too few to show what {measure_name(rule.measure)} is"
+            return _not_judged(rule, f"{what}; {MIN_QUERIES} are needed")
+        return self._judged(rule, sample, pair.ours.figure, pair.theirs.figure)
+
+    def _broken(self, figures: QueryFigures, measure: str) -> str | None:
+        """Say whose figure is no number where another model has one; a session may be such that no model has one."""
+        told = {who: figures.of(who, measure) for who in figures.models}
+        has_one = np.logical_or.reduce([~np.isnan(it) for it in told.values()])
+        them = (self._evaluation.candidate, self._evaluation.opponent)
+        return next((who for who in them if not np.isfinite(told[who][has_one]).all()), None)
+
+    def pair(self, kind: Kind, name: str, measure: str) -> Pair:
+        if (kind, name) not in self._compared:
+            it = self._evaluation
+            self._compared[kind, name] = self._sets[kind, name].compared(it.candidate, it.opponent, it.resamples)
+        return self._compared[kind, name][measure]
+
+    def _judge_cost(self, rule: GateRule) -> _Judged:
+        costs, it = self._evaluation.costs, self._evaluation
+        ours, theirs = (getattr(costs[who], rule.measure) for who in (it.candidate, it.opponent))
+        figure = ours if rule.min_gain is None else (theirs - ours) / theirs
+        return self._judged(rule, Sample(figure, np.zeros(0)), ours, theirs)
+
+    def _judged(self, rule: GateRule, sample: Sample, ours: float, theirs: float) -> _Judged:
+        opposed = (self._evaluation.opponent, theirs)
+        return _Judged(rule, sample, finding(rule, sample, ours, opposed, self._evaluation.confidence))
+
+
+def _not_judged(rule: GateRule, problem: str) -> _Judged:
+    return _Judged(rule, Sample(nan, np.zeros(0)), problem, is_judged=False)
+
+
+def _verdict(judged: _Judged, p_kept: float, confidence: float) -> RuleVerdict:
+    rule, sample = judged.rule, judged.sample
+    low, high = sample.interval(confidence)
     return RuleVerdict(
-        rule="gate.max_val_loss", figure=loss, limit=rules.max_val_loss, passed=passed, sentence=sentence
+        rule=rule.name,
+        measure=rule.measure,
+        figure=finite(sample.figure),
+        low=finite(low),
+        high=finite(high),
+        limit=rule.limit,
+        bound="at_most" if judged.is_upper else "at_least",
+        is_share=rule.min_gain is not None,
+        passed=judged.is_judged and _holds(judged, low, high, p_kept, confidence),
+        sentence=judged.sentence,
     )
 
 
-def _relative(loss: float, opposed: float, opponent: str, rules: Gate) -> RuleVerdict:
-    gain = (opposed - loss) / opposed if opposed else 0.0
-    passed = loss < opposed and gain >= rules.min_relative_gain
-    direction = f"{abs(gain):.1%} {'below' if gain >= 0 else 'above'}"
-    sentence = (
-        f"validation loss {loss:.4f} is {direction} the {opponent}'s {opposed:.4f} "
-        f"(gate.min_relative_gain asks for {rules.min_relative_gain:.1%} below)"
-    )
-    return RuleVerdict(
-        rule="gate.min_relative_gain", figure=gain, limit=rules.min_relative_gain, passed=passed, sentence=sentence
-    )
+def _holds(judged: _Judged, low: float, high: float, p_kept: float, confidence: float) -> bool:
+    rule, figure = judged.rule, judged.sample.figure
+    if rule.confidence == "to_reject":
+        # Too few queries show nothing, and their p is NaN.
+        return not p_kept < (1 - confidence) / 2
+    worst = figure if rule.confidence == "off" else high if judged.is_upper else low
+    if rule.name == "min_relative_gain" and not worst > 0:
+        return False  # equal keeps the champion, whatever the limit
+    return worst <= rule.limit if judged.is_upper else worst >= rule.limit

@@ -22,7 +22,7 @@ class Change(Record):
     number: int = Field(ge=1, description="One more than the highest that its writer saw; ties are ordered by key.")
     kind: Literal["promotion", "rollback"]
     to: Champion
-    leaves: str | None = Field(description="Version that served when it was written; None: there was none.")
+    leaves: str | None = Field(description="Version that it replaces, as its writer saw it; None: there was none.")
     forced: bool = Field(False, description="A promotion that may put an older day's model before a newer one's.")
     request: str = Field(description="What asked for it, such as an Airflow run: asked again, it is the same change.")
     who: str
@@ -47,7 +47,7 @@ class Step:
     @property
     def took_effect(self) -> bool:
         """Whether another version served after it."""
-        return self.before != self.after
+        return version_of(self.before) != version_of(self.after)
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ class History:
 
     - A promotion takes effect unless the champion learned from a newer day (`forced` overrides that), or the very
       weights were rolled back before (`forced` overrides that, too).
-    - A rollback takes effect if the version that it leaves is the champion; it was asked for because of that one. The
-      version that it goes to serves again, and those that came after it are forgotten as predecessors.
+    - A rollback takes effect if the weights that it leaves are the champion's; it was asked for because of those. The
+      version that it goes to serves again, and those that came after it are forgotten as predecessors. The weights
+      that it leaves are unwanted from then on, also where others came to serve meanwhile.
 
     Args:
         changes: In the order of their keys.
@@ -68,18 +69,22 @@ class History:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Every change with what it came to, the oldest first."""
-        return self._steps(None)
+        return self._replayed.steps
 
     @property
     def champion(self) -> Champion | None:
         """Who serves; None before the first promotion."""
-        return self.steps[-1].after if self.steps else None
+        return self._replayed.champion
 
     @property
     def previous(self) -> Champion | None:
-        """Whom a rollback goes back to; None where nobody came before the champion."""
-        line = self._line(self.steps)
-        return line[-2] if len(line) > 1 else None
+        """Whom a rollback goes back to: the last predecessor with other weights that nobody rolled back."""
+        replayed = self._replayed
+        champion = replayed.champion
+        if champion is None:
+            return None
+        unwanted = {champion.digest, *replayed.left}
+        return next((it for it in reversed(replayed.line[:-1]) if it.digest not in unwanted), None)
 
     def champion_before(self, day: date) -> Champion | None:
         """Give whom a night is measured against: the champion, had no model learned from that day or a later one.
@@ -92,11 +97,10 @@ class History:
         Returns:
             The champion; None before the first promotion.
         """
-        steps = self._steps(day)
-        return steps[-1].after if steps else None
+        return _Replay([it for it in self.changes if it.to.day < day]).champion
 
     def serving_on(self, moment: datetime) -> Champion | None:
-        """Give who served at a moment.
+        """Give who served at a moment: what followed from the entries that there were.
 
         Args:
             moment: With its zone.
@@ -104,12 +108,16 @@ class History:
         Returns:
             The champion of then; None where nobody served yet.
         """
-        past = [step for step in self.steps if step.change.at_utc <= moment]
-        return past[-1].after if past else None
+        return _Replay([it for it in self.changes if it.at_utc <= moment]).champion
 
-    def promotion_of(self, version: str) -> Change | None:
-        """Give the first promotion of a version; None where it never came to one."""
-        return next((it for it in self.changes if it.kind == "promotion" and it.to.version == version), None)
+    def step_of(self, request: str, version: str | None = None) -> Step | None:
+        """Give what a request (for that version) came to; None where it made no change yet."""
+        of_request = (it for it in reversed(self.steps) if it.change.request == request)
+        return next((it for it in of_request if version in (None, it.change.to.version)), None)
+
+    def known(self, version: str) -> Champion | None:
+        """Give what the history last said about a version; None where it never named it."""
+        return next((it.to for it in reversed(self.changes) if it.to.version == version), None)
 
     def rolled_back(self, digest: str) -> Change | None:
         """Give the latest rollback that left these weights, unless somebody chose them again since.
@@ -120,52 +128,63 @@ class History:
         Returns:
             The rollback; None where the weights may be promoted.
         """
-        return _left(self.steps, digest)
+        return self._replayed.left.get(digest)
 
-    def _steps(self, before_day: date | None) -> tuple[Step, ...]:
-        steps: list[Step] = []
-        for change in self.changes:
-            if before_day is not None and change.to.day >= before_day:
-                continue
-            champion = steps[-1].after if steps else None
-            takes_effect = (
-                _promotes(change, champion, steps) if change.kind == "promotion" else _leaves(change, champion)
-            )
-            steps.append(Step(change, champion, change.to if takes_effect else champion))
-        return tuple(steps)
-
-    @staticmethod
-    def _line(steps: Sequence[Step]) -> list[Champion]:
-        """Give the champion and its predecessors, the oldest first; a rollback forgets those that it leaves."""
-        line: list[Champion] = []
-        for step in steps:
-            if not step.took_effect or step.after is None:
-                continue
-            versions = [it.version for it in line]
-            if step.change.kind == "rollback" and step.after.version in versions:
-                line = line[: versions.index(step.after.version) + 1]
-            else:
-                line.append(step.after)
-        return line
+    @cached_property
+    def _replayed(self) -> "_Replay":
+        return _Replay(self.changes)
 
 
-def _promotes(change: Change, champion: Champion | None, steps: Sequence[Step]) -> bool:
-    if change.forced or champion is None:
-        return True
-    return change.to.day >= champion.day and _left(steps, change.to.digest) is None
+class _Replay:
+    """The changes one after the other: who serves, who came before, and which weights are unwanted.
+
+    Args:
+        changes: In their order.
+    """
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self.champion: Champion | None = None
+        self.line: list[Champion] = []  # the champion and its predecessors, the oldest first
+        self.left: dict[str, Change] = {}  # digest of unwanted weights → the rollback that left them
+        self._seen: dict[str, Champion] = {}
+        self.steps = tuple(self._step(it) for it in changes)
+
+    def _step(self, change: Change) -> Step:
+        before = self.champion
+        if change.kind == "promotion":
+            self._promote(change)
+        else:
+            self._roll_back(change)
+        self._seen[change.to.version] = change.to
+        return Step(change, before, self.champion)
+
+    def _promote(self, change: Change) -> None:
+        champion, to = self.champion, change.to
+        is_older = champion is not None and to.day < champion.day
+        if not change.forced and (is_older or to.digest in self.left):
+            return
+        if version_of(champion) != to.version:
+            self.line.append(to)
+        self._let_serve(to)
+
+    def _roll_back(self, change: Change) -> None:
+        left, to = self._seen.get(change.leaves or ""), change.to
+        if left is None:
+            return
+        if left.digest != to.digest:
+            self.left[left.digest] = change
+        if self.champion is None or self.champion.digest != left.digest:
+            return
+        places = [place for place, it in enumerate(self.line) if it.version == to.version]
+        # A version that never served before takes the place of the one that it was chosen over.
+        self.line = [*self.line[: places[-1] if places else -1], to]
+        self._let_serve(to)
+
+    def _let_serve(self, champion: Champion) -> None:
+        self.champion = champion
+        self.left.pop(champion.digest, None)
 
 
-def _leaves(change: Change, champion: Champion | None) -> bool:
-    return champion is not None and champion.version == change.leaves
-
-
-def _left(steps: Sequence[Step], digest: str) -> Change | None:
-    left: Change | None = None
-    for step in steps:
-        if not step.took_effect:
-            continue
-        if step.after is not None and step.after.digest == digest:
-            left = None
-        elif step.change.kind == "rollback" and step.before is not None and step.before.digest == digest:
-            left = step.change
-    return left
+def version_of(champion: Champion | None) -> str | None:
+    """Name a champion's version; None where there is no champion."""
+    return None if champion is None else champion.version

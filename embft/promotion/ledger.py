@@ -9,8 +9,8 @@ from typing import Literal
 
 from embft.errors import ConfigError
 from embft.paths import Paths
-from embft.promotion.history import Change, History
-from embft.results import Champion
+from embft.promotion.history import Change, History, version_of
+from embft.results import Champion, digest_of
 from embft.storage import Storage
 
 _PARALLEL = 8
@@ -44,6 +44,7 @@ def append(
     *,
     request: str,
     why: str,
+    leaves: Champion | None = None,
     forced: bool = False,
 ) -> History:
     """Add a change, unless this request has made it already.
@@ -57,6 +58,7 @@ def append(
         to: The version that shall serve.
         request: What asks for it.
         why: In a sentence.
+        leaves: Whom it shall replace, as it was decided; left out, the champion.
         forced: As of `Change`.
 
     Returns:
@@ -67,6 +69,7 @@ def append(
         StorageUnavailable: S3 did not answer; the same request again makes the change once.
     """
     history = read_history(storage, paths)
+    # A version that somebody deleted in MLflow may have been made again for the same request, under another number.
     if any((it.kind, it.to.version, it.request) == (kind, to.version, request) for it in history.changes):
         return history
     number = max((it.number for it in history.changes), default=0) + 1
@@ -74,14 +77,14 @@ def append(
         number=number,
         kind=kind,
         to=to,
-        leaves=history.champion.version if history.champion else None,
+        leaves=version_of(leaves or history.champion),
         forced=forced,
         request=request,
         who=actor(),
         at_utc=datetime.now(UTC),
         why=why,
     )
-    storage.write(paths.change(number, kind, to.version), change.to_json())
+    storage.write(paths.change(number, kind, to.version, digest_of(request)), change.to_json())
     return read_history(storage, paths)
 
 

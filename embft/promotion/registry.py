@@ -10,12 +10,22 @@ from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from embft.experiments.reaching import environment_defaults, reaching_mlflow
+from embft.experiments.reaching import HTTP_BOUNDS, environment_defaults, reaching_mlflow
 from embft.storage_errors import explaining_s3
 
-_SERVED_WITH = ("sentence-transformers", "torch", "transformers", "tokenizers", "numpy")
+DAY_TAG, DIGEST_TAG = "embft.day", "embft.digest"
+_SERVED_WITH = ("mlflow", "sentence-transformers", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+_MAX_TAG_CHARS = 5000
+
+
+class Version(NamedTuple):
+    """A version that exists in MLflow."""
+
+    number: str
+    tags: Mapping[str, str]
+    source: str
 
 
 class Registry:
@@ -28,54 +38,88 @@ class Registry:
     """
 
     def __init__(self, tracking_uri: str, model: str, *, s3_endpoint: str | None = None) -> None:
-        self._tracking_uri = tracking_uri
-        self._model = model
+        self.tracking_uri = tracking_uri
+        self.model = model
         self._s3_endpoint = s3_endpoint
 
-    def find(self, challenger_digest: str, day: date) -> str | None:
-        """Find the version that was made of a night's challenger, if there is one; the first, if there are more.
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs, unless its environment says so already, to reach MLflow and its files as this one."""
+        return HTTP_BOUNDS | ({"MLFLOW_S3_ENDPOINT_URL": self._s3_endpoint} if self._s3_endpoint else {})
 
-        Args:
-            challenger_digest: Digest of the challenger's files.
-            day: The night's day.
-
-        Returns:
-            The version, or None.
+    def versions(self) -> list[Version]:
+        """List what exists, the oldest first.
 
         Raises:
             TemporaryError: MLflow is away.
         """
-        with reaching_mlflow(self._tracking_uri, "look for the model version"):
-            versions = self._client().search_model_versions(f"name='{self._model}'")
-            wanted = {"embft.challenger": challenger_digest, "embft.day": day.isoformat()}
-            found = [int(it.version) for it in versions if wanted.items() <= it.tags.items()]
-            return str(min(found)) if found else None
+        with reaching_mlflow(self.tracking_uri, "list the model's versions"):
+            found = self._client().search_model_versions(f"name='{self.model}'")
+            listed = [Version(str(it.version), dict(it.tags), str(it.source)) for it in found]
+            return sorted(listed, key=lambda it: int(it.number))
 
-    def add(self, folder: Path, run_id: str, tags: Mapping[str, str]) -> str:
-        """Log a saved model under its training run, and make a version of it.
+    def find(self, digest: str, day: date) -> list[Version]:
+        """Find the versions that were made of a night's model; more than one, where processes made one at once.
+
+        Args:
+            digest: Of the model's files, see `weights_digest`.
+            day: The night's day.
+
+        Returns:
+            The versions, the oldest first.
+
+        Raises:
+            TemporaryError: MLflow is away.
+        """
+        wanted = {DIGEST_TAG: digest, DAY_TAG: day.isoformat()}
+        return [it for it in self.versions() if wanted.items() <= it.tags.items()]
+
+    def log(self, folder: Path, run_id: str) -> str:
+        """Put a saved model into MLflow, under its training run. It is no version yet.
 
         Args:
             folder: The SentenceTransformer folder.
             run_id: MLflow run of the training.
-            tags: Lineage.
+
+        Returns:
+            MLflow's id of the model.
+
+        Raises:
+            TemporaryError: MLflow, or its store of files, is away.
+        """
+        import mlflow
+
+        model = _read(folder)
+        with reaching_mlflow(self.tracking_uri, "register the model"), self._reaching_files(run_id) as where:
+            mlflow.set_tracking_uri(self.tracking_uri)
+            return _log(model, run_id, self._client(), _requirements(folder, where))
+
+    def make(self, model_id: str, run_id: str, tags: Mapping[str, str]) -> Version:
+        """Make a version of a logged model.
+
+        Args:
+            model_id: As of `log`.
+            run_id: MLflow run of the training.
+            tags: Lineage; what is longer than MLflow allows is cut.
 
         Returns:
             The version.
 
         Raises:
-            TemporaryError: MLflow is away; no version was made.
+            TemporaryError: MLflow is away.
         """
-        import mlflow
-
-        model = _read(folder)
-        with reaching_mlflow(self._tracking_uri, "register the model"), self._reaching_files(run_id):
-            mlflow.set_tracking_uri(self._tracking_uri)
-            model_id = _log(model, run_id, self._client())
-            # The version is made last: killed before this line, nothing is registered.
-            return self._make_version(model_id, run_id, tags)
+        cut = {name: value[:_MAX_TAG_CHARS] for name, value in tags.items()}
+        source = f"models:/{model_id}"
+        with reaching_mlflow(self.tracking_uri, "register the model"):
+            # Not by `register_model`, which would ask the registry that $MLFLOW_REGISTRY_URI names.
+            client = self._client()
+            with _UnlessIt("RESOURCE_ALREADY_EXISTS"):
+                client.create_registered_model(self.model)
+            made = client.create_model_version(self.model, source, run_id, tags=cut, model_id=model_id)
+            return Version(str(made.version), cut, source)
 
     def drop(self, version: str) -> None:
-        """Delete a version: one that a rival process was quicker to make.
+        """Delete a version, such as one that a rival process was quicker to make; it may be gone already.
 
         Args:
             version: The version.
@@ -83,11 +127,36 @@ class Registry:
         Raises:
             TemporaryError: MLflow is away.
         """
-        with reaching_mlflow(self._tracking_uri, f"drop version {version}"):
-            self._client().delete_model_version(self._model, version)
+        with reaching_mlflow(self.tracking_uri, f"drop version {version}"), _UnlessIt("RESOURCE_DOES_NOT_EXIST"):
+            self._client().delete_model_version(self.model, version)
+
+    def tag(self, version: str, name: str, value: str) -> None:
+        """Set a tag of a version.
+
+        Args:
+            version: The version.
+            name: Of the tag.
+            value: Of the tag; what is longer than MLflow allows is cut.
+
+        Raises:
+            TemporaryError: MLflow is away.
+        """
+        with reaching_mlflow(self.tracking_uri, f"tag version {version}"):
+            self._client().set_model_version_tag(self.model, version, name, value[:_MAX_TAG_CHARS])
+
+    def aliases(self) -> dict[str, str]:
+        """Say which version each alias names; nothing where there is no such model.
+
+        Raises:
+            TemporaryError: MLflow is away.
+        """
+        found: Mapping[str, Any] = {}
+        with reaching_mlflow(self.tracking_uri, "read the aliases"), _UnlessIt("RESOURCE_DOES_NOT_EXIST"):
+            found = self._client().get_registered_model(self.model).aliases
+        return {alias: str(version) for alias, version in found.items()}
 
     def set_alias(self, alias: str, version: str) -> None:
-        """Let an alias (`champion`, `challenger`) name a version.
+        """Let an alias (`champion`, `previous`, `challenger`) name a version.
 
         Args:
             alias: The alias.
@@ -96,37 +165,75 @@ class Registry:
         Raises:
             TemporaryError: MLflow is away.
         """
-        with reaching_mlflow(self._tracking_uri, f"set the alias {alias}"):
-            self._client().set_registered_model_alias(self._model, alias, version)
+        with reaching_mlflow(self.tracking_uri, f"set the alias {alias}"):
+            self._client().set_registered_model_alias(self.model, alias, version)
 
-    def _make_version(self, model_id: str, run_id: str, tags: Mapping[str, str]) -> str:
-        from mlflow.exceptions import MlflowException
+    def delete_alias(self, alias: str) -> None:
+        """Let an alias name nothing any more.
 
-        # Not by `register_model`, which would ask the registry that $MLFLOW_REGISTRY_URI names.
-        client = self._client()
-        try:
-            client.create_registered_model(self._model)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        made = client.create_model_version(
-            self._model, f"models:/{model_id}", run_id, tags=dict(tags), model_id=model_id
-        )
-        return str(made.version)
+        Args:
+            alias: The alias.
+
+        Raises:
+            TemporaryError: MLflow is away.
+        """
+        with reaching_mlflow(self.tracking_uri, f"delete the alias {alias}"):
+            self._client().delete_registered_model_alias(self.model, alias)
+
+    def fetch(self, version: Version, name: str, folder: Path) -> Path:
+        """Download one file of a version's model.
+
+        Args:
+            version: The version.
+            name: The file's.
+            folder: Where to.
+
+        Returns:
+            The file.
+
+        Raises:
+            ConfigError: MLflow has no such file, or does not give it.
+            TemporaryError: MLflow, or its store of files, is away.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with reaching_mlflow(self.tracking_uri, f"fetch {name} of version {version.number}"):
+            logged = self._client().get_logged_model(version.source.removeprefix("models:/"))
+            where = str(logged.artifact_location)
+            with environment_defaults(self.environment), explaining_s3(self._endpoint, where):
+                files = get_artifact_repository(where, tracking_uri=self.tracking_uri)
+                return Path(files.download_artifacts(name, str(folder)))
+
+    @property
+    def _endpoint(self) -> str:
+        return os.environ.get("MLFLOW_S3_ENDPOINT_URL") or self._s3_endpoint or "MLflow's own endpoint"
 
     @contextmanager
-    def _reaching_files(self, run_id: str) -> Iterator[None]:
+    def _reaching_files(self, run_id: str) -> Iterator[str]:
         """MLflow's client writes a model's files itself, with an S3 client of its own that knows no config of ours."""
         where = str(self._client().get_run(run_id).info.artifact_uri)
-        with environment_defaults({"MLFLOW_S3_ENDPOINT_URL": self._s3_endpoint} if self._s3_endpoint else {}):
-            endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL") or "MLflow's own endpoint"
-            with explaining_s3(endpoint, where):
-                yield
+        with environment_defaults(self.environment), explaining_s3(self._endpoint, where):
+            yield where
 
     def _client(self) -> Any:
         from mlflow import MlflowClient
 
-        return MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
+        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+
+
+class _UnlessIt:
+    """Takes one error of MLflow for none: what was to be made exists already, or what was to go is gone."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        return isinstance(error, MlflowException) and error.error_code == self._code
 
 
 def _read(folder: Path) -> Any:
@@ -136,7 +243,7 @@ def _read(folder: Path) -> Any:
     return _taking_queries(SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=kwargs))
 
 
-def _log(model: Any, run_id: str, client: Any) -> str:
+def _log(model: Any, run_id: str, client: Any, requirements: list[str]) -> str:
     """Log a model under a run; gives MLflow's id of it.
 
     Not by `log_model` within `start_run(run_id=…)`: that opens the finished run again, and an error on the way ends
@@ -157,9 +264,16 @@ def _log(model: Any, run_id: str, client: Any) -> str:
         run_id=run_id,
         signature=infer_signature(example, model.encode(example, show_progress_bar=False)),
         input_example=example,
-        pip_requirements=[f"{name}=={_public(installed(name))}" for name in _SERVED_WITH],
+        pip_requirements=requirements,
     )
     return str(made.model_id)
+
+
+def _requirements(folder: Path, where: str) -> list[str]:
+    """Pin what loading the model needs: also for images where it takes some, and for S3 where its files lie there."""
+    of_images = ["pillow"] if list(folder.rglob("*processor_config.json")) else []
+    of_files = ["boto3"] if where.startswith("s3://") else []
+    return [f"{name}=={_public(installed(name))}" for name in (*_SERVED_WITH, *of_images, *of_files)]
 
 
 def _taking_queries(model: Any) -> Any:

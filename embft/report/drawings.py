@@ -54,34 +54,6 @@ def curve_svg(validation: Points, training: Points = ()) -> Markup:
     return Markup("".join(parts))
 
 
-def rule_svg(figure: float, limit: float, *, ceiling: bool, passed: bool) -> Markup:
-    """Draw a rule's figure as a bar, its limit as a line, and the side of the limit that passes as a band.
-
-    Args:
-        figure: What was measured.
-        limit: What is allowed.
-        ceiling: The figure must not be above the limit; else not below it.
-        passed: Colours the bar.
-
-    Returns:
-        SVG for the eye alone: the figures stand beside it.
-    """
-    low, high = min(0.0, figure, limit), max(0.0, figure, limit)
-    pad = 0.15 * (high - low or 1.0)
-    low, high = low - (pad if low < 0 else 0), high + pad
-
-    def x(value: float) -> float:
-        return 100 * (value - low) / (high - low)
-
-    left, right = (0.0, x(limit)) if ceiling else (x(limit), 100.0)
-    return _strip(
-        f'<rect class="band" x="{left:.1f}" width="{right - left:.1f}" height="10"/>'
-        f'<rect class="{"good" if passed else "bad"}" x="{min(x(0), x(figure)):.1f}" y="3"'
-        f' width="{max(abs(x(figure) - x(0)), 0.8):.1f}" height="4"/>'
-        f'<rect class="limit" x="{x(limit) - 0.4:.1f}" width="0.8" height="10"/>'
-    )
-
-
 def share_svg(part: int, whole: int) -> Markup:
     """Draw a part of a whole as a bar.
 
@@ -93,12 +65,9 @@ def share_svg(part: int, whole: int) -> Markup:
         SVG for the eye alone.
     """
     width = 100 * part / whole if whole else 0.0
-    return _strip(f'<rect class="share" y="2" width="{max(width, 0.6 if part else 0):.1f}" height="6"/>')
-
-
-def _strip(content: str) -> Markup:
     return Markup(
-        f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{content}</svg>'
+        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="share" y="2" width="{max(width, 0.6 if part else 0):.1f}" height="6"/></svg>'
     )
 
 

@@ -1,26 +1,23 @@
 """One night as one self-contained HTML page: the decision first, then the figures it rests on."""
 
 import shlex
+from functools import cache
 from math import isfinite
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from embft.config import STAGES
 from embft.paths import stage_command
+from embft.promotion.decision import Decision
 from embft.promotion.evaluation_record import Evaluation
-from embft.promotion.gate import Decision, RuleVerdict
-from embft.report.drawings import curve_svg, rule_svg, share_svg
+from embft.promotion.gate import all_rules
+from embft.report.drawings import curve_svg, share_svg
+from embft.report.gains import set_rows
+from embft.report.gate_table import rule_rows
+from embft.report.model_table import columns, cost_rows, measure_rows, model_name
+from embft.report.shortfall import smallest_gain
 from embft.results import Record, RunSpec, StageResult
-
-# Key → title, and which end is better.
-MEASURES = {
-    "val_loss": ("Validation loss ↓", min),
-    "ndcg_at_10": ("nDCG@10 ↑", max),
-    "mrr_at_10": ("MRR@10 ↑", max),
-    "recall_at_10": ("Recall@10 ↑", max),
-}
-
 
 # Stages whose results the page shows, in the night's order.
 STAGES_SHOWN = ("plan", "validate_sessions", "preprocess_ranks", "validate_ranks", "fine_tune", "evaluate")
@@ -48,22 +45,7 @@ def render(facts: Facts) -> str:
     Returns:
         HTML that loads nothing: no script, no font, no picture, no style sheet.
     """
-    environment = Environment(
-        loader=PackageLoader("embft.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": "{:,}".format,
-        "figure": "{:.4f}".format,
-        "limit": _limit,
-        "found": _found,
-    }
-    environment.tests["ceiling"] = _is_ceiling
-    environment.globals |= {"rule_svg": rule_svg, "share_svg": share_svg}
-    models = {name: it.model_dump() for name, it in facts.evaluation.models.items()}
+    run = facts.run
     rules = [
         rule
         for stage in ("validate_sessions", "validate_ranks")
@@ -71,25 +53,62 @@ def render(facts: Facts) -> str:
     ]
     links = _links(facts.stages)
     left_out = facts.stages["validate_sessions"].figures.get("days_left_out", {})
-    return environment.get_template("page.html.j2").render(
-        run=facts.run,
-        evaluation=facts.evaluation,
-        decision=facts.decision,
+    return _template().render(
+        run=run,
         stages=facts.stages,
+        **_judgement(facts),
         links=links,
         docs={title: url for title, url in links.items() if title.startswith("Data Docs")},
-        measures=MEASURES,
-        models=models,
-        best={key: _best(key, models) for key in MEASURES},
-        change={key: _change(key, models, facts.decision.opponent) for key in MEASURES},
         funnel=_funnel(facts.stages["validate_sessions"].figures),
         inputs=facts.stages["preprocess_ranks"].figures,
-        broken=_broken(rules, facts.run.day.isoformat()),
+        broken=_broken(rules, run.day.isoformat()),
         left_out=left_out,
         unjudged=_by_reason(rules),
         curve=curve_svg(_series(facts.training, "val_loss"), _series(facts.training, "train_loss")),
-        commands=_commands(facts.run),
+        commands=_commands(run),
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("embft.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": "{:,}".format, "model_name": model_name}
+    environment.globals |= {"share_svg": share_svg}
+    return environment.get_template("page.html.j2")
+
+
+def _judgement(facts: Facts) -> dict[str, Any]:
+    """Prepare what the gate said, and the comparison that it rests on."""
+    run, decision, evaluation = facts.run, facts.decision, facts.evaluation
+    rules = all_rules(run.config.gate, run.config.evaluation.guards)
+    axes, gains = set_rows(evaluation)
+    return {
+        "evaluation": evaluation,
+        "decision": decision,
+        "verdict": _verdict(run, decision),
+        "gate": rule_rows(decision, rules, evaluation),
+        "smallest_gain": smallest_gain(decision, rules, evaluation),
+        "columns": columns(evaluation, run.champion.version if run.champion else None),
+        "measures": measure_rows(evaluation),
+        "costs": cost_rows(evaluation),
+        "axes": axes,
+        "gains": gains,
+    }
+
+
+def _verdict(run: RunSpec, decision: Decision) -> str:
+    """Say what the gate's word comes to; the page is written before anybody is asked, and before `register`."""
+    if not decision.passed:
+        return "rejected"
+    if run.promote == "never":
+        return "passed, not promoted"
+    return "passed, to be approved" if run.config.gate.approval else "promoted"
 
 
 def _links(stages: dict[str, StageResult]) -> dict[str, str]:
@@ -118,34 +137,6 @@ def _by_reason(rules: list[dict[str, Any]]) -> dict[str, list[str]]:
     return names
 
 
-def _best(key: str, models: dict[str, dict[str, float]]) -> float | None:
-    _, better = MEASURES[key]
-    return better((it[key] for it in models.values() if isfinite(it[key])), default=None)
-
-
-def _change(key: str, models: dict[str, dict[str, float]], opponent: str) -> str:
-    """Say by how much the challenger's figure differs from its opponent's."""
-    ours, theirs = (models.get(name, {}).get(key, 0.0) for name in ("challenger", opponent))
-    return f"{ours / theirs - 1:+.1%}" if theirs and isfinite(ours / theirs) else "–"
-
-
-def _limit(rule: RuleVerdict) -> str:
-    bound = "at most" if _is_ceiling(rule) else "at least"
-    return f"{bound} {_in_unit(rule, rule.limit)}"
-
-
-def _found(rule: RuleVerdict) -> str:
-    return _in_unit(rule, rule.figure)
-
-
-def _is_ceiling(rule: RuleVerdict) -> bool:
-    return rule.rule.startswith("gate.max_")
-
-
-def _in_unit(rule: RuleVerdict, figure: float) -> str:
-    return f"{figure:.1%}" if rule.rule.endswith("_gain") else f"{figure:.4f}"
-
-
 def _funnel(sessions: dict[str, Any]) -> list[tuple[str, int]]:
     """List what became of the log's lines, in the order in which they are lost."""
     pulled, checked = sessions["pulled"], sessions["sessions"]
@@ -169,8 +160,9 @@ def _series(training: dict[str, Any], key: str) -> list[tuple[int, float]]:
 
 def _commands(run: RunSpec) -> list[str]:
     """Spell the night as a person would type it."""
+    promote = [] if run.promote == "auto" else ["--promote", run.promote]
     options = {
-        "plan": [["--window-days", str(len(run.window)), *(["--promote", "never"] if run.promote == "never" else [])]],
+        "plan": [["--window-days", str(len(run.window)), *promote]],
         "pull": [["--log-day", it.day.isoformat()] for it in run.window if it.objects],
     }
     return [

@@ -1,5 +1,7 @@
-"""`evaluate`: base, champion and challenger on the same held-out sessions."""
+"""`evaluate`: base, champion, challenger, and perhaps a mixture, on the same held-out sessions and guard sets."""
 
+import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -7,99 +9,141 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embft.promotion.evaluation_record import Evaluation, Measures
-from embft.stages.models import (
-    Vocabulary,
-    base_model,
-    challenger_weights,
-    champion_model,
-    saved_model,
-    sessions_of,
-    settings_of,
-    tracker_of,
-    vocabulary,
-)
+from embft.promotion.evaluation import QueryFigures, comparisons, described, figures_of, per_query_table
+from embft.promotion.evaluation_record import Evaluation
+from embft.promotion.slices import slices_of
+from embft.results import RunSpec, digest_of
+from embft.stages.held_out import Night, night_of
+from embft.stages.models import base_model, challenger_weights, champion_model, saved_model, settings_of, tracker_of
 from embft.stages.rank_reference import shaped_by
-from embft.stages.stage import Context, Outcome, Stage, run_stage
+from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
+from embft.storage import sha256_of
 
 if TYPE_CHECKING:
+    from embft.finetuning.interpolation import Mixture
     from embft.finetuning.models import EmbeddingsModelInterface
+    from embft.promotion.measuring import Measured, Measuring
+
+log = logging.getLogger(__name__)
 
 
 def _work(context: Context) -> Outcome:
-    from embft.finetuning.catalogue import rank_catalogue
-    from embft.finetuning.paired import PairedFineTuningInputsDataset
-    from embft.finetuning.registry import find_confidences, find_ranker, make_loss
-    from embft.finetuning.validation import validation_loss
-    from embft.promotion.evaluation import per_query_table
+    from embft.promotion.measuring import Measuring
 
-    run, training, settings = context.run, context.run.config.training, settings_of(context.run)
-    items_set, retriever = vocabulary(pq.read_table(context.fetch("preprocess_ranks", "items/items.parquet")))
-    earlier = [*sessions_of(context, "train"), *sessions_of(context, "validation")]
-    test = PairedFineTuningInputsDataset(sessions_of(context, "test"), settings.seed, clicks_of=earlier)
-    sessions = test.not_irrelevant
-    challenger = saved_model(context, challenger_weights(context))
-    models = {"base": base_model(context), "champion": champion_model(context), "challenger": challenger}
-    ranking: Any = {
-        "ranker": find_ranker(settings.ranker),
-        "is_similarity": settings.is_similarity,
-    }
-    values, measures = {}, {}
-    for name, model in models.items():
-        if model is None:
-            continue
-        loss = validation_loss(
-            model,
-            sessions,
-            items_set,
-            retriever,
-            make_loss(settings.loss_func),
-            training.params,
-            batch_size=settings.batch_size,
-            **ranking,
-            confidence_calculator=find_confidences(settings.confidence_calculator),
-        )
-        values[name] = {
-            "val_loss": loss.per_session,
-            **rank_catalogue(model, sessions, items_set, retriever, **ranking),
-        }
-        means = {measure: float(figures.mean()) for measure, figures in values[name].items() if measure != "val_loss"}
-        measures[name] = Measures(val_loss=loss.mean, **means)
+    run, rules = context.run, context.run.config.evaluation
+    night = night_of(context)
+    measuring = Measuring(night.held_out, run.config.training.params, settings_of(run), rules.ordered_cutoffs)
+    models = _models(context)
+    mixture = _mixture(run, models, measuring, night)
+    if mixture and mixture.new_share < 1:
+        models["interpolation"] = mixture.model
+        mixture.model.save(context.folder / "interpolation")
+    candidate = "interpolation" if "interpolation" in models else "challenger"
+    opponent = "champion" if "champion" in models else "base"
+    measured = {name: measuring(model) for name, model in models.items()}
+    sets, files = _tables(context, night, measured)
+    notes = {guard.name: guard.notes for guard in night.held_out.guards}
     evaluation = Evaluation(
         model=run.model,
         day=run.day,
         test_from=run.test_from,
         inputs_sha256=context.inputs["preprocess_ranks"].outputs["inputs/test.parquet"].sha256,
-        loss_func=str(settings.loss_func),
-        n_sessions=len(sessions),
-        n_items=len(items_set),
-        models=measures,
+        loss_func=str(run.config.training.settings.loss_func),
+        n_items=len(night.held_out.items_set),
+        candidate=candidate,
+        opponent=opponent,
+        new_share=mixture.new_share if mixture else None,
+        sets=tuple(described(it, notes.get(it.name, ()) if it.kind == "guard" else ()) for it in sets),
+        costs={name: it.costs for name, it in measured.items()},
+        confidence=rules.confidence,
+        resamples=rules.resamples,
+        comparisons=comparisons(sets, candidate, opponent, confidence=rules.confidence, resamples=rules.resamples),
     )
-    evaluation_path, table_path = context.folder / "evaluation.json", context.folder / "per_query.parquet"
-    evaluation_path.write_bytes(evaluation.to_json())
-    pq.write_table(per_query_table(sessions, values), table_path)
-    _track(context, evaluation.models)
+    files["evaluation.json"] = context.folder / "evaluation.json"
+    files["evaluation.json"].write_bytes(evaluation.to_json())
+    _track(context, evaluation)
+    mixed = files_below(context.folder / "interpolation", "interpolation")
     return Outcome(
-        files={"evaluation.json": evaluation_path, "per_query.parquet": table_path},
+        files={**files, **mixed},
         figures={
-            **evaluation.model_dump(mode="json"),
+            **evaluation.model_dump(mode="json", exclude={"sets", "comparisons"}),
+            "models": evaluation.models,
+            "mixtures": {str(share): loss for share, loss in mixture.losses.items()} if mixture else {},
             "rank_distribution": {
                 "shaped_by": shaped_by(run),
-                "models": _rank_distributions(context, challenger, Vocabulary(items_set, retriever)),
+                "candidate": _digest(context, mixed),
+                "models": _rank_distributions(context, models[candidate], night),
             },
         },
         links=context.inputs["fine_tune"].links,
     )
 
 
+def _models(context: Context) -> "dict[str, EmbeddingsModelInterface]":
+    champion = champion_model(context)
+    return {
+        "base": base_model(context),
+        **({"champion": champion} if champion else {}),
+        "challenger": saved_model(context, challenger_weights(context)),
+    }
+
+
+def _mixture(
+    run: RunSpec, models: "Mapping[str, EmbeddingsModelInterface]", measuring: "Measuring", night: Night
+) -> "Mixture | None":
+    """Mix the challenger with what it would replace, by the share that the validation days like best.
+
+    A champion of another form (the base model was changed since) cannot be mixed with; the base model always can.
+    """
+    from embft.finetuning.interpolation import can_be_mixed, choose_mixture
+
+    if not run.config.training.interpolate:
+        return None
+    challenger = models["challenger"]
+    old = next(it for name in ("champion", "base") if (it := models.get(name)) and can_be_mixed(it, challenger))
+    return choose_mixture(old, challenger, lambda model: measuring.loss(model, night.validation).mean)
+
+
+def _tables(
+    context: Context, night: Night, measured: "Mapping[str, Measured]"
+) -> tuple[list[QueryFigures], dict[str, Any]]:
+    """Lay out the figures, and write them: what the gate, the report and people look into."""
+    from embft.finetuning.inputs import query_identity
+
+    sessions, guards = night.held_out.sessions, night.held_out.guards
+    queries = [query_identity(it.query) for it in sessions]
+    per_query = per_query_table(
+        {
+            "session_id": [it.session_id for it in sessions],
+            "query": queries,
+            "clicked": [list(it.events) for it in sessions],
+            "slices": pa.array([slices_of(query, night.slices) for query in queries], pa.list_(pa.string())),
+        },
+        {name: it.sessions for name, it in measured.items()},
+    )
+    of_guards = [
+        per_query_table(
+            {"guard": [guard.name] * len(guard.cases), "query": list(guard.cases)},
+            {name: it.guards[guard.name] for name, it in measured.items()},
+        )
+        for guard in guards
+    ]
+    nothing = pa.table({"guard": pa.array([], pa.string()), "query": pa.array([], pa.string())})
+    tables = {"per_query.parquet": per_query, "guards.parquet": pa.concat_tables(of_guards) if of_guards else nothing}
+    for name, table in tables.items():
+        pq.write_table(table, context.folder / name)
+    sets = figures_of(per_query, tables["guards.parquet"], ["all", *night.slices])
+    return sets, {name: context.folder / name for name in tables}
+
+
 def _rank_distributions(
-    context: Context, challenger: "EmbeddingsModelInterface", known: Vocabulary
+    context: Context, candidate: "EmbeddingsModelInterface", night: Night
 ) -> dict[str, dict[str, Any]]:
     """Say how two models' ranks of the test sessions are spread, and how far clicked results lead.
 
-    The models are the one that ranked the inputs, and the challenger.
+    The models are the one that ranked the inputs, and the candidate.
 
-    Later nights compare their ranks with them, see `embft.stages.rank_reference`. Theirs are of the challenger, where
+    Later nights compare their ranks with them, see `embft.stages.rank_reference`. Theirs are of the candidate, where
     it is promoted, or of the base, which ranks the inputs while there is no champion: no other model is asked for.
     """
     from embft.finetuning.ranks import fill_ranks
@@ -108,35 +152,61 @@ def _rank_distributions(
     from embft.validation.drift import summarise
     from embft.validation.rank_frame import mean_lead
 
+    settings = context.run.config.training.settings
     test = pq.read_table(context.fetch("preprocess_ranks", "inputs/test.parquet"))
     ranked = inputs_from_table(test.drop_columns(["ranks"]))
-    fill_ranks(challenger, ranked, *known, find_ranker(context.run.config.training.settings.ranker))
+    fill_ranks(candidate, ranked, night.held_out.items_set, night.held_out.retriever, find_ranker(settings.ranker))
     ranked_by = context.inputs["preprocess_ranks"].figures["ranked_by"]
     given = pa.array([list(it.ranks.values()) for it in ranked], pa.list_(pa.float64()))
     column = test.schema.get_field_index("ranks")
-    tables = {ranked_by: test, "challenger": test.set_column(column, "ranks", given)}
-    is_similarity = context.run.config.training.settings.is_similarity
+    tables = {ranked_by: test, "candidate": test.set_column(column, "ranks", given)}
     return {
         name: {
             **summarise(pc.list_flatten(table["ranks"]).to_numpy(), table.num_rows),
-            "lead": mean_lead(table, is_similarity=is_similarity),
+            "lead": mean_lead(table, is_similarity=settings.is_similarity),
         }
         for name, table in tables.items()
     }
 
 
-def _track(context: Context, models: dict[str, Any]) -> None:
+def _digest(context: Context, mixed: Mapping[str, Any]) -> str:
+    """Name the candidate's weights as a champion's record would."""
+    if mixed:
+        return digest_of({name.removeprefix("interpolation/"): sha256_of(path) for name, path in mixed.items()})
+    return digest_of({name: it.sha256 for name, it in challenger_weights(context).items()})
+
+
+def _track(context: Context, evaluation: Evaluation) -> None:
     """Add the held-out measures to the training's MLflow run, where people compare nights."""
-    tracker_of(context).log_to(
-        context.inputs["fine_tune"].figures["mlflow_run_id"],
-        {f"test.{name}.{key}": value for name, it in models.items() for key, value in it.model_dump().items()},
-    )
+    measures = {
+        f"test.{model}.{name}": figure
+        for model, figures in evaluation.models.items()
+        for name, figure in figures.items()
+        if figure is not None
+    }
+    of_sets = {
+        f"test.{it.kind}.{it.name}.{evaluation.candidate}.{name}": figure
+        for it in evaluation.sets[1:]
+        for name, figure in it.models[evaluation.candidate].items()
+        if figure is not None
+    }
+    costs = {
+        f"test.{model}.{name}": cost for model, it in evaluation.costs.items() for name, cost in it.model_dump().items()
+    }
+    tracker_of(context).log_to(context.inputs["fine_tune"].figures["mlflow_run_id"], measures | of_sets | costs)
 
 
 STAGE = Stage(
     "evaluate",
     needs=("preprocess_ranks", "fine_tune"),
-    settings=lambda run: [run.config.judgements, run.config.training, run.base_model_sha256, run.champion],
+    settings=lambda run: [
+        run.config.judgements,
+        run.config.training,
+        run.config.evaluation,
+        run.base_model_sha256,
+        run.judged_by_sha256,
+        run.champion,
+    ],
     work=_work,
 )
 run = partial(run_stage, STAGE)

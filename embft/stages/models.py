@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embft.config import ModelConfig
 from embft.finetuning.params import FineTuningSettings
 from embft.promotion.evaluation_record import Evaluation
 from embft.results import Artifact, RunSpec, StageResult
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from embft.finetuning.inputs import FineTuningInput
     from embft.finetuning.items import ItemsSet, TextQueryRetriever
     from embft.finetuning.models import EmbeddingsModelInterface
+    from embft.promotion.registry import Registry
 
 
 class Vocabulary(NamedTuple):
@@ -123,9 +125,23 @@ def challenger_weights(context: Context) -> dict[str, Artifact]:
 
 def candidate_weights(context: Context) -> dict[str, Artifact]:
     """Name the files of the model that the gate judged: the challenger's, or those of its interpolation."""
-    if evaluation_of(context).candidate == "interpolation":
-        return _below(context.inputs["evaluate"], "interpolation/")
-    return challenger_weights(context)
+    return weights_of(context.inputs["fine_tune"], context.inputs["evaluate"], evaluation_of(context))
+
+
+def weights_of(trained: StageResult, evaluated: StageResult, evaluation: Evaluation) -> dict[str, Artifact]:
+    """Name the files of the model that a night's gate judged.
+
+    Args:
+        trained: Result of `fine_tune`.
+        evaluated: Result of `evaluate`.
+        evaluation: What it found.
+
+    Returns:
+        The files' names relative to the model's folder → artifact.
+    """
+    if evaluation.candidate == "interpolation":
+        return _below(evaluated, "interpolation/")
+    return _below(trained, "model/")
 
 
 def _below(result: StageResult, prefix: str) -> dict[str, Artifact]:
@@ -150,3 +166,10 @@ def tracker_of(context: Context) -> "ExperimentsManager":
         s3_endpoint=context.run.config.storage.endpoint_url,
         ui_url=config.ui_url,
     )
+
+
+def registry_of(config: ModelConfig) -> "Registry":
+    """Open a model's versions in MLflow."""
+    from embft.promotion.registry import Registry
+
+    return Registry(config.mlflow.tracking_uri, config.name, s3_endpoint=config.storage.endpoint_url)

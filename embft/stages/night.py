@@ -16,10 +16,12 @@ def run_night(
     *,
     include: Path,
     force: bool = False,
-    promote: Literal["auto", "never"] = "auto",
+    promote: Literal["auto", "never", "force"] = "auto",
     window_days: int | None = None,
 ) -> Iterator[StageResult]:
     """Run every stage of a night in order, up to the first rejection.
+
+    A model that the gate rejects is not registered; the vectors of the one that serves follow the catalogue even so.
 
     Args:
         model: The model's name.
@@ -47,7 +49,9 @@ def run_night(
         result = run_named(stage, model, day, include=include, force=force)
         yield result
         if result.status == "rejected":
-            return
+            break
+    if result.stage == "gate":
+        yield run_named("publish", model, day, include=include, force=force)
 
 
 def run_named(stage: str, model: str, day: date, *, include: Path, force: bool = False, **options: Any) -> StageResult:

@@ -10,8 +10,9 @@ from embft.clickstream.days import DayPattern
 from embft.clickstream.privacy import ClientHash
 from embft.config import ModelConfig, Window
 from embft.errors import ConfigError
-from embft.paths import Paths
-from embft.results import Champion, RunSpec, StageResult, digest_of
+from embft.promotion.ledger import read_history
+from embft.promotion_config import Evaluation
+from embft.results import RunSpec, StageResult, digest_of
 from embft.stages.log_days import days_to_pull, list_day
 from embft.stages.stage import Draft, Outcome, commit, open_model
 from embft.storage import Storage
@@ -23,7 +24,7 @@ def run(
     *,
     include: Path,
     force: bool = False,
-    promote: Literal["auto", "never"] = "auto",
+    promote: Literal["auto", "never", "force"] = "auto",
     window_days: int | None = None,
 ) -> StageResult:
     """Plan a night.
@@ -33,14 +34,16 @@ def run(
         day: The night's day: the newest log day it learns from.
         include: The project's `include` folder.
         force: Freeze anew even where the frozen run is up to date.
-        promote: `never` trains and judges, but registers without promoting.
+        promote: `auto` promotes what passes the gate, unless the champion is of a newer day or the weights were rolled
+            back; `force` promotes then, too; `never` registers without promoting.
         window_days: Length of the window, in place of the config's.
 
     Returns:
         The result; `figures["days_to_pull"]` lists the log days to pull, as found now even when the plan is reused.
 
     Raises:
-        ConfigError: The window is out of bounds, or the config or the champion's record cannot be read.
+        ConfigError: The window is out of bounds, the config or the history of champions cannot be read, or an object
+            that models are to be judged by is missing.
     """
     config, storage, paths = open_model(model, include)
     if window_days is not None:
@@ -55,8 +58,9 @@ def run(
         config=config,
         promote=promote,
         window=tuple(it.log_day() for it in listed),
-        champion=champion_before(storage, paths, day),
+        champion=read_history(storage, paths).champion_before(day),
         base_model_sha256=_base_model_digest(storage, config.training.base_model),
+        judged_by_sha256=_judged_by_digest(storage, config.evaluation),
         client_key=ClientHash.from_environment().fingerprint,
     )
     missing = days_to_pull(storage, paths, config, spec.client_key, listed)
@@ -66,30 +70,32 @@ def run(
     return result.model_copy(update={"figures": {**result.figures, "days_to_pull": missing}})
 
 
-def champion_before(storage: Storage, paths: Paths, day: date) -> Champion | None:
-    """Find the champion that a night is measured against: the newest promotion of an earlier day.
-
-    Asking for an earlier day, not for today's alias, gives a re-run or a backfill of `day` the same opponent as the
-    night itself had.
-
-    Args:
-        storage: S3.
-        paths: Of the model.
-        day: The night's day.
-
-    Returns:
-        The champion, or None before the first promotion.
-    """
-    records = sorted(item.uri for item in storage.objects(paths.champions) if item.uri < paths.champion(day))
-    raw = storage.read(records[-1]) if records else None
-    return None if raw is None else Champion.from_json(raw, records[-1])
-
-
 def _base_model_digest(storage: Storage, source: str) -> str | None:
     """Name what a base model in S3 is made of now: where other weights are put there, a night trains anew."""
     if not source.startswith("s3://"):
         return None
     return digest_of([[it.uri, it.size_bytes, it.etag] for it in storage.objects(source)])
+
+
+def _judged_by_digest(storage: Storage, evaluation: Evaluation) -> str | None:
+    """Name what the slices and guard sets in S3 hold now: where one is changed, a night is judged anew."""
+    places = [(f"evaluation.slices {it.name!r}", it.uri) for it in evaluation.slices]
+    for guard in evaluation.guards:
+        places += [(f"evaluation.guards {guard.name!r}", uri) for uri in (guard.uri, guard.items)]
+    listed = [_described(storage, uri, where) for where, uri in places if uri]
+    return digest_of(listed) if listed else None
+
+
+def _described(storage: Storage, uri: str, where: str) -> list[str | int]:
+    """Describe an object.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    found = storage.head(uri)
+    if found is None:
+        raise ConfigError(f"{uri} of {where} does not exist; correct its address in the config, or put it there")
+    return [found.uri, found.size_bytes, found.etag]
 
 
 def _with_window(config: ModelConfig, days: int) -> ModelConfig:

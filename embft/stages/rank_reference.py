@@ -1,6 +1,6 @@
 """The distribution of test ranks that a night's ranks are compared with: of the same model, on an earlier night.
 
-The champion's was measured on the night it comes from, by `evaluate`, as that night's challenger: the ranks in that
+The champion's was measured on the night it comes from, by `evaluate`, as that night's candidate: the ranks in that
 night's inputs are of the model before it. Before there is a champion, nights compare the base model with itself.
 """
 
@@ -51,7 +51,7 @@ def rank_reference(storage: Storage, paths: Paths, run: RunSpec) -> Mapping[str,
     if evaluated is None or not _examined(evaluated, run.champion):
         return f"no result of evaluate of {run.champion.day}, the champion's night, speaks of the champion"
     ours = {name: value for name, value in shaped_by(run).items() if name not in _OF_BASE}
-    return _distribution(evaluated, "challenger", ours)
+    return _distribution(evaluated, "candidate", ours)
 
 
 def _of_base(storage: Storage, paths: Paths, run: RunSpec) -> Mapping[str, Any] | str:
@@ -60,8 +60,8 @@ def _of_base(storage: Storage, paths: Paths, run: RunSpec) -> Mapping[str, Any] 
 
 
 def _examined(evaluated: StageResult, champion: Champion) -> bool:
-    """Whether the challenger of that evaluation is the champion, file by file: its night may have been run again."""
-    return all(evaluated.inputs.get(f"fine_tune/model/{name}") == it.sha256 for name, it in champion.weights.items())
+    """Whether the candidate of that evaluation is the champion, file by file: its night may have been run again."""
+    return bool(evaluated.figures.get("rank_distribution", {}).get("candidate") == champion.digest)
 
 
 def _distribution(evaluated: StageResult, model: str, ours: Mapping[str, Any]) -> Mapping[str, Any] | str:

@@ -1,87 +1,186 @@
-"""`register`: a challenger that passed the gate becomes a model version, and the champion unless the run forbids it.
+"""`register`: a model that passed the gate becomes a model version, and the champion unless something hinders it.
 
-In this order, so that a kill between any two steps is completed by a re-run: version (found again by its digest),
-alias, champion's record in S3, result.
+In this order, each step repeatable, so that a kill between any two is completed by a re-run: version (found again by
+its digest and day), load check, entry in the history of champions, MLflow's aliases, result.
 """
 
 import json
-from datetime import UTC, datetime
+import logging
+from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from embft.promotion.evaluation_record import Evaluation
-from embft.promotion.registry import Registry
-from embft.results import Champion, RunSpec, digest_of
-from embft.stages.models import challenger_weights, evaluation_of, model_folder, newer_champion
-from embft.stages.stage import Context, Outcome, Stage, code_version, run_stage
+from embft.promotion.aliases import misplaced_champion, settle_aliases
+from embft.promotion.history import History, Step, version_of
+from embft.promotion.ledger import append, read_history
+from embft.promotion.registry import Registry, Version
+from embft.results import Champion, RunSpec, weights_digest
+from embft.stages.lineage import lineage
+from embft.stages.models import candidate_weights, evaluation_of, model_folder, registry_of
+from embft.stages.stage import Context, Outcome, Stage, run_stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 
 def _work(context: Context) -> Outcome:
-    run, trained = context.run, context.inputs["fine_tune"]
-    run_id = str(trained.figures["mlflow_run_id"])
-    registry = Registry(run.config.mlflow.tracking_uri, run.model, s3_endpoint=run.config.storage.endpoint_url)
-    weights = challenger_weights(context)
-    digest = digest_of({name: it.sha256 for name, it in weights.items()})
-    evaluation = evaluation_of(context)
-    loss = evaluation.models["challenger"].val_loss
+    from embft.promotion.load_check import load_fault
 
-    version = registry.find(digest, run.day)
-    if version is None:
-        tags = _lineage(run, digest, trained.uri, evaluation)
-        made = registry.add(model_folder(context, weights), run_id, tags)
-        # Two processes may both have found none (a retry beside a worker that was taken for dead): the first stays.
-        version = registry.find(digest, run.day) or made
-        if version != made:
-            registry.drop(made)
-    # Its record is written after the alias: a version that has one was promoted, whatever serves by now.
-    was_promoted = _record_names(context, version)
-    hindrance = None if was_promoted else _hindrance(context)
-    if hindrance is None and not was_promoted:
-        registry.set_alias("champion", version)
-        champion = Champion(
-            model=run.model,
-            version=version,
-            day=run.day,
-            mlflow_run_id=run_id,
-            weights=weights,
-            val_loss=loss,
-            promoted_utc=datetime.now(UTC),
+    run, registry = context.run, registry_of(context.run.config)
+    version = _version(context, registry)
+    fault = load_fault(registry, version, partial(_vectors, context))
+    figures: dict[str, Any] = {
+        "version": version.number,
+        "promoted": False,
+        "model_uri": f"models:/{run.model}/{version.number}",
+    }
+    if fault:
+        reason = (
+            f"version {version.number} was not promoted: it {fault}; nothing else changed: mend that, then run "
+            f"`embft register --model {run.model} --day {run.day} --force`"
         )
-        context.storage.write(context.paths.champion(run.day), champion.to_json())
-    figures = {"version": version, "promoted": hindrance is None, "model_uri": f"models:/{run.model}/{version}"}
+        return Outcome(files={}, figures=figures, status="rejected", reason=reason)
+
+    candidate = _champion(context, version)
+    moved = _moved_by_hand(context, registry, candidate)
+    hindrance = _promote(context, candidate)
+    settled = settle_aliases(registry, context.storage, context.paths)
+    history = read_history(context.storage, context.paths)
+    step = history.step_of(_request(run, candidate), version.number)
+    figures |= {
+        "promoted": step is not None and step.took_effect,
+        "champion": version_of(history.champion),
+        "warnings": [*moved, *settled],
+    }
     path = context.folder / "version.json"
     path.write_text(json.dumps(figures, indent=2))
-    return Outcome(files={"version.json": path}, figures=figures, reason=hindrance, links=trained.links)
+    said = hindrance or (_what_became(history, step) if step else None)
+    links = context.inputs["fine_tune"].links
+    return Outcome(files={"version.json": path}, figures=figures, reason=said, links=links)
 
 
-def _record_names(context: Context, version: str) -> bool:
-    uri = context.paths.champion(context.run.day)
-    raw = context.storage.read(uri)
-    return raw is not None and Champion.from_json(raw, uri).version == version
+def _version(context: Context, registry: Registry) -> Version:
+    """Find the version of the night's model, or make it; drop what rivals made beside it."""
+    run, weights = context.run, candidate_weights(context)
+    digest, run_id = weights_digest(weights), str(context.inputs["fine_tune"].figures["mlflow_run_id"])
+    history = read_history(context.storage, context.paths)
+    found = registry.find(digest, run.day)
+    if not any(_is_free(it, digest, history) for it in found):
+        logged, tags = registry.log(model_folder(context, weights), run_id), lineage(context, digest)
+        while not _is_free(registry.make(logged, run_id, tags), digest, history):
+            pass
+        # Two processes may both have found none (a retry beside a worker that was taken for dead): the first stays.
+        found = registry.find(digest, run.day)
+    kept = next(it for it in found if _is_free(it, digest, history))
+    for it in found:
+        if it.number != kept.number:
+            registry.drop(it.number)
+    return kept
 
 
-def _hindrance(context: Context) -> str | None:
-    """Say why the version may not serve although it passed the gate; None where it may."""
-    run = context.run
+def _is_free(version: Version, digest: str, history: History) -> bool:
+    """Whether a number is this model's: where somebody deleted the whole model in MLflow, it counts from 1 again."""
+    known = history.known(version.number)
+    return known is None or known.digest == digest
+
+
+def _vectors(context: Context, texts: Sequence[str]) -> "NDArray[np.float32]":
+    from embft.finetuning.models import load_model
+
+    return load_model(model_folder(context, candidate_weights(context))).encode_queries(texts)
+
+
+def _champion(context: Context, version: Version) -> Champion:
+    evaluation = evaluation_of(context)
+    loss = evaluation.models[evaluation.candidate]["val_loss"]
+    assert loss is not None, "the gate passes no model without a loss"
+    return Champion(
+        model=context.run.model,
+        version=version.number,
+        day=context.run.day,
+        mlflow_run_id=str(context.inputs["fine_tune"].figures["mlflow_run_id"]),
+        weights=candidate_weights(context),
+        val_loss=loss,
+    )
+
+
+def _request(run: RunSpec, candidate: Champion) -> str:
+    forced = " forced" if run.promote == "force" else ""
+    return f"night {run.day} {candidate.digest[:12]}{forced}"
+
+
+def _moved_by_hand(context: Context, registry: Registry, candidate: Champion) -> list[str]:
+    """Say that the alias was not where the history has it, unless an earlier attempt at this was killed before it."""
+    history, aliases = read_history(context.storage, context.paths), registry.aliases()
+    misplaced = misplaced_champion(history, aliases)
+    own = history.step_of(_request(context.run, candidate), candidate.version)
+    if misplaced is None or (own and aliases.get("champion") == version_of(own.before)):
+        return []
+    named = aliases.get("champion")
+    remedy = f"; `embft rollback --model {context.run.model} --to {named}` makes that the record" if named else ""
+    warning = f"{misplaced}: it follows the history again{remedy}"
+    log.warning("%s", warning)
+    return [warning]
+
+
+def _promote(context: Context, candidate: Champion) -> str | None:
+    """Enter the promotion into the history; say why not, where something hinders it that was known before."""
+    run, history = context.run, read_history(context.storage, context.paths)
     if run.promote == "never":
         return "registered, not promoted: the run was started with promote=never"
-    newer = newer_champion(context)
-    return f"registered, not promoted: the champion learned from the newer day {newer}" if newer else None
+    request = _request(run, candidate)
+    if history.step_of(request, candidate.version):
+        return None
+    if run.promote == "auto" and (hindrance := _hindrance(history, candidate)):
+        return hindrance
+    append(
+        context.storage,
+        context.paths,
+        "promotion",
+        candidate,
+        leaves=history.champion,
+        request=request,
+        why=context.inputs["gate"].reason or "passed the gate",
+        forced=run.promote == "force",
+    )
+    return None
 
 
-def _lineage(run: RunSpec, digest: str, trained_uri: str, evaluation: Evaluation) -> dict[str, str]:
-    challenger = evaluation.models["challenger"].model_dump()
-    return {
-        "embft.day": run.day.isoformat(),
-        "embft.challenger": digest,
-        "embft.window": f"{run.window[0].day} to {run.window[-1].day}",
-        "embft.fine_tune": trained_uri,
-        "embft.config": digest_of(run.config),
-        "embft.code": code_version(),
-        "embft.parent": run.champion.version if run.champion else run.config.training.base_model,
-        "embft.synthetic": str(run.config.synthetic).lower(),
-        **{f"embft.{name}": f"{figure:.6f}" for name, figure in challenger.items()},
-    }
+def _hindrance(history: History, candidate: Champion) -> str | None:
+    """Say why a version may not serve although it passed the gate; None where it may."""
+    champion, left = history.champion, history.rolled_back(candidate.digest)
+    remedy = f"`embft rollback --model {candidate.model} --to {candidate.version}` lets it serve all the same"
+    if left:
+        return (
+            f"registered, not promoted: these weights were rolled back on {left.at_utc:%Y-%m-%d} by {left.who} "
+            f"({left.why}); {remedy}"
+        )
+    if champion and champion.day > candidate.day:
+        newer = f"the champion, version {champion.version}, learned from the newer day {champion.day}"
+        return f"registered, not promoted: {newer}; {remedy}, and so does a run with promote=force"
+    return None
 
 
-STAGE = Stage("register", needs=("fine_tune", "evaluate", "gate"), settings=lambda run: run.promote, work=_work)
+def _what_became(history: History, step: Step) -> str | None:
+    """Say what came of a promotion that was entered, where its version does not serve now."""
+    to, champion = step.change.to, history.champion
+    if version_of(champion) == to.version:
+        return None
+    if not step.took_effect:
+        return _hindrance(history, to) or f"registered, not promoted: version {version_of(champion)} serves"
+    left = history.rolled_back(to.digest)
+    if left:
+        return f"was promoted, and rolled back on {left.at_utc:%Y-%m-%d} by {left.who} ({left.why})"
+    return f"was promoted; since then version {version_of(champion)} took its place"
+
+
+STAGE = Stage(
+    "register",
+    needs=("validate_sessions", "preprocess_ranks", "validate_ranks", "fine_tune", "evaluate", "gate"),
+    settings=lambda run: run.promote,
+    work=_work,
+)
 run = partial(run_stage, STAGE)

@@ -47,6 +47,7 @@ def loaded_by(code: str) -> set[str]:
                 "experiments/iterations.py",
                 "experiments/reaching.py",
                 "experiments/weights.py",
+                "promotion/artifacts.py",
                 "promotion/registry.py",
             },
         ),

@@ -14,6 +14,7 @@ from demo.services import free_port
 from embft.cli import app
 from embft.results import StageResult
 from tests.buckets import new_bucket
+from tests.mlflow_database import new_database
 from tests.pipeline.conftest import Project
 from tests.shop import FIRST, ITEMS, NIGHT, day_sessions, make_shop, write_day, write_items
 
@@ -21,7 +22,7 @@ from tests.shop import FIRST, ITEMS, NIGHT, day_sessions, make_shop, write_day, 
 @pytest.fixture
 def shop(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     bucket = new_bucket(s3)
-    include = make_shop(tmp_path, bucket, s3, f"sqlite:///{tmp_path}/mlflow.db")
+    include = make_shop(tmp_path, bucket, s3, new_database(tmp_path))
     monkeypatch.setenv("EMBFT_INCLUDE", str(include))
     return Project(include, bucket, "tiny")
 
@@ -213,7 +214,7 @@ def test_worse_model_is_rejected_with_exit_3_and_explained(shop: Project) -> Non
     edit_config(shop, lambda text: text.replace("min_relative_gain: 0.01", "min_relative_gain: 0.99"))
     result = embft("night", "--json")
     assert result.exit_code == 3
-    assert json.loads(result.stdout.splitlines()[-1])["stage"] == "gate"
+    assert [json.loads(line)["stage"] for line in result.stdout.splitlines()[-2:]] == ["gate", "publish"]
     explained = embft("gate", "--explain")
     assert explained.exit_code == 0
     assert "gate.min_relative_gain" in explained.stdout

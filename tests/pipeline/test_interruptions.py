@@ -20,6 +20,7 @@ from embft.promotion.registry import Registry
 from embft.results import Champion, StageResult
 from embft.storage import Storage
 from tests.buckets import new_bucket
+from tests.mlflow_database import new_database
 from tests.pipeline.conftest import Project
 from tests.shop import FIRST, NIGHT, day_sessions, make_shop, write_day
 
@@ -48,7 +49,7 @@ def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory, surv
     """A shop with one finished night, `NIGHT`, each stage killed once; and logs of a day before and after."""
     home = tmp_path_factory.mktemp("tiny")
     bucket = new_bucket(module_environment)
-    include = make_shop(home, bucket, module_environment, f"sqlite:///{home}/mlflow.db")
+    include = make_shop(home, bucket, module_environment, new_database(home))
     for day in (FIRST - timedelta(days=1), NEXT_NIGHT):
         write_day(bucket, day, day_sessions(day, 80))
     project = Project(include, bucket, "tiny")

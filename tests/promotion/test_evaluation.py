@@ -5,17 +5,14 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from embft.finetuning.catalogue import MEASURES, measure_ranking, rank_catalogue
+from embft.finetuning.catalogue import MEASURES, RankedCatalogue, measure_ranking
 from embft.finetuning.inputs import FineTuningInput
-from embft.finetuning.items import ItemsSet, TextQueryRetriever
+from embft.finetuning.items import ItemsSet
 from embft.promotion.evaluation import per_query_table
-from embft.promotion.vectors import write_shards
 
 N_ITEMS, DIM = 40, 8
 
@@ -47,18 +44,18 @@ def session(number: int, query: str, *clicked: str) -> FineTuningInput:
 def test_a_clicked_item_on_top_is_found_whatever_the_sign_of_its_score() -> None:
     # Torchmetrics' recall and reciprocal rank take a score at or below 0 for "not relevant".
     for scores in ([-0.1, -0.2, -0.3], [0.0, -0.2, -0.3], [-1.0, -2.0, -1e6]):
-        assert set(measure_ranking(torch.tensor(scores), [0]).values()) == {1.0}
+        assert set(measure_ranking(torch.tensor(scores), {0: 1.0}).values()) == {1.0}
 
 
 def test_a_query_that_finds_all_items_alike_gets_what_a_random_order_would() -> None:
     # nDCG is the mean over the orders of what ties; the first ten alone would have made 0.4 of a ten-thousandth.
-    scores, clicked = torch.zeros(5000), [3]
+    scores, clicked = torch.zeros(5000), {3: 1.0}
     expected = sum(1 / np.log2(place + 1) for place in range(1, 11)) / 5000
     assert measure_ranking(scores, clicked)["ndcg_at_10"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_click_on_the_third_of_the_ranking() -> None:
-    measured = measure_ranking(torch.tensor([0.9, 0.8, 0.7, 0.1]), [2])
+    measured = measure_ranking(torch.tensor([0.9, 0.8, 0.7, 0.1]), {2: 1.0})
     assert measured["ndcg_at_10"] == pytest.approx(1 / math.log2(4))
     assert measured["mrr_at_10"] == pytest.approx(1 / 3)
     assert measured["recall_at_10"] == 1.0
@@ -66,8 +63,15 @@ def test_click_on_the_third_of_the_ranking() -> None:
 
 def test_click_beyond_the_tenth_counts_as_not_found() -> None:
     scores = torch.linspace(1, 0, 20)
-    assert measure_ranking(scores, [10]) == dict.fromkeys(MEASURES, 0.0)
-    assert measure_ranking(scores, [0, 10])["recall_at_10"] == 0.5
+    assert measure_ranking(scores, {10: 1.0}) == dict.fromkeys(MEASURES, 0.0)
+    assert measure_ranking(scores, {0: 1.0, 10: 1.0})["recall_at_10"] == 0.5
+
+
+def measured(
+    model: RandomModel, sessions: Sequence[FineTuningInput], items: ItemsSet, queries_per_chunk: int
+) -> dict[str, NDArray[np.float64]]:
+    catalogue = RankedCatalogue(model, items, queries_per_chunk=queries_per_chunk)  # type: ignore[arg-type]
+    return catalogue.measure([(str(it.query), dict.fromkeys(it.events, 1.0)) for it in sessions])
 
 
 def by_definition(scores: NDArray[np.float32], clicked: set[int]) -> dict[str, float]:
@@ -86,7 +90,7 @@ def test_measures_agree_with_their_definitions(items: ItemsSet) -> None:
     clicks = [chance.choice(N_ITEMS, size=chance.integers(1, 15), replace=False) for _ in range(60)]
     sessions = [session(n, f"query {n % 30}", *(f"i{i}" for i in it)) for n, it in enumerate(clicks)]
     model = RandomModel()
-    ours = rank_catalogue(model, sessions, items, TextQueryRetriever(), queries_per_chunk=7)  # type: ignore[arg-type]
+    ours = measured(model, sessions, items, queries_per_chunk=7)
 
     scores = model.encode_queries([it.query for it in sessions]) @ model.encode_items(list(items.items)).T
     for n, it in enumerate(clicks):
@@ -97,7 +101,7 @@ def test_measures_agree_with_their_definitions(items: ItemsSet) -> None:
 def test_each_text_is_encoded_once(items: ItemsSet) -> None:
     model = RandomModel()
     sessions = [session(n, f"query {n % 3}", "i1") for n in range(12)]
-    rank_catalogue(model, sessions, items, TextQueryRetriever(), queries_per_chunk=2)  # type: ignore[arg-type]
+    measured(model, sessions, items, queries_per_chunk=2)
     assert len(model.encoded) == len(set(model.encoded)) == N_ITEMS + 3
 
 
@@ -106,14 +110,3 @@ def test_table_has_a_row_per_session_and_a_column_per_model_and_measure() -> Non
     table = per_query_table(sessions, {"base": {"val_loss": np.array([1.0, 2.0])}})
     assert table.to_pylist()[1] == {"session_id": "s1", "query": "b", "clicked": ["i2", "i3"], "base.val_loss": 2.0}
     assert table["query"].to_pylist()[0] == "方块"
-
-
-def test_shards_hold_every_item_once_with_its_vector(items: ItemsSet, tmp_path: object) -> None:
-    model = RandomModel()
-    table = pa.table({"id": list(items.ids), "text": list(items.items)})
-    paths = list(write_shards(model, table, tmp_path, items_per_shard=15))  # type: ignore[arg-type]
-    assert [path.name for path in paths] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
-    shards = pa.concat_tables([pq.read_table(path) for path in paths])
-    assert shards["id"].to_pylist() == list(items.ids)
-    vectors = np.array(shards["vector"].to_pylist(), dtype=np.float32)
-    np.testing.assert_allclose(vectors, model.encode_items(list(items.items)))

@@ -16,7 +16,8 @@ from embft import ExperimentsManager, SentenceTransformerModel, load_model
 from embft.promotion.registry import Registry, _taking_queries
 from tests.finetuning.tiny_models import tiny_bert
 
-TAGS = {"embft.challenger": "digest", "embft.day": "2026-11-24"}
+DAY = date(2026, 11, 24)
+TAGS = {"embft.digest": "digest", "embft.day": "2026-11-24"}
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +54,13 @@ def test_a_version_serves_queries_and_leaves_the_run_as_it_was(
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:////nowhere/other.db")
     client = MlflowClient(uri, uri)
     before = client.get_run(run_id).info
-    version = registry.add(folder, run_id, TAGS)
-    assert registry.add(folder, run_id, {}) == "2"
-    assert registry.find("digest", date(2026, 11, 24)) == version == "1"
+    made_of = registry.log(folder, run_id)
+    version = registry.make(made_of, run_id, TAGS).number
+    assert registry.make(made_of, run_id, {}).number == "2"
+    assert [it.number for it in registry.find("digest", DAY)] == [version] == ["1"]
     after = client.get_run(run_id).info
     assert (after.status, after.end_time) == ("FINISHED", before.end_time)
-    made = client.get_model_version(registry._model, version)
+    made = client.get_model_version(registry.model, version)
     assert (made.run_id, made.tags) == (run_id, TAGS)
     logged = client.get_logged_model(made.source.removeprefix("models:/"))
     assert (logged.source_run_id, logged.experiment_id, logged.status) == (run_id, after.experiment_id, "READY")
@@ -77,23 +79,23 @@ def test_a_store_of_files_that_fails_leaves_the_run_finished(
 
     monkeypatch.setattr("mlflow.sentence_transformers.save_model", away)
     with pytest.raises(ConnectionError, match="is away"):
-        registry.add(folder, run_id, TAGS)
+        registry.log(folder, run_id)
     assert MlflowClient(uri).get_run(run_id).info.status == "FINISHED"
-    assert registry.find("digest", date(2026, 11, 24)) is None
+    assert registry.find("digest", DAY) == []
     assert mlflow.active_run() is None
 
 
 def test_a_static_model_is_registered(registry: Registry, uri: str, run_id: str, tmp_path: Path) -> None:
     load_model("wordllama").save(tmp_path / "static")
-    version = registry.add(tmp_path / "static", run_id, TAGS)
-    assert MlflowClient(uri, uri).get_model_version(registry._model, version).status == "READY"
+    version = registry.make(registry.log(tmp_path / "static", run_id), run_id, TAGS).number
+    assert MlflowClient(uri, uri).get_model_version(registry.model, version).status == "READY"
 
 
 def test_a_folder_of_pickles_is_not_registered(registry: Registry, folder: Path, run_id: str) -> None:
     weights = folder / "model.safetensors"
     weights.rename(weights.with_name("pytorch_model.bin"))
     with pytest.raises(OSError, match=r"no file named model\.safetensors"):
-        registry.add(folder, run_id, TAGS)
+        registry.log(folder, run_id)
 
 
 @pytest.mark.parametrize(("prompts", "served"), [({"passage": "passage: "}, None), ({"query": "q: "}, "query")])

@@ -1,0 +1,50 @@
+"""What a person reads in the terminal about champions: their history, and a rollback."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from embft.stages.champions import Champions
+from embft.stages.rollback import Rollback
+
+
+def print_champions(found: Champions) -> None:
+    """Print every change of champion, and who served when it was asked for.
+
+    Args:
+        found: The history.
+    """
+    console = Console()
+    if found.on is not None:
+        for it in found.served:
+            console.print(f"version {it.version} of night {it.day}, from {it.since:%Y-%m-%d %H:%M} on", highlight=False)
+        if not found.served:
+            console.print(f"no version of {found.model} served on {escape(found.on)}", highlight=False)
+        return
+    table = Table("#", "when", "what", "version", "night", "who", "why", "effect")
+    for entry in found.entries:
+        kind = f"{entry.kind}, forced" if entry.forced else entry.kind
+        change = f"{entry.before or 'none'} → {entry.to}"
+        when = f"{entry.at:%Y-%m-%d %H:%M}"
+        cells = (str(entry.number), when, kind, change, str(entry.day), entry.who, entry.why, entry.effect)
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    serves = f"version {found.champion} of {found.model} serves" if found.champion else f"no {found.model} serves yet"
+    back = f"; a rollback goes to {found.previous}" if found.previous else ""
+    console.print(f"{serves}{back}", highlight=False)
+
+
+def print_rollback(done: Rollback) -> None:
+    """Print what a rollback came to.
+
+    Args:
+        done: The rollback.
+    """
+    console = Console()
+    console.print(escape(done.said), highlight=False, soft_wrap=True)
+    if done.number is not None:
+        console.print(f"  entry {done.number} of the history, by {escape(done.who or '')}: {escape(done.why or '')}")
+    vectors = f"those of version {done.pointer}" if done.pointer else "none are published of it yet"
+    console.print(f"  vectors: {vectors}", highlight=False)
+    for warning in done.warnings:
+        console.print(f"  [yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,168 @@
+"""Every model's measures and costs as a table: models are the columns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from embft.promotion.evaluation_record import Comparison, Costs, Evaluation
+from embft.promotion.wording import is_lower_better, measure_name
+from embft.promotion_config import COSTS, SHIFTS
+from embft.report.wording import interval, percent
+
+_LABELS = {"interpolation": "mixture"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A model.
+
+    Args:
+        name: As people read it.
+        note: What else to know of it; may be empty.
+        is_candidate: The gate judges this one.
+    """
+
+    name: str
+    note: str
+    is_candidate: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model's figure.
+
+    Args:
+        figure: A dash where there is none.
+        is_known: There is one.
+        is_best: No other model's is better.
+    """
+
+    figure: str
+    is_known: bool
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class MeasureRow:
+    """A measure or cost of every model.
+
+    Args:
+        title: Its name, with an arrow to the better side.
+        cells: A figure for each column.
+        gain: Share by which the candidate is better than its opponent; empty where that is not asked.
+        interval: Of the gain; empty where it has none.
+        tone: Class of the gain's colour; empty where no difference was shown.
+    """
+
+    title: str
+    cells: list[Cell]
+    gain: str
+    interval: str
+    tone: str
+
+
+def model_name(name: str) -> str:
+    """Give a model's name for people: `interpolation` → `mixture`."""
+    return _LABELS.get(name, name)
+
+
+def columns(evaluation: Evaluation, champion_version: str | None) -> list[Column]:
+    """Name the models.
+
+    Args:
+        evaluation: Of the night.
+        champion_version: Its version; None before the first champion.
+
+    Returns:
+        In the order of the evaluation.
+    """
+    notes = {"champion": f"version {champion_version}"} if champion_version else {}
+    if evaluation.new_share is not None:
+        notes["interpolation"] = f"{evaluation.new_share:.0%} challenger"
+    return [Column(model_name(name), notes.get(name, ""), name == evaluation.candidate) for name in evaluation.models]
+
+
+def measure_rows(evaluation: Evaluation) -> list[MeasureRow]:
+    """Lay out all that was measured on all held-out clicks.
+
+    Args:
+        evaluation: Of the night.
+
+    Returns:
+        A row for each measure.
+    """
+    compared = {it.measure: it for it in evaluation.comparisons if (it.kind, it.of) == ("slice", "all")}
+    models = evaluation.models
+    measures = dict.fromkeys(measure for figures in models.values() for measure in figures)
+    return [
+        _row(
+            measure,
+            {name: figures.get(measure) for name, figures in models.items()},
+            4,
+            *_gain(compared.get(measure), evaluation.confidence),
+        )
+        for measure in measures
+    ]
+
+
+def cost_rows(evaluation: Evaluation) -> list[MeasureRow]:
+    """Lay out what serving each model costs.
+
+    Args:
+        evaluation: Of the night.
+
+    Returns:
+        A row for each cost; gains have no interval.
+    """
+    costs: Mapping[str, Costs] = evaluation.costs
+    rows = []
+    for cost in COSTS:
+        figures: dict[str, float | None] = {name: getattr(costs[name], cost) for name in evaluation.models}
+        ours, theirs = figures[evaluation.candidate], figures[evaluation.opponent]
+        gain = percent((theirs - ours) / theirs) if ours is not None and theirs else ""
+        rows.append(_row(cost, figures, 2, gain, "", ""))
+    return rows
+
+
+def is_shown(comparison: Comparison, confidence: float) -> bool:
+    """Whether a difference is shown, after Holm's correction."""
+    return comparison.p_adjusted is not None and comparison.p_adjusted < 1 - confidence
+
+
+def is_better(comparison: Comparison) -> bool:
+    """Whether the candidate's figure is the better one, shown or not."""
+    if is_lower_better(comparison.measure):
+        return comparison.figure < comparison.opposed
+    return comparison.figure > comparison.opposed
+
+
+def _row(
+    measure: str, figures: Mapping[str, float | None], digits: int, gain: str, interval: str, tone: str
+) -> MeasureRow:
+    known = [it for it in figures.values() if it is not None]
+    # Neither end of a shift is the better one, and costs that are the same need no star.
+    is_race = measure not in SHIFTS and len(set(known)) > 1
+    best = (min if is_lower_better(measure) else max)(known) if is_race else None
+    arrow = "" if measure in SHIFTS else " ↓" if is_lower_better(measure) else " ↑"
+    name = measure_name(measure)
+    return MeasureRow(
+        title=f"{name if name[1:2].isupper() else name[:1].upper() + name[1:]}{arrow}",
+        cells=[_cell(it, best, digits) for it in figures.values()],
+        gain=gain,
+        interval=interval,
+        tone=tone,
+    )
+
+
+def _cell(figure: float | None, best: float | None, digits: int) -> Cell:
+    if figure is None:
+        return Cell("–", is_known=False, is_best=False)
+    return Cell(f"{figure:,.{digits}f}", is_known=True, is_best=figure == best)
+
+
+def _gain(comparison: Comparison | None, confidence: float) -> tuple[str, str, str]:
+    """Word the candidate's gain: itself, its interval, and the class of its colour."""
+    if comparison is None or comparison.gain is None:
+        return "", "", ""
+    ends = [None if it is None else percent(it) for it in (comparison.low, comparison.high)]
+    tone = "" if not is_shown(comparison, confidence) else "good" if is_better(comparison) else "bad"
+    return percent(comparison.gain), interval(*ends), tone
