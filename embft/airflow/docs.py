@@ -97,7 +97,7 @@ The challenger was not better, so the champion stays. The log says why, rule by 
     "rollback": """
 Brings the champion's predecessor back, or the version that the form names: MLflow's aliases and the pointer to the
 vectors go back together, and the history of champions keeps who did it and why. The night that made the version which
-was left does not promote it again by itself.
+was left does not promote it again by itself. Skipped: that version serves already.
 
 **Red?** The log line says what to do. S3 or MLflow away: it was already retried; clear this task when they are back.
 Cleared or retried, it completes the same rollback, and goes no further back.
