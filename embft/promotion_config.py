@@ -137,7 +137,10 @@ class GateRule(Strict):
 
 
 class Approval(Strict):
-    """A person looks before a model that passed the gate is registered; whoever is silent rejects."""
+    """A person looks before a model that passed the gate serves; whoever is silent rejects.
+
+    A run that promotes nothing (a backfill, `promote: never`) asks nobody.
+    """
 
     timeout_hours: float = Field(12, gt=0, le=168, description="Time to answer; then it counts as rejected.")
 

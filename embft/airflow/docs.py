@@ -66,7 +66,8 @@ green, and the branch goes to `rejected`. *Report* shows the whole night.
 Asks a person whether the model that passed the gate shall serve: *Required Actions*, on this task's page and on
 Airflow's first, shows what the gate found. It holds no worker while it waits. Reject, or no answer within
 `gate.approval.timeout_hours`, keeps the champion: `register` is skipped and the night stays green. Who approved stands
-in the history of champions. A run that promotes nothing (`promote: never`, a backfill) asks nobody.
+in the history of champions. A run that promotes nothing (`promote: never`, a backfill) asks nobody. The next night
+begins when this one is over, unless `schedule.max_active_runs` allows two.
 
 **Too late, or rejected by mistake?** Clear this task with all that follows it: it asks once more.
 
