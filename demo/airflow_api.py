@@ -30,13 +30,14 @@ class AirflowApi:
     def unpause(self, dag_id: str) -> None:
         self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
 
-    def backfill(self, dag_id: str, first: str, last: str) -> int:
+    def backfill(self, dag_id: str, first: str, last: str, *, max_active_runs: int = 1, **conf: Any) -> int:
         body = {
             "dag_id": dag_id,
             "from_date": first,
             "to_date": last,
-            "max_active_runs": 1,
+            "max_active_runs": max_active_runs,
             "reprocess_behavior": "completed",
+            "dag_run_conf": conf,
         }
         return int(self._call("POST", "/api/v2/backfills", body)["id"])
 

@@ -46,12 +46,17 @@ class Paths:
         """Prefix of one stage of a night."""
         return f"{self.run(day)}/{stage}"
 
+    @property
+    def all_sessions(self) -> str:
+        """Prefix of every log day's sessions."""
+        return f"{self.root}/sessions"
+
     def sessions(self, log_day: date, settings_digest: str) -> str:
         """Prefix of a log day's sessions, as pulled with the settings of that digest.
 
         The digest keeps a backfill with other settings from replacing what tonight's run reads.
         """
-        return f"{self.root}/sessions/{log_day.isoformat()}/{settings_digest[:16]}"
+        return f"{self.all_sessions}/{log_day.isoformat()}/{settings_digest[:16]}"
 
     @staticmethod
     def part(sessions_prefix: str, number: int, of: int) -> str:

@@ -154,8 +154,8 @@ class Gate(Strict):
         0.02,
         ge=0,
         lt=1,
-        description="Relative limit: share by which the loss must fall below the champion's. Training anew with another "
-        "seed moves it by some 2 %, which is no progress.",
+        description="Relative limit: share by which the loss must fall below the champion's. Another seed alone "
+        "moves it by some 2 %, which is no progress.",
     )
     confidence: Literal["off", "to_promote"] = Field(
         "to_promote", description="to_promote: that gain must be shown with evaluation.confidence; off: found."

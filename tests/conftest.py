@@ -13,6 +13,9 @@ from demo import services
 os.environ.update(
     {"GX_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 )
+# Tests that run side by side have a core each: threads that wait for each other would take many times as long.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Shared machines are slow at times: no example has a deadline. In CI the same examples come each time, so that a change
 # is judged by what it changed; at a desk new ones are tried, and those that fail become tests of their own.

@@ -103,6 +103,7 @@ class ApproveOperator(StageOperator, ApprovalOperator):  # type: ignore[misc]
             defaults=self.defaults,
             multiple=self.multiple,
             params=self.serialized_params,
+            assigned_users=[],
         )
         shown = SUPERVISOR_COMMS.send(question)
         if shown.body != self.body:

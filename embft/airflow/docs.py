@@ -141,8 +141,8 @@ Results: `{artifacts}/{name}/runs/<day>/<stage>/result.json`. Settings: `include
 """
 
 _POOL = """Its own limit of active runs counts, not the DAG's. Trainings wait in the pool `{pool}`: give the backfill
-fewer active runs than the pool has slots, and one is always left for the night. Without that pool in *Admin, Pools* the
-tasks wait for ever; the DAG's page then carries a warning that names it."""
+fewer active runs than the pool has slots, and one is always left for the night. A task that stays *scheduled* says
+under *Details* what blocks it: most often the pool has to be made first (*Admin*, *Pools*)."""
 _NO_POOL = """Its own limit of active runs counts, not the DAG's; set `runtime.pool` in the model's config where a
 backfill and a night would train on the same GPU."""
 

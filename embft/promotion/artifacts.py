@@ -1,6 +1,7 @@
 """Versions of a registered model, and their files: what an export needs of MLflow, which it only reads."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from embft.storage_errors import explaining_s3
 
 CHAMPION = "champion"
 _MOST_NAMED = 20
+# How stores of files say no, in the text that is all MLflow keeps of it: S3's codes, and a web server's.
+_NO = r"\((40[0-9]|NoSuch\w+|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch)\)|\b40[0-9] Client Error"
 
 
 class FoundVersion(NamedTuple):
@@ -138,7 +141,7 @@ def _explaining_files(what: str, uri: str) -> Iterator[None]:
     """Turn what reading a store of files raises, which says nothing of MLflow's own address, into ours.
 
     Raises:
-        ConfigError: They are gone, or MLflow's server refuses them.
+        ConfigError: They are gone or refused.
         MlflowException: It is not about the files.
         TemporaryError: They cannot be read for now.
     """
@@ -154,6 +157,8 @@ def _explaining_files(what: str, uri: str) -> Iterator[None]:
         if "failures occurred" not in str(error):  # MLflow's server itself, not a file
             raise
         problem = without_credentials(" ".join(str(error).split()))[:400]
+        if re.search(_NO, problem):
+            raise ConfigError(f"cannot download {what} from {where}: {problem}; name another --version") from error
         raise TemporaryError(f"cannot download {what} from {where}: {problem}; try again later") from error
     except HTTPError as error:
         problem = without_credentials(" ".join(str(error).split()))[:300]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -30,8 +31,11 @@ class KnownVectors:
     """
 
     def __init__(self, path: Path, n_rows: int, dimensions: int) -> None:
-        self._vectors = np.memmap(path, np.float32, "w+", shape=(n_rows, dimensions))
+        self._path = path
+        self._shape = (n_rows, dimensions)
         self._is_known = np.zeros(n_rows, dtype=bool)
+        with path.open("wb") as file:
+            file.truncate(n_rows * dimensions * np.dtype(np.float32).itemsize)
 
     def add(self, hashes: pa.Array, known: pa.RecordBatch) -> None:
         """Take over the vectors of texts that the catalogue has, too.
@@ -42,8 +46,8 @@ class KnownVectors:
         """
         place = pc.index_in(hashes, value_set=known["text_sha256"])
         rows = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
-        vectors = known["vector"].flatten().to_numpy().reshape(-1, self._vectors.shape[1])
-        self._vectors[rows] = vectors[place.drop_null().to_numpy()]
+        vectors = known["vector"].flatten().to_numpy().reshape(-1, self._shape[1])
+        self._mapped("r+")[rows] = vectors[place.drop_null().to_numpy()]
         self._is_known[rows] = True
 
     def is_known(self, rows: ShardRows) -> NDArray[np.bool_]:
@@ -52,7 +56,11 @@ class KnownVectors:
 
     def vectors(self, rows: ShardRows) -> NDArray[np.float32]:
         """Give a copy of a shard's vectors, float32 [rows, dim]; those that are not known are zeros."""
-        return np.array(self._vectors[rows.start : rows.start + len(rows)])
+        return np.array(self._mapped("r")[rows.start : rows.start + len(rows)])
+
+    def _mapped(self, mode: Literal["r", "r+"]) -> "np.memmap[Any, np.dtype[np.float32]]":
+        # Mapped anew each time: pages that were touched would stay in the process's memory.
+        return np.memmap(self._path, np.float32, mode, shape=self._shape)
 
 
 def known_vectors(storage: Storage, earlier: VectorSet, shards: Sequence[ShardRows], folder: Path) -> KnownVectors:

@@ -56,7 +56,7 @@ class Encoder(NamedTuple):
         example = tuple(torch.full((2, 3), int(name == "attention_mask")) for name in self.inputs)
         axes = {0: "batch", 1: "tokens"}
         try:
-            with _quiet():
+            with _quiet(), _plain_attention(self.graph):
                 program = torch.onnx.export(
                     self.graph,
                     example,
@@ -69,9 +69,10 @@ class Encoder(NamedTuple):
                 assert program is not None
                 program.save(str(path), external_data=size > _MOST_BYTES_IN_ONE_FILE)
         except Exception as error:  # each architecture fails in a way of its own
-            problem = " ".join(str(error).split())[:300]
+            cause = error.__cause__ or error  # the exporter's own text tells how to file a bug of torch
+            problem = " ".join(str(cause).split())[:300]
             raise ConfigError(
-                f"torch cannot write this model as one ONNX graph: {type(error).__name__}: {problem}; {_FOLDER_INSTEAD}"
+                f"torch cannot write this model as one ONNX graph: {type(cause).__name__}: {problem}; {_FOLDER_INSTEAD}"
             ) from error
 
 
@@ -196,6 +197,21 @@ class _MeanOfTokens(nn.Module):
         mask = features["attention_mask"].unsqueeze(2).to(self.weight.dtype)
         total = (nn.functional.embedding(features["input_ids"], self.weight) * mask).sum(dim=1)
         return {**features, OUTPUT: total / mask.sum(dim=1).clamp(min=1)}
+
+
+@contextmanager
+def _plain_attention(graph: nn.Module) -> Iterator[None]:
+    """Let transformers write attention out in the block: the fused form of T5's has shapes that torch cannot export."""
+    from transformers import PreTrainedModel
+
+    models = {it: it.config._attn_implementation for it in graph.modules() if isinstance(it, PreTrainedModel)}
+    for model in models:
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        for model, implementation in models.items():
+            model.set_attn_implementation(implementation)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from embft.storage import Storage, StoredObject
 log = logging.getLogger(__name__)
 
 # A night that was interrupted and never tried again; long after it, somebody may still clear its task.
-_KEEP_CHECKPOINTS = timedelta(days=14)
+KEEP_CHECKPOINTS = timedelta(days=14)
 
 
 def remove_old_pages(storage: Storage, paths: Paths, keep_days: int, *, now: datetime) -> int:
@@ -44,7 +44,7 @@ def remove_spent_checkpoints(storage: Storage, paths: Paths, prefix_uri: str, *,
     Returns:
         How many files were removed.
     """
-    limit = now - _KEEP_CHECKPOINTS
+    limit = now - KEEP_CHECKPOINTS
     return _remove(
         storage, paths.all_checkpoints, lambda it: it.uri.startswith(f"{prefix_uri}/") or _is_older(it, limit)
     )

@@ -4,10 +4,13 @@ Where the behaviour has `steps`, it trains: each step is a line in `steps.<model
 checkpoint, and a later run goes on from the last one, as the real training does. A step that is there twice was lost.
 A finished training is not repeated: its result is printed as reused.
 
+Where the behaviours say `keeps`, it keeps a registry: each night's choice, decision and version, and who was promoted.
+
 Standard library only; it is copied into a test's folder and made executable, so that it can be `runtime.python`, or
 the `python` of an emulated pod. A stage's entry is a list, one element for each time it runs; the last one repeats.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -35,16 +38,11 @@ def main() -> int:
         record["actor"] = os.environ.get("EMBFT_ACTOR")
         calls.write(json.dumps({"stage": stage, "explain": explain, **record}) + "\n")
     if explain:
-        print("val_loss 0.7 > 0.6: broken\nthe challenger is worse than the champion")
+        rules = "val_loss 0.7 > 0.6: broken\nthe challenger is worse than the champion"
+        print(behaviours().get("summary", ["**Better** on {{ ti }}."])[0] if "--markdown" in sys.argv else rules)
         return 0
-    behaviour = next_behaviour(stage, options["--model"])
-    for line in behaviour.get("says", [f"12:00:00 INFO embft.{stage}: at work"]):
-        print(line, file=sys.stderr, flush=True)
-    if behaviour.get("spawns"):
-        subprocess.Popen(["sleep", "300"])
-    if "sleep_s" in behaviour:
-        (HERE / "started").write_text(str(os.getpid()))
-        time.sleep(behaviour["sleep_s"])
+    behaviour = next_behaviour(stage, options)
+    work(stage, options, behaviour)
     if "steps" in behaviour:
         code = train(options, behaviour)
         if code is not None:
@@ -56,9 +54,56 @@ def main() -> int:
     return int(behaviour.get("exit", 0))
 
 
-def next_behaviour(stage: str, model: str) -> dict:
-    behaviours = json.loads((HERE / "behaviour.json").read_text())
-    entries = behaviours.get(f"{model}/{stage}", behaviours.get(stage, [{}]))
+def work(stage: str, options: dict, behaviour: dict) -> None:
+    for line in behaviour.get("says", [f"12:00:00 INFO embft.{stage}: at work"]):
+        print(line, file=sys.stderr, flush=True)
+    if behaviour.get("spawns"):
+        subprocess.Popen(["sleep", "300"])
+    if "sleep_s" in behaviour:
+        (HERE / "started").write_text(str(os.getpid()))
+        time.sleep(behaviour["sleep_s"])
+    if "awaits" in behaviour:
+        pause(behaviour["awaits_s"], HERE / behaviour["awaits"])
+    if behaviours().get("keeps") and "--day" in options:
+        keep(stage, options)
+
+
+def behaviours() -> dict:
+    return json.loads((HERE / "behaviour.json").read_text())
+
+
+def keep(stage: str, options: dict) -> None:
+    """Do on disk what the real stages do in S3 and MLflow; two trainings at once are written down."""
+    day, shelf = options["--day"], HERE / f"registry.{options['--model']}"
+    shelf.mkdir(exist_ok=True)
+    if stage == "fine_tune":
+        with (HERE / "gpu").open("w") as gpu:
+            try:
+                fcntl.flock(gpu, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                (HERE / "two_at_once").touch()
+            time.sleep(1)
+    with (HERE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        night, past = shelf / day, shelf / "history.jsonl"
+        kept = json.loads(night.read_text()) if night.exists() else {}
+        if stage == "plan":
+            kept["promote"] = options["--promote"]
+        if stage == "gate":
+            kept["decision"] = "promote"
+        if stage == "register":
+            kept["version"] = sum('"version"' in it.read_text() for it in shelf.iterdir()) + 1
+            days = [json.loads(it)["day"] for it in past.read_text().splitlines()] if past.exists() else []
+            if kept["promote"] == "force" or (kept["promote"] == "auto" and days[-1:] <= [day]):
+                with past.open("a") as history:
+                    history.write(json.dumps({"day": day, "who": os.environ["EMBFT_ACTOR"]}) + "\n")
+        night.write_text(json.dumps(kept))
+
+
+def next_behaviour(stage: str, options: dict) -> dict:
+    model, known = options["--model"], behaviours()
+    names = (f"{model}/{stage}/{options.get('--day')}", f"{model}/{stage}", stage)
+    entries = next((known[name] for name in names if name in known), [{}])
     counter = HERE / f"times.{model}.{stage}"
     times = int(counter.read_text()) if counter.exists() else 0
     counter.write_text(str(times + 1))

@@ -49,7 +49,10 @@ class Project:
         return path
 
     def behave(self, **stages: Any) -> None:
-        """Say what the stages do: per stage a dict, or a list with one dict for each time it runs."""
+        """Say what the stages do: per stage a dict, or a list with one dict for each time it runs.
+
+        A stage of one model is `shop/plan`, of one of its nights `shop/plan/2026-11-10`.
+        """
         entries = {stage: each if isinstance(each, list) else [each] for stage, each in stages.items()}
         (self.python.parent / "behaviour.json").write_text(json.dumps({**LATER, **entries}))
 

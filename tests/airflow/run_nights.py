@@ -2,7 +2,8 @@
 
 Arguments: the DAG folder and, where a stand-in plays the stages, its project's root. Scenarios come on stdin, one JSON
 object a line: `name`, `dag`, `logical_date` (or null), `run_after`, `conf`, `include` (the project's, where it is not
-the environment's), `stages` (what the stand-in does), `faults` (what the emulated cluster does), `patience_s`.
+the environment's), `stages` (what the stand-in does), `faults` (what the emulated cluster does), `patience_s`,
+`answer` (what a person says who is asked).
 """
 
 import contextlib
@@ -12,9 +13,11 @@ import os
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from tests.airflow.project import Project
 
@@ -49,7 +52,7 @@ def run_night(folder: str, scenario: dict[str, Any]) -> dict[str, Any]:
 
         cluster.PATIENCE_S = scenario["patience_s"]
     log = io.StringIO()
-    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    with answering(scenario.get("answer")), contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         run = dag.test(
             logical_date=moment(scenario["logical_date"]),
             run_after=moment(scenario.get("run_after")),
@@ -85,7 +88,40 @@ def pods_left(cluster: Path, patience_s: float = 20) -> list[str]:
         time.sleep(0.2)
 
 
+@contextlib.contextmanager
+def answering(option: str | None) -> Iterator[None]:
+    """Answer what a night asks, as the interface does: `dag.test()` sleeps while a person is awaited."""
+    sleep = time.sleep
+
+    def awaited(seconds: float) -> None:
+        answer(str(option))
+        sleep(min(seconds, 0.1))
+
+    with patch("time.sleep", awaited if option else sleep):
+        yield
+
+
+def answer(option: str) -> None:
+    from airflow._shared.timezones.timezone import utcnow
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.trigger import handle_event_submit
+    from airflow.triggers.base import TriggerEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from sqlalchemy.orm import joinedload
+
+    parked = select(TaskInstance).where(TaskInstance.state == "awaiting_input")
+    with create_session() as session:
+        for task in session.scalars(parked.options(joinedload(TaskInstance.hitl_detail))).all():
+            task.hitl_detail.responded_by = {"id": "7", "name": "Kim"}
+            task.hitl_detail.responded_at = utcnow()
+            task.hitl_detail.chosen_options = [option]
+            event = TriggerEvent(task.hitl_detail.as_resume_event_payload())
+            handle_event_submit(event, task_instance=task, session=session)
+
+
 def facts(run: Any) -> dict[str, Any]:
+    from airflow.models.asset import AssetEvent
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -93,8 +129,12 @@ def facts(run: Any) -> dict[str, Any]:
     with create_session() as session:
         rows = session.scalars(select(XComModel).where(XComModel.dag_id == run.dag_id, XComModel.run_id == run.run_id))
         xcoms = [[row.task_id, row.map_index, row.key, row.value] for row in rows]
+        events = session.scalars(
+            select(AssetEvent).where(AssetEvent.source_dag_id == run.dag_id, AssetEvent.source_run_id == run.run_id)
+        )
+        told = [event.extra for event in events]
     tasks = [[ti.task_id, ti.map_index, str(ti.state), ti.try_number] for ti in run.get_task_instances()]
-    return {"tasks": tasks, "xcoms": xcoms}
+    return {"tasks": tasks, "xcoms": xcoms, "told": told}
 
 
 if __name__ == "__main__":

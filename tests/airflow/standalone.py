@@ -1,4 +1,4 @@
-"""A whole Airflow, for the faults that only a scheduler and a triggerer show."""
+"""A whole Airflow, for what only a scheduler and a triggerer show."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ PATIENCE_S = 120
 
 
 class Standalone(AirflowApi):
-    """An Airflow whose DAGs have one task each, and one run."""
+    """An Airflow of its own; where a DAG has one task and one run, they need no names."""
 
     def __init__(self, url: str, home: Path, environment: Mapping[str, str]) -> None:
         super().__init__(url)
@@ -30,6 +30,31 @@ class Standalone(AirflowApi):
         runs = self.runs(dag_id)
         tasks = self.tasks(dag_id, runs[0]["dag_run_id"]) if runs else []
         return tasks[0] if tasks else {}
+
+    def clear(self, dag_id: str, run_id: str, task: str) -> None:
+        """Clear a task with all that follows it."""
+        body = {"dag_run_id": run_id, "task_ids": [task], "include_downstream": True}
+        self._call(
+            "POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", {**body, "dry_run": False, "only_failed": False}
+        )
+
+    def trigger(self, dag_id: str, logical_date: str, **conf: Any) -> str:
+        body = {"logical_date": logical_date, "conf": conf}
+        return str(self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def question(self, dag_id: str, run_id: str, task: str) -> dict[str, Any]:
+        return self._call("GET", _question(dag_id, run_id, task))
+
+    def answer(self, dag_id: str, run_id: str, task: str, option: str) -> None:
+        self._call("PATCH", _question(dag_id, run_id, task), {"chosen_options": [option], "params_input": {}})
+
+    def make_pool(self, name: str, slots: int) -> None:
+        self._call("POST", "/api/v2/pools", {"name": name, "slots": slots})
+
+    def blocked_by(self, dag_id: str, run_id: str, task: str) -> str:
+        run = quote(run_id, safe="")
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run}/taskInstances/{task}/dependencies"
+        return " ".join(it["reason"] for it in self._call("GET", path)["dependencies"])
 
     def mark_failed(self, dag_id: str) -> None:
         task = self.task(dag_id)
@@ -96,6 +121,10 @@ def wait_until(true: Callable[[], bool], what: str, patience_s: float = PATIENCE
         if time.monotonic() > until:
             raise AssertionError(f"not within {patience_s} s: {what}")
         time.sleep(0.5)
+
+
+def _question(dag_id: str, run_id: str, task: str) -> str:
+    return f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task}/-1/hitlDetails"
 
 
 def _processes(home: Path) -> list[int]:

@@ -17,6 +17,8 @@ from tests.airflow.project import IMAGE, Project, make_project
 
 pytestmark = pytest.mark.airflow
 
+REPORT = {"links": {"Report": "http://browse.test/report(1).html"}}
+QUIET = {"figures": {"version": "3", "published": False}, "reason": "the catalogue has not changed"}
 REJECTED = {"exit": 3, "status": "rejected", "reason": "loss 0.71 is above 0.60"}
 OLD = {"started_utc": "2020-01-01T00:00:00Z"}
 SILENT = {"writes": False, "prints_result": False}
@@ -39,9 +41,22 @@ SCENARIOS: list[dict[str, Any]] = [
     {"name": "all deferred, promoted", "dag": "retrain_deferred"},
     {"name": "all deferred, rejected", "dag": "retrain_deferred", "stages": {"gate": REJECTED}},
     {"name": "all in pods, rejected", "dag": "retrain_pods", "stages": {"gate": REJECTED}},
-    {"name": "by hand, no logical date", "logical_date": None, "run_after": "2026-10-11T12:00:00+00:00"},
-    {"name": "by hand at noon", "logical_date": "2026-10-21T12:00:00+00:00"},
-    {"name": "by hand, day named", "logical_date": "2026-10-22T12:00:00+00:00", "conf": {"day": "2026-05-01"}},
+    {"name": "register fails", "stages": {"register": {"exit": 2}}},
+    {"name": "rolled back", "dag": "rollback_shop", "logical_date": None, "conf": {"why": "no shoes"}},
+    {"name": "rolled back in a pod", "dag": "rollback_pods", "logical_date": None, "conf": {"why": "no $(SHOES)"}},
+    # Three runs by hand, in which a person has a say; so each shows two things.
+    {
+        **{"name": "by hand, no logical date", "logical_date": None, "run_after": "2026-10-11T12:00:00+00:00"},
+        **{"dag": "retrain_asking", "conf": {"promote": "never"}, "stages": {"publish": QUIET}},
+    },
+    {
+        **{"name": "by hand at noon", "logical_date": "2026-10-21T12:00:00+00:00"},
+        **{"dag": "retrain_asking", "answer": "Approve", "stages": {"gate": REPORT}},
+    },
+    {
+        **{"name": "by hand, day named", "logical_date": "2026-10-22T12:00:00+00:00", "conf": {"day": "2026-05-01"}},
+        **{"dag": "retrain_asking", "answer": "Reject"},
+    },
 ]
 
 
@@ -67,9 +82,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory, s3: str) -> Project:
     artifacts = {"artifacts": "s3://bucket/models", "endpoint_url": s3, "browse_url": "http://browse.test"}
     project.add_model(storage=artifacts, runtime={"python": str(project.python), **runtime})
     everywhere = {"stages": dict.fromkeys(STAGES, "pod")}
-    nowhere = {**runtime, **everywhere, "python": "/no/worker/stage"}
+    # `rejected` runs on the worker.
+    nowhere = {**runtime, **everywhere, "python": str(project.python)}
     project.add_model("pods", storage=artifacts, runtime=nowhere)
     deferrable = {"kubernetes": {**kubernetes, "deferrable": True}}
+    asks = {"max_val_loss": 1.0, "approval": {"timeout_hours": 1}}
+    project.add_model("asking", storage=artifacts, gate=asks, runtime={"python": str(project.python), **runtime})
     project.add_model("deferred", storage=artifacts, runtime={**nowhere, **deferrable})
     return project
 
@@ -129,9 +147,62 @@ def test_no_day_to_pull_and_a_rejected_challenger_are_a_green_night(nights: dict
     night = nights["rejected"]
     assert night["state"] == "success"
     skipped = {task for task, state in states(night).items() if state == "skipped"}
-    assert skipped == {"pull", "register", "publish"}
+    assert skipped == {"pull", "register"}
     assert states(night)["rejected"] == "success"
     assert "the challenger is worse than the champion" in night["log"]
+
+
+def actors(night: dict[str, Any], stage: str) -> list[str]:
+    return [call["actor"] for call in night["calls"] if call["stage"] == stage]
+
+
+def test_an_approved_model_is_registered_in_the_approvers_name(nights: dict[str, dict[str, Any]]) -> None:
+    night = nights["by hand at noon"]
+    assert states(night) == {**dict.fromkeys(states(night), "success"), "rejected": "skipped"}, night["log"][-3000:]
+    [who] = actors(night, "register")
+    assert who.startswith("retrain_asking manual__")
+    assert who.endswith(", started by dag_test, approved by Kim")
+    # What logs say is shown, never rendered.
+    assert "**Better** on {{ ti }}." in night["log"]
+    assert "[The night's report](<http://browse.test/" in night["log"]
+
+
+def test_a_persons_no_keeps_the_champion_and_its_vectors_fresh(nights: dict[str, dict[str, Any]]) -> None:
+    night = nights["by hand, day named"]
+    assert night["state"] == "success"
+    assert {task for task, state in states(night).items() if state == "skipped"} == {"register", "rejected"}
+    assert states(night)["publish"] == "success"
+
+
+def test_a_run_that_promotes_nothing_asks_nobody(nights: dict[str, dict[str, Any]]) -> None:
+    assert states(nights["by hand, no logical date"])["register"] == "success"
+    assert "so nobody is asked" in nights["by hand, no logical date"]["log"]
+
+
+def test_publish_waits_for_a_register_that_fails(nights: dict[str, dict[str, Any]]) -> None:
+    assert states(nights["register fails"])["register"] == "failed"
+    assert states(nights["register fails"])["publish"] == "upstream_failed"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("promoted", ["3"]), ("by hand, no logical date", []), ("rolled back", ["2"])]
+)
+def test_downstream_dags_hear_of_vectors_that_moved(
+    nights: dict[str, dict[str, Any]], name: str, told: list[str]
+) -> None:
+    assert nights[name]["state"] == "success"
+    assert [it["version"] for it in nights[name]["told"]] == told
+
+
+def test_a_rollback_in_a_pod_says_who_and_why_and_takes_no_gpu(nights: dict[str, dict[str, Any]]) -> None:
+    night = nights["rolled back in a pod"]
+    assert states(night) == {"rollback": "success"}, night["log"][-3000:]
+    [created] = [it["body"]["spec"]["containers"][0] for it in night["pods"] if it["event"] == "created"]
+    # Kubernetes would put a variable of the pod in the place of $(SHOES).
+    assert "--why=no $$(SHOES)" in created["args"]
+    assert "nvidia.com/gpu" not in created["resources"]["limits"]
+    assert {it["name"]: it["value"] for it in created["env"]}["EMBFT_ACTOR"].startswith("rollback_pods manual__")
+    assert [it["version"] for it in night["told"]] == ["2"]
 
 
 def test_temporary_failures_are_retried_on_the_worker_and_in_a_pod(nights: dict[str, dict[str, Any]]) -> None:

@@ -8,11 +8,18 @@ import time
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, DownstreamTasksSkipped
+from airflow.sdk import DAG, Asset
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    DownstreamTasksSkipped,
+)
 from airflow.sdk.execution_time.timeout import timeout
 
 from embft.airflow.operators import GateOperator, RejectedOperator, StageOperator
+from embft.airflow.rollback import RollbackOperator
 from tests.airflow.conftest import make_context
 from tests.airflow.project import Project
 
@@ -45,6 +52,90 @@ def test_plan_passes_the_form_on_and_gives_the_days(project: Project) -> None:
     assert task.execute(context) == ["2026-11-09", "2026-11-10"]
     assert context["ti"].xcoms == {"result": "s3://bucket/models/shop/runs/2026-11-10/plan/result.json"}
     assert project.calls()[0]["argv"][-4:] == ["--promote", "never", "--window-days", "20"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "run_type", "promoted"),
+    [
+        ("auto", "scheduled", "auto"),
+        ("auto", "manual", "auto"),
+        ("auto", "backfill", "never"),
+        ("never", "backfill", "never"),
+        ("force", "backfill", "force"),
+        ("force", "manual", "force"),
+    ],
+)
+def test_a_backfill_promotes_only_by_force(project: Project, chosen: str, run_type: str, promoted: str) -> None:
+    task = operator(project, "plan")
+    task.execute(make_context(task, run={"run_type": run_type}, promote=chosen))
+    assert project.calls()[0]["argv"][-2:] == ["--promote", promoted]
+
+
+def test_a_command_knows_who_acts(project: Project) -> None:
+    with DAG("retrain_shop"):
+        task = operator(project, "register")
+        operator(project, "gate") >> operator(project, "approve") >> task
+    context = make_context(task, run={"triggering_user_name": "eve\nbob, approved by root"})
+    context["ti"].pulled["approve"] = {"responded_by_user": {"id": "7", "name": "Kim\x1b[31m " + "x" * 300}}
+    context["run_id"] = "manual__" + "y" * 300
+    task.execute(context)
+    who = project.calls()[0]["actor"]
+    assert len(who) == 200
+    assert who.startswith("retrain_shop manual__yyy")
+    assert ", started by eve bob, approved by root, approved by Kim[31m xxx" in who
+    # Only what follows the question knows of its answer.
+    later = operator(project, "publish")
+    context["run_id"] = "manual__1"
+    later.execute(context)
+    assert project.calls()[-1]["actor"] == "retrain_shop manual__1, started by eve bob, approved by root"
+
+
+def test_vectors_that_moved_tell_other_dags_which(project: Project) -> None:
+    asset = Asset(name="shop_vectors", uri="s3://bucket/models/shop/vectors/current.json")
+    task = operator(project, "publish", outlets=[asset])
+    context = make_context(task)
+    assert task.execute(context).endswith("/publish/result.json")
+    assert context["outlet_events"][asset].extra == {"version": "3", "day": "2026-11-10", "items": 4}
+
+
+def test_a_night_that_moves_no_pointer_skips_publish_and_says_why(project: Project) -> None:
+    project.behave(publish={"figures": {"version": "3", "published": False}, "reason": "the catalogue has not changed"})
+    task = operator(project, "publish", outlets=[Asset("shop_vectors")])
+    context = make_context(task)
+    with pytest.raises(AirflowSkipException, match=r"^the catalogue has not changed$"):
+        task.execute(context)
+    assert context["ti"].xcoms["return_value"].endswith("/publish/result.json")
+    assert not context["outlet_events"]
+
+
+@pytest.mark.parametrize(("form", "to"), [({"to": None}, []), ({"to": "7"}, ["--to", "7"])])
+def test_a_rollback_is_one_request_however_often_it_runs(
+    project: Project, form: dict[str, Any], to: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = operator(project, "rollback", RollbackOperator, outlets=[Asset("shop_vectors")])
+    why = "--to=1\n; nobody finds shoes"
+    task.execute(make_context(task, why=why, **form))
+    expected = ["-m", "embft", "rollback", "--model", "shop", *to, f"--why={why}"]
+    assert project.calls()[0]["argv"] == [*expected, "--request=retrain_shop scheduled__x", "--json"]
+    assert "version " + (to or ["", "2"])[1] + " serves now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message", "retried"),
+    [
+        ({"exit": 75, "prints": False, "says": ["error: S3 is away"]}, "S3 is away", True),
+        ({"exit": 2, "prints": False, "says": ["error: no version 7; there is 1, 2"]}, "no version 7", False),
+        ({"prints": False}, "printed no result but ''", False),
+    ],
+)
+def test_a_rollback_that_fails_says_why(
+    project: Project, behaviour: dict[str, Any], message: str, retried: bool
+) -> None:
+    project.behave(rollback=behaviour)
+    task = operator(project, "rollback", RollbackOperator)
+    with pytest.raises(AirflowException, match=message) as caught:
+        task.execute(make_context(task, why="x"))
+    assert isinstance(caught.value, AirflowFailException) is not retried
 
 
 @pytest.mark.parametrize(("name", "options"), [("2026-11-09", []), ("2026-11-09 3", ["--part", "3"])])
@@ -177,15 +268,14 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "skipped"),
-    [({}, "rejected"), ({"exit": 3, "status": "rejected", "reason": "worse"}, "register")],
-)
-def test_gate_branches_by_its_result(project: Project, behaviour: dict[str, Any], skipped: str) -> None:
+@pytest.mark.parametrize("accepted", ["register", "approve"])
+@pytest.mark.parametrize("behaviour", [{}, {"exit": 3, "status": "rejected", "reason": "worse"}])
+def test_gate_branches_by_its_result(project: Project, behaviour: dict[str, Any], accepted: str) -> None:
     project.behave(gate=behaviour)
+    skipped = accepted if behaviour else "rejected"
     with DAG("retrain_shop"):
         gate = operator(project, "gate", GateOperator)
-        gate >> [operator(project, "register"), RejectedOperator(**rejected_arguments(project))]
+        gate >> [operator(project, accepted), RejectedOperator(**rejected_arguments(project))]
     context = make_context(gate)
     with pytest.raises(DownstreamTasksSkipped) as caught:
         gate.execute(context)

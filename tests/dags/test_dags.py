@@ -58,7 +58,7 @@ def pod(**stages: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Three models: a plain one, one with pods and a person asked, one in another time zone; and four broken configs."""
+    """Three models: a plain one, one with pods that asks a person, one in another time zone; four broken configs."""
     root = tmp_path_factory.mktemp("dags")
     project = make_project(root / "project")
     project.add_model("shop", synthetic=True, description="Search of a shop.")
@@ -125,7 +125,7 @@ def test_tasks_that_train_or_encode_wait_in_the_configs_pool(found: dict[str, An
 def test_what_moves_the_pointer_to_the_vectors_tells_other_dags(found: dict[str, Any]) -> None:
     asset = [["shop_vectors", "s3://bucket/models/shop/vectors/current.json"]]
     outlets = {name: task["outlets"] for name, task in found["dags"]["retrain_shop"]["tasks"].items()}
-    assert outlets == dict.fromkeys(outlets, []) | {"publish": asset}
+    assert outlets == {name: [] for name in outlets} | {"publish": asset}
     assert found["dags"]["rollback_shop"]["tasks"]["rollback"]["outlets"] == asset
 
 

@@ -24,6 +24,7 @@ from embft import (
 )
 from embft.errors import ConfigError, DataRejected
 from embft.finetuning.catalogue import rank_catalogue
+from embft.finetuning.threads import cpu_threads
 
 Sessions = list[FineTuningInput]
 
@@ -93,10 +94,10 @@ def test_a_static_model_trains_on_one_thread_and_the_callers_choice_comes_back(
         step(tuner, loss)
 
     monkeypatch.setattr(EmbeddingsFineTuner, "_optimize", note_threads)
-    before = torch.get_num_threads()
-    _fit(tiny_model, items, sessions, tmp_path, num_epochs=1)
+    with cpu_threads(2):
+        _fit(tiny_model, items, sessions, tmp_path, num_epochs=1)
+        assert torch.get_num_threads() == 2
     assert seen == {1}
-    assert torch.get_num_threads() == before
 
 
 def test_the_callers_random_state_is_left_alone(

@@ -17,6 +17,7 @@ from embft.stages.stage import read_run
 from embft.storage import Storage
 from tests import realdata
 from tests.buckets import Bucket, new_bucket
+from tests.mlflow_database import new_database
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,5 @@ def xbox(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> P
     home = tmp_path_factory.mktemp("xbox")
     bucket = new_bucket(module_environment)
     realdata.lay_out(bucket)
-    include = realdata.make_include(
-        home, bucket=bucket.name, endpoint=module_environment, mlflow=f"sqlite:///{home}/mlflow.db"
-    )
+    include = realdata.make_include(home, bucket=bucket.name, endpoint=module_environment, mlflow=new_database(home))
     return Project(include, bucket, "xbox")

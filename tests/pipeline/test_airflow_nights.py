@@ -21,6 +21,7 @@ from embft.config import STAGES
 from embft.results import StageResult
 from tests.airflow.process import Night, airflow_process, states
 from tests.buckets import new_bucket
+from tests.mlflow_database import new_database
 from tests.pipeline.conftest import Project
 from tests.realdata import needs_clicks
 from tests.shop import ITEMS, NIGHT, WORDS, make_shop
@@ -72,7 +73,7 @@ def tiny(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> P
     """The tiny shop, with a web address for its files and for MLflow."""
     home = tmp_path_factory.mktemp("tiny")
     bucket = new_bucket(module_environment)
-    include = make_shop(home, bucket, module_environment, f"sqlite:///{home}/mlflow.db")
+    include = make_shop(home, bucket, module_environment, new_database(home))
     edit_config(include, "storage:\n", f"storage:\n  browse_url: {FILES}\n")
     edit_config(include, "mlflow:\n", f"mlflow:\n  ui_url: {RUNS}\n")
     return Project(include, bucket, "tiny")

@@ -13,6 +13,7 @@ from embft.errors import TemporaryError
 from embft.finetuning import devices, processes, sharing
 from embft.paths import Paths
 from tests.buckets import new_bucket
+from tests.mlflow_database import new_database
 from tests.pipeline.conftest import Project
 from tests.shop import NIGHT, make_shop
 
@@ -22,7 +23,7 @@ def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> P
     """A shop whose night has come to the training, which was done once, by one process."""
     home = tmp_path_factory.mktemp("tiny")
     bucket = new_bucket(module_environment)
-    project = Project(make_shop(home, bucket, module_environment, f"sqlite:///{home}/mlflow.db"), bucket, "tiny")
+    project = Project(make_shop(home, bucket, module_environment, new_database(home)), bucket, "tiny")
     for name in STAGES[: STAGES.index("fine_tune")]:
         for back in range(5) if name == "pull" else [None]:
             options = {} if back is None else {"log_day": NIGHT - timedelta(days=back)}

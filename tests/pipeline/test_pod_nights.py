@@ -21,6 +21,7 @@ from tests.airflow.cluster import emulated_cluster
 from tests.airflow.process import Night, airflow_process, states
 from tests.airflow.project import IMAGE, REPO
 from tests.buckets import new_bucket
+from tests.mlflow_database import new_database
 from tests.pipeline.conftest import Project
 from tests.shop import NIGHT, make_shop
 
@@ -48,7 +49,7 @@ class Served:
 def make_project(home: Path, endpoint: str, runtime: dict[str, Any]) -> Project:
     home.mkdir()
     bucket = new_bucket(endpoint)
-    include = make_shop(home, bucket, endpoint, f"sqlite:///{home}/mlflow.db")
+    include = make_shop(home, bucket, endpoint, new_database(home))
     path = include / "models" / "tiny.yaml"
     config = yaml.safe_load(path.read_text())
     config["training"]["settings"]["num_epochs"] = EPOCHS

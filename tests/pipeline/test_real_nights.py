@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embft.finetuning.models import load_model
+from embft.promotion.ledger import read_history
 from embft.results import Champion, StageResult
 from tests.pipeline.conftest import Project
 from tests.realdata import needs_clicks
@@ -32,8 +33,8 @@ def result(results: list[StageResult], stage: str) -> StageResult:
 
 
 def champions(xbox: Project) -> list[Champion]:
-    found = xbox.storage.objects(xbox.paths.champions)
-    return [Champion.model_validate_json(xbox.storage.read(item.uri) or b"") for item in found]
+    steps = read_history(xbox.storage, xbox.paths).steps
+    return [step.after for step in steps if step.took_effect and step.after]
 
 
 def test_first_night_makes_a_champion_that_beats_the_base(nights: Nights) -> None:
@@ -59,7 +60,8 @@ def test_every_night_ends_in_a_decision_with_its_reason(nights: Nights) -> None:
         gate = result(results, "gate")
         assert gate.reason
         assert gate.reason.startswith("passed" if gate.status == "done" else "rejected")
-        assert results[-1].stage == ("publish" if gate.status == "done" else "gate")
+        last = "register" if gate.status == "done" else "gate"
+        assert [it.stage for it in results[-2:]] == [last, "publish"]
 
 
 def test_every_log_line_is_accounted_for(nights: Nights) -> None:

@@ -21,6 +21,7 @@ from embft import StaticEmbeddingsModel
 from embft.config import STAGES
 from embft.results import StageResult
 from tests.buckets import new_bucket
+from tests.mlflow_database import new_database
 from tests.pipeline.conftest import Project
 from tests.shop import ITEMS, NIGHT, WORDS, make_shop
 
@@ -46,7 +47,7 @@ def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> P
     """A shop whose night has come to `fine_tune`."""
     home = tmp_path_factory.mktemp("tiny")
     bucket = new_bucket(module_environment)
-    include = make_shop(home, bucket, module_environment, f"sqlite:///{home}/mlflow.db")
+    include = make_shop(home, bucket, module_environment, new_database(home))
     config = include / "models" / "tiny.yaml"
     small_model().save(home / "model")
     settings = SETTINGS.format(model=home / "model")

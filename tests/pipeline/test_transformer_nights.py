@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from embft.finetuning.models import SentenceTransformerModel, load_model
 from tests.buckets import new_bucket
 from tests.finetuning.tiny_models import tiny_bert
+from tests.mlflow_database import new_database
 from tests.pipeline.conftest import Project
 from tests.shop import ITEMS, NIGHT, WORDS, make_shop
 
@@ -24,7 +25,7 @@ def shop(s3: str, tmp_path: Path) -> Project:
     for path in (tmp_path / "base").rglob("*"):
         if path.is_file():
             bucket.put(f"base/{path.relative_to(tmp_path / 'base')}", path.read_bytes())
-    include = make_shop(tmp_path, bucket, s3, f"sqlite:///{tmp_path}/mlflow.db")
+    include = make_shop(tmp_path, bucket, s3, new_database(tmp_path))
     config = include / "models" / "tiny.yaml"
     training = f"""\
 training:

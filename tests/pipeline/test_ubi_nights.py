@@ -13,6 +13,7 @@ from embft.clickstream.shop import load_shop
 from embft.clickstream.simulator import simulate
 from tests.buckets import new_bucket
 from tests.include import write_include
+from tests.mlflow_database import new_database
 from tests.pipeline.conftest import Project
 from tests.shop import CONFIG, FIRST, NIGHT
 
@@ -39,9 +40,8 @@ def shop(s3: str, tmp_path: Path) -> Project:
         .replace("max_val_loss: 3.0", "max_val_loss: 9.0")
         .replace("num_epochs: 3", "num_epochs: 1")
     )
-    include = write_include(
-        tmp_path, "tiny", config.format(bucket=bucket.name, endpoint=s3, mlflow=f"sqlite:///{tmp_path}/mlflow.db")
-    )
+    mlflow = new_database(tmp_path)
+    include = write_include(tmp_path, "tiny", config.format(bucket=bucket.name, endpoint=s3, mlflow=mlflow))
     made_up = load_shop(Path(__file__).parents[2] / "include" / "demo")
     objects = simulate(made_up, first_day=FIRST, days=5, sessions_per_day=200, seed=1, log_format="ubi", late_share=0.1)
     for key, content in objects:

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from embft.config import StorageConfig
 from embft.errors import DataRejected, StorageUnavailable
 from embft.paths import Paths
-from embft.promotion.ledger import append
+from embft.promotion.ledger import append, read_history
+from embft.promotion.old_vectors import old_vectors
 from embft.promotion.pointer import read_pointer, settle_pointer
 from embft.promotion.vector_sets import VectorSet, sets_of
 from embft.promotion.vectors import publish_vectors
@@ -244,3 +245,40 @@ def test_a_pointer_of_another_version_of_embft_is_replaced(shop: Shop) -> None:
     published = shop.publish()
     shop.promote("1")
     assert settle_pointer(shop.storage, shop.paths) == published == read_pointer(shop.storage, shop.paths)
+
+
+def old(shop: Shop, keep_previous: int, days: float) -> set[str]:
+    """Versions and catalogues whose vectors are found to be old after some days."""
+    listed = shop.storage.objects(shop.paths.all_vectors)
+    now = datetime.now(UTC) + timedelta(days)
+    found = old_vectors(
+        shop.storage, shop.paths, listed, read_history(shop.storage, shop.paths), keep_previous, now=now
+    )
+    return {it.uri.removeprefix(f"{shop.paths.all_vectors}/").rpartition("/")[0] for it in found}
+
+
+def test_old_vectors_are_those_of_long_gone_champions_changed_catalogues_and_broken_attempts(shop: Shop) -> None:
+    for number, version in enumerate(("1", "2", "3", "4")):
+        shop.publish(version, {"a": "b"})
+        shop.promote(version, DAY + timedelta(number))
+    settle_pointer(shop.storage, shop.paths)
+    shop.publish("unheard-of", {"a": "b"})
+
+    def sets(*versions: str) -> set[str]:
+        prefix = shop.paths.vectors("", shop.catalogue({"a": "b"}, "any").sha256).rpartition("/")[2]
+        return {f"{version}/{prefix}" for version in versions}
+
+    assert old(shop, 2, days=2) == sets("1")
+    assert old(shop, 0, days=2) == sets("1", "2")  # the champion's predecessor is what a rollback goes to
+    assert old(shop, 0, days=0.9) == set()
+    append(shop.storage, shop.paths, "rollback", champion("1"), request="x", why="worse")
+    assert old(shop, 0, days=2) == sets("2", "3")  # and the pointer, which names 4 still, keeps what it names
+    settle_pointer(shop.storage, shop.paths)
+    assert old(shop, 0, days=2) == sets("2", "3", "4")
+
+    shop.publish("1", {"a": "changed"}, DAY + timedelta(9))
+    settle_pointer(shop.storage, shop.paths)
+    assert old(shop, 3, days=0.9) == set()  # somebody may still read what served until now
+    assert old(shop, 3, days=2) == sets("1")
+    shop.bucket.put(key(shop.paths.vectors("1", "0" * 64)) + "/part-00000.parquet", b"of a killed publishing")
+    assert old(shop, 3, days=2) == sets("1") | {f"1/{'0' * 16}"}
