@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# A file's tests share nights that take long to run: they stay together. `make test SIDE_BY_SIDE=` runs one after the other.
+# A file's tests share nights that take long to run: they stay together. `make test SIDE_BY_SIDE=` runs all in a row.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 
 .PHONY: help setup demo ui clean-demo test test-faults test-standalone lint bench image-check up down
@@ -37,11 +37,11 @@ clean-demo:  ## Remove all that the demo made
 	rm -rf .demo
 	@echo "clean-demo: .demo is gone"
 
-test: $(READY)  ## Run the tests (12 to 25 minutes, by the machine)
+test: $(READY)  ## Run the tests (about 14 minutes on two cores)
 	@echo "test: unit, integration and Airflow tests; those on real clicks need EMBFT_DATA"
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not faults and not standalone"
 
-test-faults: $(READY)  ## Let pods, workers and the cluster fail in every way (about 8 minutes)
+test-faults: $(READY)  ## Let pods, workers and the cluster fail in every way (about 6 minutes)
 	@echo "test-faults: evictions, pre-emptions, killed workers, a cluster that is away; trainings that go on"
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m faults
 

@@ -46,16 +46,22 @@ def run(model: str, day: date, *, include: Path, force: bool = False) -> StageRe
         DataRejected: An earlier stage rejected the data.
     """
     _, storage, paths = open_model(model, include)
-    # A result says nothing of what was removed, or how the pointer was moved, since it was written.
-    return run_stage(STAGE, model, day, include=include, force=force or not _is_settled(storage, paths, day))
-
-
-def _is_settled(storage: Storage, paths: Paths, day: date) -> bool:
     champion = read_history(storage, paths).champion
-    if champion is None:
-        return True
-    sets = sets_of(storage, paths, champion)
-    return bool(sets) and sets[0].day >= day and read_pointer(storage, paths) == sets[0]
+    serving = _serving(storage, paths, champion) if champion else None
+    if serving and serving.day > day and not force:
+        # A newer night has overtaken this one, which has nothing left to do: what it came to stands.
+        result = storage.read_result(paths.stage(day, STAGE.name))
+        if result:
+            return result.model_copy(update={"reused": True})
+    # A result says nothing of what was removed, or where the pointer was moved, since it was written.
+    is_undone = champion is not None and (serving is None or serving.day < day)
+    return run_stage(STAGE, model, day, include=include, force=force or is_undone)
+
+
+def _serving(storage: Storage, paths: Paths, champion: Champion) -> VectorSet | None:
+    """Give the champion's newest vectors, if the pointer is there."""
+    sets, pointer = sets_of(storage, paths, champion), read_pointer(storage, paths)
+    return pointer if sets and pointer == sets[0] else None
 
 
 def _champion(storage: Storage, paths: Paths, run: RunSpec) -> Champion | None:

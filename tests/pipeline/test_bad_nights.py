@@ -27,6 +27,28 @@ def shop(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(include, bucket, "tiny")
 
 
+@pytest.fixture(scope="module")
+def good(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A shop whose night has gone well; whoever changes it leaves it with a whole night again."""
+    home = tmp_path_factory.mktemp("good")
+    bucket = new_bucket(module_environment)
+    return Project(make_shop(home, bucket, module_environment, new_database(home)), bucket, "tiny")
+
+
+@pytest.fixture(scope="module")
+def first_run(good: Project) -> Result:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMBFT_INCLUDE", str(good.include))
+        return embft("night")
+
+
+@pytest.fixture
+def done(good: Project, first_run: Result, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The same shop, as the one that commands are about."""
+    monkeypatch.setenv("EMBFT_INCLUDE", str(good.include))
+    return good
+
+
 def embft(command: str, *options: str, day: date = NIGHT) -> Result:
     return CliRunner().invoke(app, [command, "--model", "tiny", "--day", day.isoformat(), *options])
 
@@ -36,32 +58,28 @@ def edit_config(shop: Project, change: Callable[[str], str]) -> None:
     path.write_text(change(path.read_text()))
 
 
-def test_good_night_ends_in_a_champion(shop: Project) -> None:
-    result = embft("night")
-    assert result.exit_code == 0, result.output
-    assert "publish tiny 2026-03-05: done" in result.output
+def test_good_night_ends_in_a_champion(first_run: Result) -> None:
+    assert first_run.exit_code == 0, first_run.output
+    assert "publish tiny 2026-03-05: done" in first_run.output
 
 
-def test_pages_of_simulated_clicks_say_so(shop: Project, tmp_path: Path) -> None:
-    assert embft("night").exit_code == 0
+def test_pages_of_simulated_clicks_say_so(done: Project, tmp_path: Path) -> None:
     for stage, page in (("validate_sessions", "docs/index.html"), ("validate_ranks", "docs/index.html")):
-        result = shop.storage.read_result(shop.paths.stage(NIGHT, stage))
-        assert result is not None
-        assert b"tiny (synthetic data): " in (shop.storage.read(result.pages[page].uri) or b"")
+        uri = _result(done, stage).pages[page].uri
+        assert b"tiny (synthetic data): " in (done.storage.read(uri) or b"")
     assert embft("report", "--to", str(tmp_path / "report.html")).exit_code == 0
     assert "synthetic data" in (tmp_path / "report.html").read_text()
 
 
-def test_report_follows_what_it_shows_and_a_page_written_anew_trains_nothing(shop: Project) -> None:
-    assert embft("night").exit_code == 0
-    attempts = {stage: _result(shop, stage).attempt for stage in ("validate_ranks", "fine_tune", "gate")}
-    edit_config(shop, lambda text: text.replace("owner: search", "owner: the new owners"))
+def test_report_follows_what_it_shows_and_a_page_written_anew_trains_nothing(done: Project) -> None:
+    attempts = {stage: _result(done, stage).attempt for stage in ("validate_ranks", "fine_tune", "gate")}
+    edit_config(done, lambda text: text.replace("owner: search", "owner: the new owners"))
     assert embft("plan").exit_code == 0
     assert embft("validate-ranks", "--force").exit_code == 0
     assert embft("night").exit_code == 0
-    assert _result(shop, "validate_ranks").attempt != attempts["validate_ranks"]
-    assert _result(shop, "fine_tune").attempt == attempts["fine_tune"]
-    report = shop.storage.read(_result(shop, "gate").outputs["report.html"].uri) or b""
+    assert _result(done, "validate_ranks").attempt != attempts["validate_ranks"]
+    assert _result(done, "fine_tune").attempt == attempts["fine_tune"]
+    report = done.storage.read(_result(done, "gate").outputs["report.html"].uri) or b""
     assert b"owner the new owners" in report
 
 
@@ -151,16 +169,23 @@ def test_items_that_the_catalogue_lacks_exit_3_with_examples(shop: Project) -> N
     assert any(id_ in last["reason"] for id_ in ITEMS)
 
 
-def test_shown_items_that_were_sold_out_since_do_not_stop_the_night(shop: Project) -> None:
+def test_items_sold_out_since_do_not_stop_the_night_and_hostile_or_foreign_queries_survive_as_text(
+    shop: Project,
+) -> None:
     sessions = day_sessions(NIGHT, 80)
+    queries = ["<script>alert(1)</script>", "蓝牙耳机", "=cmd|' /C calc'!A0"]
+    for session, query in zip(sessions[1:], queries, strict=False):
+        session["query"] = query
     for number, session in enumerate(sessions):
         session["shown"] = [*session["shown"], "sold-out"] if number else []
     sessions[0]["clicked"] = []
     write_day(shop.bucket, NIGHT, sessions)
-    assert embft("night").exit_code == 0
+    result = embft("night")
+    assert result.exit_code == 0, result.output
     figures = json.loads(embft("preprocess-ranks", "--json").stdout)["figures"]
     assert figures["shown_ids_not_in_catalogue"] == 79
     assert figures["sessions_without_results"] == 1
+    assert b"<script" not in (shop.storage.read(_result(shop, "gate").outputs["report.html"].uri) or b"")
 
 
 def test_catalogue_that_is_missing_exits_2_with_its_address(shop: Project) -> None:
@@ -202,7 +227,7 @@ def test_mlflow_down_at_register_is_temporary_and_registers_nothing(shop: Projec
     assert result.exit_code == 75, result.output
     assert "is away" in result.stderr
     assert shop.storage.read_result(shop.paths.stage(NIGHT, "register")) is None
-    assert shop.storage.objects(shop.paths.champions) == []
+    assert shop.storage.objects(shop.paths.history) == []
     shop.storage.write(frozen, original)
     again = embft("register", "--json")
     assert again.exit_code == 0
@@ -219,31 +244,17 @@ def test_worse_model_is_rejected_with_exit_3_and_explained(shop: Project) -> Non
     assert explained.exit_code == 0
     assert "gate.min_relative_gain" in explained.stdout
     assert embft("register").exit_code == 3
-    assert shop.storage.objects(shop.paths.champions) == []
+    assert shop.storage.objects(shop.paths.history) == []
 
 
-def test_hostile_and_foreign_queries_survive_as_text(shop: Project) -> None:
-    sessions = day_sessions(NIGHT, 80)
-    for session, query in zip(sessions, ["<script>alert(1)</script>", "蓝牙耳机", "=cmd|' /C calc'!A0"], strict=False):
-        session["query"] = query
-    write_day(shop.bucket, NIGHT, sessions)
-    result = embft("night")
-    assert result.exit_code == 0, result.output
-    gate = shop.storage.read_result(shop.paths.stage(NIGHT, "gate"))
-    assert gate is not None
-    assert b"<script" not in (shop.storage.read(gate.outputs["report.html"].uri) or b"")
-
-
-def test_changed_log_object_is_pulled_again(shop: Project) -> None:
-    embft("night", "--promote", "never")
-    assert json.loads(embft("plan", "--json").stdout)["figures"]["days_to_pull"] == []
-    write_day(shop.bucket, NIGHT, day_sessions(NIGHT, 81))
-    assert json.loads(embft("plan", "--json").stdout)["figures"]["days_to_pull"] == ["2026-03-05"]
-
-
-def test_vanished_output_is_made_again(shop: Project) -> None:
-    embft("night")
-    trained = shop.storage.read_result(shop.paths.stage(NIGHT, "fine_tune"))
-    assert trained is not None
-    shop.delete(trained.outputs["history.json"].uri)
+def test_vanished_output_is_made_again(done: Project) -> None:
+    done.delete(_result(done, "fine_tune").outputs["history.json"].uri)
     assert json.loads(embft("fine-tune", "--json").stdout)["reused"] is False
+
+
+def test_changed_log_object_is_pulled_again(done: Project) -> None:
+    assert json.loads(embft("plan", "--json").stdout)["figures"]["days_to_pull"] == []
+    write_day(done.bucket, NIGHT, day_sessions(NIGHT, 81))
+    assert json.loads(embft("plan", "--json").stdout)["figures"]["days_to_pull"] == ["2026-03-05"]
+    write_day(done.bucket, NIGHT, day_sessions(NIGHT, 80))
+    assert json.loads(embft("plan", "--json").stdout)["figures"]["days_to_pull"] == []

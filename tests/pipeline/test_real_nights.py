@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embft.finetuning.models import load_model
+from embft.promotion.ledger import read_history
 from embft.results import Champion, StageResult
 from tests.pipeline.conftest import Project
 from tests.realdata import needs_clicks
@@ -32,8 +33,8 @@ def result(results: list[StageResult], stage: str) -> StageResult:
 
 
 def champions(xbox: Project) -> list[Champion]:
-    found = xbox.storage.objects(xbox.paths.champions)
-    return [Champion.model_validate_json(xbox.storage.read(item.uri) or b"") for item in found]
+    steps = read_history(xbox.storage, xbox.paths).steps
+    return [step.after for step in steps if step.took_effect and step.after]
 
 
 def test_first_night_makes_a_champion_that_beats_the_base(nights: Nights) -> None:
