@@ -11,6 +11,7 @@ import pytest
 from demo.services import s3_environment
 from embft.config import config_path, load_config
 from embft.paths import Paths
+from embft.promotion import load_check
 from embft.results import RunSpec, StageResult
 from embft.stages.night import run_named, run_night
 from embft.stages.stage import read_run
@@ -48,6 +49,14 @@ class Project:
 
     def spec(self, day: date) -> RunSpec:
         return read_run(self.storage, self.paths, day)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_load_check() -> Iterator[None]:
+    """The process that loads a version takes seconds for each night; test_load_check.py lets it run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load_check, "_difference", lambda *_: 0.0)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,33 @@ def killed_before(number: int, work: Callable[[], Any]) -> None:
     assert child.wait() == -signal.SIGKILL, f"it ended before its effect {number}"
 
 
+def paused_before(number: int, work: Callable[[], Any], meanwhile: Callable[[], Any]) -> None:
+    """Run something in a child that stops before its effect of this number until something else, in another, is done."""
+    told, tells = os.pipe()
+    go, lets_go = os.pipe()
+
+    def pause(at: int, _: str) -> None:
+        if at == number:
+            os.write(tells, b"x")
+            os.read(go, 1)
+
+    def run() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            Effects(pause).watch(patch)
+            work()
+
+    child = Child(run)
+    try:
+        os.close(tells)
+        assert os.read(told, 1) == b"x", f"it ended before its effect {number}"
+        in_child(meanwhile)
+    finally:
+        os.write(lets_go, b"x")
+        child.result()
+        for end in (told, go, lets_go):
+            os.close(end)
+
+
 class Child:
     """A forked process that does something and tells what came of it.
 

@@ -16,7 +16,6 @@ import pytest
 from mlflow import MlflowClient
 
 from embft.config import STAGES
-from embft.promotion import load_check
 from embft.promotion.history import version_of
 from embft.promotion.ledger import read_history
 from embft.promotion.registry import Registry
@@ -45,14 +44,6 @@ class Survivor(NamedTuple):
 def survivors() -> dict[str, Survivor]:
     """What became of the stages of `NIGHT`; filled by `shop`."""
     return {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_load_check() -> Iterator[None]:
-    """Its process takes seconds; it has tests of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load_check, "_difference", lambda *_: 0.0)
-        yield
 
 
 @pytest.fixture(scope="module")

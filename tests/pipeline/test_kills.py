@@ -3,124 +3,42 @@
 What they do is not listed here: each command is run once and its effects are recorded, see `effects`.
 """
 
-import importlib
-import shutil
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from embft.promotion import load_check
-from embft.promotion.history import version_of
-from embft.promotion.ledger import read_history
-from embft.promotion.pointer import read_pointer
 from embft.stages.rollback import roll_back
-from tests.buckets import new_bucket
+from tests.pipeline.disturbed import Shop, make_shop, state_of
 from tests.pipeline.effects import in_child, killed_before, recorded
 from tests.pipeline.nights_by_hand import DAY, ITEMS
-from tests.pipeline.promotable import PromotableNights, promotable_nights
+from tests.pipeline.promotable import PromotableNights
 
 NEXT = DAY + timedelta(days=1)
-_HEAVY = (
-    "mlflow",
-    "sentence_transformers",
-    "transformers",
-    "sqlalchemy",
-    "alembic",
-    "pandas",
-    "sklearn",
-    "embft",
-    "boto3",
-)
 
-
-@dataclass
-class Shop:
-    """A shop whose state, in S3 and in MLflow, can be put back."""
-
-    nights: PromotableNights
-
-    @property
-    def database(self) -> Path:
-        return self.nights.folder / "mlflow.db"
-
-    def snapshot(self) -> dict[str, bytes]:
-        """Keep all that there is. In this process: boto3's client of the bucket is no child's."""
-        shutil.copy(self.database, self.database.with_suffix(".kept"))
-        bucket = self.nights.project.bucket
-        pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name)
-        keys = [it["Key"] for page in pages for it in page.get("Contents", ())]
-        return {key: bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"].read() for key in keys}
-
-    def put_back(self, kept: dict[str, bytes]) -> None:
-        shutil.copy(self.database.with_suffix(".kept"), self.database)
-        bucket = self.nights.project.bucket
-        pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name)
-        there = {it["Key"]: it["Size"] for page in pages for it in page.get("Contents", ())}
-        for key in there.keys() - kept.keys():
-            bucket.delete(key)
-        for key, data in kept.items():
-            # What is ever written anew is small, and lies beside the attempts, whose files are written once.
-            if key not in there or "/attempts/" not in key:
-                bucket.put(key, data)
+pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(scope="module")
 def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """Version 1 serves, with its vectors; the next night has passed the gate, with one more item."""
-    home = tmp_path_factory.mktemp("kills")
-    further = "publish: {items_per_shard: 5}\n"
-    nights = promotable_nights(home, new_bucket(module_environment), module_environment, further=further)
+    """Version 1 serves, with its vectors; the next night has passed the gate."""
 
-    def begin() -> list[str]:
+    def begin(nights: PromotableNights) -> None:
         nights.passed(DAY)
         nights.register(DAY)
         nights.project.stage("publish", DAY)
         nights.passed(NEXT)
-        return sorted(sys.modules)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load_check, "_difference", lambda *_: 0.0)
-        modules = in_child(begin)
-    for name in modules:  # paid for once, not in each child
-        if name.partition(".")[0] in _HEAVY:
-            importlib.import_module(name)
-    return Shop(nights)
+    return make_shop(tmp_path_factory.mktemp("kills"), module_environment, begin)
 
 
-@pytest.fixture(autouse=True)
-def no_load_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its process takes seconds; what stands for it here is one effect of `register`."""
-    monkeypatch.setattr(load_check, "_difference", lambda *_: 0.0)
-
-
-def state_of(nights: PromotableNights) -> dict[str, Any]:
-    """All that must agree: versions, aliases, history and pointer."""
-    history, pointer = read_history(nights.storage, nights.paths), read_pointer(nights.storage, nights.paths)
-    whole = {it.uri: it.size_bytes for it in nights.storage.objects(nights.paths.all_vectors)}
-    assert pointer is None or all(whole.get(it.uri) == it.size_bytes for it in pointer.shards)
-    return {
-        "versions": [[it.number, it.tags["embft.day"]] for it in nights.registry.versions()],
-        "aliases": nights.registry.aliases(),
-        "champion": version_of(history.champion),
-        "previous": version_of(history.previous),
-        "changes": [[it.number, it.kind, it.to.version] for it in history.changes],
-        "vectors": pointer and pointer.version,
-        "items": pointer and pointer.items,
-    }
-
-
-def killed_everywhere(shop: Shop, work: Callable[[], Any], again: Callable[[], Any] | None = None) -> list[str]:
+def killed_everywhere(shop: Shop, work: Callable[[], Any]) -> list[str]:
     """Kill something before each of its effects; each time, a re-run ends where an undisturbed run ends."""
     before = shop.snapshot()
     names = recorded(work)
     wanted = in_child(partial(state_of, shop.nights))
-    assert wanted == in_child(lambda: [work(), state_of(shop.nights)][1])  # asked again, nothing more happens
     for number, name in enumerate(names):
         shop.put_back(before)
         killed_before(number, work)
@@ -128,7 +46,7 @@ def killed_everywhere(shop: Shop, work: Callable[[], Any], again: Callable[[], A
         def rerun() -> dict[str, Any]:
             state = state_of(shop.nights)
             assert state["aliases"]["champion"] in ("1", "2"), "an alias names a version that there is"
-            (again or work)()
+            work()
             return state_of(shop.nights)
 
         assert in_child(rerun) == wanted, f"killed before effect {number}, {name}, of {names}"

@@ -30,16 +30,16 @@ def nights(module_environment: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(autouse=True)
-def no_load_check(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The process of the load check takes seconds; it has tests of its own. Gives the versions that were checked."""
-    checked: list[str] = []
+    numbers: list[str] = []
 
     def passes(_: object, version: Any, *__: object) -> float:
-        checked.append(version.number)
+        numbers.append(version.number)
         return 0.0
 
     monkeypatch.setattr(load_check, "_difference", passes)
-    return checked
+    return numbers
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +59,7 @@ def command(nights: PromotableNights, *arguments: str) -> Any:
     return CliRunner().invoke(app, [*arguments, "--model", "tiny"], env={"EMBFT_INCLUDE": str(nights.project.include)})
 
 
-def test_a_first_version_serves_and_says_where_it_comes_from(
-    nights: PromotableNights, no_load_check: list[str]
-) -> None:
+def test_a_first_version_serves_and_says_where_it_comes_from(nights: PromotableNights, checked: list[str]) -> None:
     trained = nights.passed(FIRST)
     result = nights.register(FIRST)
     assert (result.status, result.reason) == ("done", None)
@@ -90,7 +88,7 @@ def test_a_first_version_serves_and_says_where_it_comes_from(
     (step,) = read_history(nights.storage, nights.paths).steps
     assert (step.change.who, step.change.to.mlflow_run_id) == ("night shift", trained.figures["mlflow_run_id"])
     assert nights.register(FIRST, force=True).figures == result.figures
-    assert no_load_check == ["1"]
+    assert checked == ["1"]
 
 
 def test_a_backfill_of_an_older_day_is_registered_and_does_not_serve(nights: PromotableNights) -> None:
