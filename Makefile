@@ -45,8 +45,8 @@ test-faults: $(READY)  ## Let pods, workers and the cluster fail in every way (a
 	@echo "test-faults: evictions, pre-emptions, killed workers, a cluster that is away; trainings that go on"
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m faults
 
-test-standalone: $(READY)  ## The faults that only a scheduler and a triggerer show (about 2 minutes, on an idle machine)
-	@echo "test-standalone: killed workers, a restarted triggerer, marked tasks, time limits, in a whole Airflow on SQLite"
+test-standalone: $(READY)  ## What only a whole Airflow shows: faults, approvals, backfills (about 5 minutes, on an idle machine)
+	@echo "test-standalone: killed workers and triggerers, time limits, approvals, a backfill beside a night, in a whole Airflow"
 	$(BIN)/python -m pytest -m standalone
 
 lint: $(READY)  ## Check style, types, and the direction of dependencies

@@ -10,7 +10,7 @@ import os
 import re
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
@@ -22,6 +22,7 @@ from embft.config_base import (
     LabelValue,
     Memory,
     Namespace,
+    OffIsAWord,
     S3Object,
     S3Uri,
     SafeUrl,
@@ -124,7 +125,7 @@ class Judgements(Strict):
         description="Not-clicked side of a log without shown lists: drawn from the catalogue at random, or half of it "
         "from what the starting model ranks high for the query.",
     )
-    position_bias: Literal["off", "em", "interventions"] = Field(
+    position_bias: Annotated[Literal["off", "em", "interventions"], OffIsAWord] = Field(
         "off",
         description="Weigh clicks by the inverse probability that their position was looked at, estimated by a "
         "position-based click model, or from items that were shown at several positions.",

@@ -6,7 +6,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Strict(BaseModel):
@@ -81,6 +81,8 @@ def _label_key(value: str) -> str:
     return value
 
 
+# YAML 1.1 reads an unquoted `off` as false.
+OffIsAWord = BeforeValidator(lambda value: "off" if value is False else value)
 S3Uri = Annotated[str, AfterValidator(_s3_uri)]
 S3Object = Annotated[S3Uri, AfterValidator(_s3_object)]
 SafeUrl = Annotated[str, AfterValidator(_without_credentials)]

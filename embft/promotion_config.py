@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from embft.config_base import S3Object, Strict
+from embft.config_base import OffIsAWord, S3Object, Strict
 
 SLICES = ("all", "head", "torso", "tail", "unseen")
 SHIFTS = ("not_irrelevant_dist_shift", "irrelevant_dist_shift")
 COSTS = ("model_mb", "encode_ms")
 MAIN_CUTOFF = 10
 
+Confidence = Annotated[Literal["off", "to_promote", "to_reject"], OffIsAWord]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -48,7 +49,7 @@ class Guard(Strict):
     max_drop: float = Field(
         0.02, ge=0, lt=1, description="Share by which nDCG@10 on it may be below that of the model it replaces."
     )
-    confidence: Literal["off", "to_promote", "to_reject"] = Field(
+    confidence: Confidence = Field(
         "off", description="As of a rule of the gate; off: the figure alone is held against the limit."
     )
 
@@ -107,7 +108,7 @@ class GateRule(Strict):
         lt=10,
         description="Share by which it must be better than the champion; below 0, by which it may be worse.",
     )
-    confidence: Literal["off", "to_promote", "to_reject"] = Field(
+    confidence: Confidence = Field(
         "off",
         description="off: the figure alone is held against the limit. to_promote: the limit must be shown to be kept. "
         "to_reject: only a limit that is shown to be broken rejects.",
@@ -137,7 +138,10 @@ class GateRule(Strict):
 
 
 class Approval(Strict):
-    """A person looks before a model that passed the gate is registered; whoever is silent rejects."""
+    """A person looks before a model that passed the gate serves; whoever is silent rejects.
+
+    A run that promotes nothing (a backfill, `promote: never`) asks nobody.
+    """
 
     timeout_hours: float = Field(12, gt=0, le=168, description="Time to answer; then it counts as rejected.")
 
@@ -157,7 +161,7 @@ class Gate(Strict):
         description="Relative limit: share by which the loss must fall below the champion's. Another seed alone "
         "moves it by some 2 %, which is no progress.",
     )
-    confidence: Literal["off", "to_promote"] = Field(
+    confidence: Annotated[Literal["off", "to_promote"], OffIsAWord] = Field(
         "to_promote", description="to_promote: that gain must be shown with evaluation.confidence; off: found."
     )
     rules: tuple[GateRule, ...] = Field((), description="Further limits.")

@@ -34,7 +34,7 @@ training:
 gate:
   max_val_loss: 3.0
   min_relative_gain: 0.01
-  confidence: "off"
+  confidence: off  # its few queries could not show any gain
 mlflow:
   tracking_uri: {mlflow}
 runtime:

@@ -66,7 +66,8 @@ green, and the branch goes to `rejected`. *Report* shows the whole night.
 Asks a person whether the model that passed the gate shall serve: *Required Actions*, on this task's page and on
 Airflow's first, shows what the gate found. It holds no worker while it waits. Reject, or no answer within
 `gate.approval.timeout_hours`, keeps the champion: `register` is skipped and the night stays green. Who approved stands
-in the history of champions. A run that promotes nothing (`promote: never`, a backfill) asks nobody.
+in the history of champions. A run that promotes nothing (`promote: never`, a backfill) asks nobody. The next night
+begins when this one is over, unless `schedule.max_active_runs` allows two.
 
 **Too late, or rejected by mistake?** Clear this task with all that follows it: it asks once more.
 
@@ -97,7 +98,7 @@ The challenger was not better, so the champion stays. The log says why, rule by 
     "rollback": """
 Brings the champion's predecessor back, or the version that the form names: MLflow's aliases and the pointer to the
 vectors go back together, and the history of champions keeps who did it and why. The night that made the version which
-was left does not promote it again by itself.
+was left does not promote it again by itself. Skipped: that version serves already.
 
 **Red?** The log line says what to do. S3 or MLflow away: it was already retried; clear this task when they are back.
 Cleared or retried, it completes the same rollback, and goes no further back.

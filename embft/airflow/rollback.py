@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from embft.airflow.command import rollback_arguments
 from embft.airflow.docs import TASK_DOCS, rollback_page
@@ -40,17 +40,23 @@ class RollbackTask(StageTask):
         return rollback_arguments(self.model, context["params"], request)
 
     def conclude(self, context: "Context", config: ModelConfig, result: Any) -> None:
-        """Tell downstream DAGs which version serves.
+        """Say which version serves, to the log and to downstream DAGs.
 
         Args:
             context: The task's context.
             config: The model's config.
             result: What the command printed; empty where a pod's log could not be read.
+
+        Raises:
+            AirflowSkipException: Nothing had to change, so there is nothing to tell.
         """
+        if result and result["number"] is None:
+            raise AirflowSkipException(result["said"])
         if result:
-            self.log.warning("version %s serves now: %s", result["to"], json.dumps(result, sort_keys=True))
+            self.log.warning("%s", result["said"])
         for asset in self.outlets:
-            context["outlet_events"][asset].extra = {"version": result["to"], "rollback": True} if result else {}
+            version = {"version": result["pointer"]} if result else {}
+            context["outlet_events"][asset].extra = {**version, "rollback": True}
 
 
 class RollbackOperator(RollbackTask, StageOperator):
@@ -76,12 +82,12 @@ class RollbackOperator(RollbackTask, StageOperator):
 
 
 def parse_printed(printed: str) -> dict[str, Any] | None:
-    """Read what `embft rollback --json` printed; None if it is no JSON object that says who serves."""
+    """Read what `embft rollback --json` printed; None if that is not what it is."""
     try:
         record = json.loads(printed)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and "to" in record else None
+    return record if isinstance(record, dict) and {"number", "said", "pointer"} <= record.keys() else None
 
 
 def rollback_dag(config: ModelConfig, include: Path) -> DAG:

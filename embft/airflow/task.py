@@ -112,7 +112,7 @@ class StageTask:
             # A reused result is announced again: the worker that wrote it may have died before Airflow heard of it.
             context["outlet_events"][asset].extra = {
                 "version": str(result.figures["version"]),
-                "day": result.day.isoformat(),
+                "day": result.figures["catalogue_of"],
                 "items": result.figures["items"],
             }
 

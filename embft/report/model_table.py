@@ -156,7 +156,7 @@ def _row(
 def _cell(figure: float | None, best: float | None, digits: int) -> Cell:
     if figure is None:
         return Cell("–", is_known=False, is_best=False)
-    return Cell(f"{figure:,.{digits}f}", is_known=True, is_best=figure == best)
+    return Cell(f"{figure:z,.{digits}f}", is_known=True, is_best=figure == best)
 
 
 def _gain(comparison: Comparison | None, confidence: float) -> tuple[str, str, str]:

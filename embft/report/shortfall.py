@@ -100,5 +100,5 @@ def _queries_of(rule: GateRule, evaluation: Evaluation) -> QuerySet:
 
 def _rounded(number: float) -> int:
     """Round up to two digits: the number of queries is an estimate."""
-    unit = 10 ** max(0, int(log10(number)) - 1)
+    unit: int = 10 ** max(0, int(log10(number)) - 1)
     return unit * ceil(number / unit)

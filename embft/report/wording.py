@@ -28,7 +28,7 @@ class Scale:
 
     def told(self, figure: float) -> str:
         """Write a figure, or the limit."""
-        return percent(figure, self._digits) if self._is_share else f"{figure:,.{self._digits}f}"
+        return percent(figure, self._digits) if self._is_share else f"{figure:z,.{self._digits}f}"
 
     def interval(self, low: float | None, high: float | None) -> str:
         """Write an interval; nothing where there is none."""

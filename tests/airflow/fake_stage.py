@@ -24,7 +24,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # What a stage's figures are where the behaviour does not say.
-FIGURES = {"publish": {"version": "3", "published": True, "items": 4}}
+FIGURES = {"publish": {"version": "3", "published": True, "items": 4, "catalogue_of": "2026-11-10"}}
 # The test's S3 looks at who asks, not at the signature.
 CREDENTIALS = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request"
 
@@ -170,7 +170,9 @@ def place(options: dict) -> str:
 
 def finish(stage: str, options: dict, behaviour: dict) -> None:
     if stage == "rollback":
-        print(json.dumps({"from": "3", "to": options.get("--to", "2"), "number": 4}, indent=2), flush=True)
+        to = options.get("--to", "2")
+        said = {"said": f"version {to} serves again, in place of version 3", "pointer": to}
+        print(json.dumps({"number": 4, "to": to, **said, **behaviour}, indent=2), flush=True)
         return
     day, model = options["--day"], options["--model"]
     where = place(options)

@@ -117,7 +117,14 @@ def test_a_rollback_is_one_request_however_often_it_runs(
     task.execute(make_context(task, why=why, **form))
     expected = ["-m", "embft", "rollback", "--model", "shop", *to, f"--why={why}"]
     assert project.calls()[0]["argv"] == [*expected, "--request=retrain_shop scheduled__x", "--json"]
-    assert "version " + (to or ["", "2"])[1] + " serves now" in capsys.readouterr().out
+    assert f"version {(to or ['', '2'])[1]} serves again" in capsys.readouterr().out
+
+
+def test_a_rollback_to_the_version_that_serves_tells_nobody(project: Project) -> None:
+    project.behave(rollback={"number": None, "said": "version 3 serves already"})
+    task = operator(project, "rollback", RollbackOperator, outlets=[Asset("shop_vectors")])
+    with pytest.raises(AirflowSkipException, match=r"^version 3 serves already$"):
+        task.execute(make_context(task, why="x"))
 
 
 @pytest.mark.parametrize(

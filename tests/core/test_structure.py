@@ -48,6 +48,7 @@ def loaded_by(code: str) -> set[str]:
                 "experiments/reaching.py",
                 "experiments/weights.py",
                 "promotion/artifacts.py",
+                "promotion/loading_process.py",
                 "promotion/registry.py",
             },
         ),

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from embft.finetuning.catalogue import MEASURES, RankedCatalogue, measure_ranking
 from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.items import ItemsSet
-from embft.promotion.evaluation import per_query_table
+from embft.promotion.evaluation import described, figures_of, per_query_table
 
 N_ITEMS, DIM = 40, 8
 
@@ -105,8 +106,17 @@ def test_each_text_is_encoded_once(items: ItemsSet) -> None:
     assert len(model.encoded) == len(set(model.encoded)) == N_ITEMS + 3
 
 
-def test_table_has_a_row_per_session_and_a_column_per_model_and_measure() -> None:
-    sessions = [session(0, "方块", "i1"), session(1, "b", "i2", "i3")]
-    table = per_query_table(sessions, {"base": {"val_loss": np.array([1.0, 2.0])}})
-    assert table.to_pylist()[1] == {"session_id": "s1", "query": "b", "clicked": ["i2", "i3"], "base.val_loss": 2.0}
-    assert table["query"].to_pylist()[0] == "方块"
+def test_figures_are_cut_into_slices_and_guards_and_nothing_is_lost() -> None:
+    told = {
+        "session_id": ["s0", "s1"],
+        "query": ["方块", "b"],
+        "slices": pa.array([["tail"], []], pa.list_(pa.string())),
+    }
+    per_query = per_query_table(told, {"base": {"val_loss": np.array([1.0, np.nan])}})
+    assert per_query.to_pylist()[0] == {"session_id": "s0", "query": "方块", "slices": ["tail"], "base.val_loss": 1.0}
+    guards = per_query_table({"guard": ["g"], "query": ["q"]}, {"base": {"ndcg_at_10": np.array([0.5])}})
+    all_, tail, unseen, guard = figures_of(per_query, guards, ["all", "tail", "unseen"])
+    assert [it.queries for it in (all_, tail, unseen, guard)] == [["方块", "b"], ["方块"], [], ["q"]]
+    assert described(all_).models == {"base": {"val_loss": 1.0}}
+    assert described(unseen).models == {"base": {"val_loss": None}}
+    assert (guard.kind, guard.measures, described(guard, ["a note"]).notes) == ("guard", ("ndcg_at_10",), ("a note",))

@@ -52,7 +52,7 @@ class Registered:
 
     def add(self, name: str, model: EmbeddingsModelInterface) -> None:
         model.save(self.folder / name)
-        self.registry.add(self.folder / name, self.run_id, {"embft.day": "2026-11-24"})
+        self.registry.make(self.registry.log(self.folder / name, self.run_id), self.run_id, {"embft.day": "2026-11-24"})
 
     def vectors(self, name: str) -> list[Any]:
         model = load_model(self.folder / name)
@@ -144,7 +144,8 @@ def test_a_prompt_that_pooling_leaves_out_is_left_out_in_onnx(tmp_path: Path) ->
 def test_a_folder_that_serves_other_vectors_is_not_left_behind(registered: Registered, tmp_path: Path) -> None:
     theirs = tiny_bert(tmp_path / "bert", layers=1)  # ends without Normalize: its vectors are longer than 1
     theirs.save(str(tmp_path / "plain"))
-    version = registered.registry.add(tmp_path / "plain", registered.run_id, {})
+    logged = registered.registry.log(tmp_path / "plain", registered.run_id)
+    version = registered.registry.make(logged, registered.run_id, {}).number
     with pytest.raises(DataRejected, match="other vectors of queries"):
         registered.export(tmp_path / "out", "folder", version)
     assert {path.name for path in tmp_path.iterdir()} == {"bert", "plain"}
@@ -171,7 +172,8 @@ def test_files_in_s3_are_reached_and_missed(registered: Registered, s3: str, tmp
     with manager.run("night", params={}):
         pass
     registry = Registry(registered.uri, "in-s3", s3_endpoint=s3)
-    registry.set_alias("champion", registry.add(registered.folder / "static", manager.run_id, {}))
+    logged = registry.log(registered.folder / "static", manager.run_id)
+    registry.set_alias("champion", registry.make(logged, manager.run_id, {}).number)
     folder, about = export_model(registered.uri, "in-s3", to="folder", output=tmp_path / "out", s3_endpoint=s3)
     assert about["day"] is None
     np.testing.assert_allclose(load_model(folder).encode_queries(TEXTS), registered.vectors("static")[0], atol=1e-5)

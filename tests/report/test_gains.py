@@ -51,10 +51,13 @@ def test_costs_stand_beside_the_measures() -> None:
 
 
 def test_shifts_have_no_better_side() -> None:
-    shift = {"not_irrelevant_dist_shift": 0.1}
-    base = {**CHALLENGER, **shift}
-    text = models_of(challenger={**base, "not_irrelevant_dist_shift": 0.3}, champion=base, base={**BASE, **shift})
-    assert "Shift of clicked items 0.1000 0.1000 0.3000 Size" in text
+    old = {**CHALLENGER, "not_irrelevant_dist_shift": 0.1}
+    text = models_of(
+        challenger={**old, "not_irrelevant_dist_shift": 0.3},
+        champion=old,
+        base={**BASE, "not_irrelevant_dist_shift": -1e-9},
+    )
+    assert "Shift of clicked items 0.0000 0.1000 0.3000 Size" in text
 
 
 def noisy(mean: float, seed: int, spread: float = 0.1, n: int = N) -> Any:
