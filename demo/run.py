@@ -53,13 +53,13 @@ class Night:
 
     @property
     def promoted(self) -> bool:
-        return self.registered is not None and bool(self.registered.figures["promoted"])
+        return self.outcome == "promoted"
 
     @property
     def outcome(self) -> str:
         if self.gated is None or self.gated.status == "rejected":
             return "rejected"
-        return "promoted" if self.promoted else "not registered"
+        return "promoted" if self.registered and self.registered.figures["promoted"] else "not registered"
 
 
 def main() -> int:
