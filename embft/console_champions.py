@@ -2,7 +2,7 @@
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
 
 from embft.stages.champions import Champions
 from embft.stages.rollback import Rollback
@@ -21,14 +21,18 @@ def print_champions(found: Champions) -> None:
         if not found.served:
             console.print(f"no version of {found.model} served on {escape(found.on)}", highlight=False)
         return
-    table = Table("#", "when", "what", "version", "night", "who", "why", "effect")
+    # Who and why are sentences: they would make a table's columns too narrow to read.
     for entry in found.entries:
         kind = f"{entry.kind}, forced" if entry.forced else entry.kind
-        change = f"{entry.before or 'none'} → {entry.to}"
-        when = f"{entry.at:%Y-%m-%d %H:%M}"
-        cells = (str(entry.number), when, kind, change, str(entry.day), entry.who, entry.why, entry.effect)
-        table.add_row(*map(escape, cells))
-    console.print(table)
+        change = f"{entry.before or 'none'} → {entry.to} of night {entry.day}"
+        console.print(
+            f"[bold]{entry.number:>3}  {entry.at:%Y-%m-%d %H:%M}  {escape(kind)}: {escape(change)}[/]  "
+            f"{escape(entry.effect)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for told in (entry.who, entry.why):
+            console.print(Padding(escape(told), (0, 0, 0, 5)), highlight=False)
     serves = f"version {found.champion} of {found.model} serves" if found.champion else f"no {found.model} serves yet"
     back = f"; a rollback goes to {found.previous}" if found.previous else ""
     console.print(f"{serves}{back}", highlight=False)
