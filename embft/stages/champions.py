@@ -114,7 +114,7 @@ def _entry(history: History, step: Step, zone: ZoneInfo) -> Entry:
         who=change.who,
         why=change.why,
         took_effect=step.took_effect,
-        effect="serves" if step.took_effect else _hindered(history, step),
+        effect="took effect" if step.took_effect else _hindered(history, step),
     )
 
 
