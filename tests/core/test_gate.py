@@ -130,6 +130,16 @@ def test_an_empty_slice_is_rejected_with_that_reason() -> None:
     assert "there is no query on unseen queries to judge nDCG@10 by" in decision.reason
 
 
+def test_a_measure_that_the_evaluation_lacks_is_rejected_with_that_reason() -> None:
+    rules = [{"name": "mine", "measure": "recall_at_10", "at_least": 0.1}]
+    assert decided(0.5, champion=1.0, gate_=gate(rules=rules)).reason == (
+        "rejected: the evaluation has no Recall@10; run evaluate again with --force"
+    )
+    without_loss = decide(*evaluated({name: {"ndcg_at_10": noisy(0.5)} for name in ("base", "challenger")}), gate())
+    assert "the evaluation has no validation loss" in without_loss.reason
+    assert (without_loss.passed, without_loss.detectable) == (False, None)
+
+
 def test_a_measure_where_more_is_better_has_its_own_direction() -> None:
     better = {"name": "up", "measure": "ndcg_at_10", "min_gain": 0.01}
     assert decided(0.5, champion=1.0, gate_=gate(rules=[better])).passed
