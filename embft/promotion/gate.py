@@ -79,7 +79,7 @@ def all_rules(rules: Gate, guards: Sequence[Guard]) -> list[GateRule]:
     ]
     of_guards = [
         GateRule(
-            name=f"guard_{it.name}",
+            name=it.rule,
             measure=f"ndcg_at_{MAIN_CUTOFF}",
             guard=it.name,
             min_gain=-it.max_drop,

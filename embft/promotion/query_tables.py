@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.json
+import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from embft.clickstream.values import normalised
@@ -56,7 +56,7 @@ def _read(path: Path, uri: str) -> pa.Table:
         if ending in _SEPARATORS:
             return _read_csv(path, _SEPARATORS[ending])
         if ending == ".jsonl":
-            return pa.json.read_json(path)
+            return pj.read_json(path)
         if ending == ".parquet":
             return pq.read_table(path)
     except (pa.ArrowInvalid, UnicodeDecodeError, ValueError) as error:
