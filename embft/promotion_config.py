@@ -258,7 +258,7 @@ def _must_be_its_own(rule: Location, name: str, of_guards: Sequence[str]) -> Non
 
 
 def _must_be_breakable(rules: Sequence[GateRule | Guard], evaluation: Evaluation) -> None:
-    """Refuse too few resamples: no p is below 1 / (resamples + 1), and Holm's method multiplies it."""
+    # No p is below 1 / (resamples + 1), and Holm's method multiplies it by the number of such rules.
     n = sum(it.confidence == "to_reject" for it in rules)
     share = (1 - evaluation.confidence) / 2
     if n / (evaluation.resamples + 1) >= share:

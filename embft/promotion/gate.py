@@ -133,7 +133,7 @@ class _Bench:
         pair = self.pair(kind, figures.name, rule.measure)
         if who := self._broken(figures, rule.measure):
             what = f"the {who}'s {measure_name(rule.measure)}{where(rule)} is not a number"
-            return _not_judged(rule, f"{what}, so it cannot be compared; see fine_tune's log")
+            return _not_judged(rule, f"{what}, so it cannot be compared; see the logs of fine_tune and evaluate")
         if not isfinite(pair.ours.figure):
             return _not_judged(rule, f"no query{where(rule)} has a {measure_name(rule.measure)}")
         sample = pair.ours if rule.min_gain is None else pair.gain
