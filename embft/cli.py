@@ -240,7 +240,7 @@ def report(
         from embft.stages.stage import open_model, required_result
 
         _, storage, paths = open_model(model, include_folder())
-        storage.fetch(required_result(storage, paths, day, "gate").outputs[GATE_REPORT], to)
+        storage.fetch(required_result(storage, paths, day, "gate").output(GATE_REPORT), to)
         typer.echo(to)
 
 

@@ -10,9 +10,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 class Strict(BaseModel):
-    """Base of every config section: unknown keys are refused, and nothing changes after loading."""
+    """Base of every config section: unknown keys are refused, and nothing changes after loading.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Numbers are finite: a night's config is kept as JSON, which has no word for others.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _s3_uri(value: str) -> str:

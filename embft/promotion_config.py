@@ -2,11 +2,13 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from math import ceil
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from embft.config_base import OffIsAWord, S3Object, Strict
+from embft.yaml_files import Location, error_at
 
 SLICES = ("all", "head", "torso", "tail", "unseen")
 SHIFTS = ("not_irrelevant_dist_shift", "irrelevant_dist_shift")
@@ -14,7 +16,9 @@ COSTS = ("model_mb", "encode_ms")
 MAIN_CUTOFF = 10
 
 Confidence = Annotated[Literal["off", "to_promote", "to_reject"], OffIsAWord]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+# They are a part of file names and of the names of measures in MLflow, which takes 250 characters.
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 class QuerySlice(Strict):
@@ -34,6 +38,10 @@ class QuerySlice(Strict):
             raise ValueError(f"slice {self.name!r} needs either `queries` or `uri`")
         if (self.column is None) != (self.value is None) or (self.column and not self.uri):
             raise ValueError(f"slice {self.name!r}: `column` and `value` go together, with a `uri`")
+        if self.queries is not None and not all(query.strip() for query in self.queries or [""]):
+            raise ValueError(f"slice {self.name!r} has a blank query, or none; give what people type")
+        if self.uri:
+            _must_end(self.uri, TABLES if self.column else (".txt", *TABLES))
         return self
 
 
@@ -52,6 +60,16 @@ class Guard(Strict):
     confidence: Confidence = Field(
         "off", description="As of a rule of the gate; off: the figure alone is held against the limit."
     )
+
+    @model_validator(mode="after")
+    def _is_a_table(self) -> "Guard":
+        _must_end(self.uri, TABLES)
+        return self
+
+    @property
+    def rule(self) -> str:
+        """Name of the gate's rule that it brings."""
+        return f"guard_{self.name}"
 
 
 class Evaluation(Strict):
@@ -178,20 +196,24 @@ class Gate(Strict):
         return self
 
     def check_against(self, evaluation: Evaluation) -> None:
-        """Refuse rules about what is not measured.
+        """Refuse rules about what is not measured, and those that could never break.
 
         Args:
             evaluation: What is measured.
 
         Raises:
-            ValueError: A measure, slice or guard does not exist; the message names the closest one.
+            ValueError: A measure, slice or guard does not exist; the message names the closest one. Or a rule has the
+                name of a guard's own, or no break could be shown by so few resamples.
         """
-        for rule in self.rules:
+        for number, rule in enumerate(self.rules):
+            at: Location = ("gate", "rules", number)
             known = evaluation.ranking_measures if rule.guard else (*evaluation.measures, *COSTS)
-            _must_be_known(rule.name, "measure", rule.measure, known)
-            _must_be_known(rule.name, "slice", rule.slice, [*SLICES, *(it.name for it in evaluation.slices)])
+            _must_be_known(at, "measure", rule.measure, known)
+            _must_be_known(at, "slice", rule.slice, [*SLICES, *(it.name for it in evaluation.slices)])
             if rule.guard:
-                _must_be_known(rule.name, "guard", rule.guard, [it.name for it in evaluation.guards])
+                _must_be_known(at, "guard", rule.guard, [it.name for it in evaluation.guards])
+            _must_be_its_own(at, rule.name, [it.rule for it in evaluation.guards])
+        _must_be_breakable([*self.rules, *evaluation.guards], evaluation)
 
 
 class Publish(Strict):
@@ -224,7 +246,29 @@ def closest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"there is {', '.join(names) or 'none'}"
 
 
-def _must_be_known(rule: str, what: str, word: str, known: Iterable[str]) -> None:
+def _must_be_known(rule: Location, what: str, word: str, known: Iterable[str]) -> None:
     names = list(known)
     if word not in names:
-        raise ValueError(f"rule {rule!r} names the {what} {word!r}, which does not exist; {closest(word, names)}")
+        raise error_at((*rule, what), f"there is no {what} {word!r}; {closest(word, names)}")
+
+
+def _must_be_its_own(rule: Location, name: str, of_guards: Sequence[str]) -> None:
+    if name in of_guards:
+        raise error_at((*rule, "name"), f"{name!r} is the name of that guard's own rule; give this one another")
+
+
+def _must_be_breakable(rules: Sequence[GateRule | Guard], evaluation: Evaluation) -> None:
+    # No p is below 1 / (resamples + 1), and Holm's method multiplies it by the number of such rules.
+    n = sum(it.confidence == "to_reject" for it in rules)
+    share = (1 - evaluation.confidence) / 2
+    if n / (evaluation.resamples + 1) >= share:
+        raise error_at(
+            ("evaluation", "resamples"),
+            f"{evaluation.resamples} resamples cannot show a break of {n} rules `to_reject` with a confidence of "
+            f"{evaluation.confidence:g}, so nothing would ever break them; take {ceil(n / share)} or more",
+        )
+
+
+def _must_end(uri: str, endings: Sequence[str]) -> None:
+    if not uri.lower().endswith(tuple(endings)):
+        raise ValueError(f"{uri} must end in {', '.join(endings[:-1])} or {endings[-1]}, which says what it holds")

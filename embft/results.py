@@ -80,6 +80,25 @@ class StageResult(Record):
     finished_utc: datetime
     reused: bool = False
 
+    def output(self, name: str) -> Artifact:
+        """Give one of the outputs.
+
+        Args:
+            name: The output's.
+
+        Returns:
+            Where it lies.
+
+        Raises:
+            ConfigError: The stage wrote none of that name: another version of embft did its work.
+        """
+        if name not in self.outputs:
+            raise ConfigError(
+                f"{self.uri} names no {name}: embft {self.code_version}, which wrote it, made none; run {self.stage} "
+                "again with --force"
+            )
+        return self.outputs[name]
+
     @property
     def fingerprint(self) -> str:
         """Digest of all that the outcome depends on. Equal fingerprints: no work."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import nan
 
 import numpy as np
 import torch
@@ -76,6 +77,11 @@ class RankedCatalogue:
         self._parts = items_set.parts(items_set.items)
         self._item_vectors = Vectors(model.encode_items, self._parts.parts)[self._parts.parts]
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether every item has a vector of numbers; where one has not, no query has a figure."""
+        return bool(self._item_vectors.isfinite().all())
+
     def measure(
         self,
         cases: Iterable[tuple[str, Mapping[str, float]]],
@@ -93,7 +99,8 @@ class RankedCatalogue:
             relevant_from: Grade from which MRR and Recall take an item as relevant; each case has such an item.
 
         Returns:
-            `ndcg_at_<k>`, `mrr_at_<k>`, `recall_at_<k>` for every k, each float64 [n], in [0, 1].
+            `ndcg_at_<k>`, `mrr_at_<k>`, `recall_at_<k>` for every k, each float64 [n], in [0, 1]; NaN for a query to
+            which some item has no finite rank, and so no order.
 
         Raises:
             DataRejected: A judged item is not in the catalogue.
@@ -102,14 +109,19 @@ class RankedCatalogue:
         self._items_set.items_by_ids(dict.fromkeys(id_ for _, grades in told for id_, _ in grades))
         distinct = sorted(set(told))
         query_vectors = Vectors(self._model.encode_queries, (query for query, _ in distinct))
+        names = [f"{measure}_at_{k}" for k in cutoffs for measure in ("ndcg", "mrr", "recall")]
         measured: dict[object, dict[str, float]] = {}
         for start in range(0, len(distinct), self._queries_per_chunk):
             chunk = distinct[start : start + self._queries_per_chunk]
             ranks = self._ranker(query_vectors[[query for query, _ in chunk]], self._item_vectors)
-            for case, row in zip(chunk, self._sign * self._parts.aggregated(ranks), strict=True):
+            scores = self._sign * self._parts.aggregated(ranks)
+            for case, row, is_finite in zip(chunk, scores, scores.isfinite().all(dim=1).tolist(), strict=True):
                 grades = {self._row_of[id_]: grade for id_, grade in case[1]}
-                measured[case] = measure_ranking(row, grades, cutoffs=cutoffs, relevant_from=relevant_from)
-        names = [f"{measure}_at_{k}" for k in cutoffs for measure in ("ndcg", "mrr", "recall")]
+                measured[case] = (
+                    measure_ranking(row, grades, cutoffs=cutoffs, relevant_from=relevant_from)
+                    if is_finite
+                    else dict.fromkeys(names, nan)
+                )
         return {name: np.array([measured[case][name] for case in told], dtype=np.float64) for name in names}
 
 

@@ -157,7 +157,8 @@ def resample(
     for number, (name, n) in enumerate(n_with_figure.items()):
         ours, theirs = _means(blocks[number].sum(axis=0)[None, :])
         block = np.zeros((0, 3)) if drawn is None or n < MIN_QUERIES else drawn[:, 3 * number : 3 * number + 3]
-        all_ours, all_theirs = _means(block)
+        # Where few queries of many have a figure, a draw may hold none of them: it says nothing.
+        all_ours, all_theirs = _means(block[block[:, 2] > 0])
         pairs[name] = Pair(
             Sample(float(ours[0]), all_ours), Sample(float(theirs[0]), all_theirs), name not in lower_is_better
         )

@@ -48,7 +48,7 @@ def decide(
     adjusted = holm([it.p_kept for it in judged])
     verdicts = [_verdict(it, p, evaluation.confidence) for it, p in zip(judged, adjusted, strict=True)]
     broken = [*([rolled_back] if rolled_back else []), *(it.sentence for it in verdicts if not it.passed)]
-    detectable = bench.pair("slice", "all", "val_loss").gain.detectable(evaluation.confidence)
+    loss = bench.loss()
     return Decision(
         model=evaluation.model,
         day=evaluation.day,
@@ -56,7 +56,7 @@ def decide(
         reason=f"rejected: {'; '.join(broken)}" if broken else f"passed: {verdicts[1].sentence}",
         candidate=evaluation.candidate,
         opponent=evaluation.opponent,
-        detectable=finite(detectable),
+        detectable=finite(loss.gain.detectable(evaluation.confidence)) if loss else None,
         rules=tuple(verdicts),
     )
 
@@ -79,7 +79,7 @@ def all_rules(rules: Gate, guards: Sequence[Guard]) -> list[GateRule]:
     ]
     of_guards = [
         GateRule(
-            name=f"guard_{it.name}",
+            name=it.rule,
             measure=f"ndcg_at_{MAIN_CUTOFF}",
             guard=it.name,
             min_gain=-it.max_drop,
@@ -127,10 +127,13 @@ class _Bench:
         figures = self._sets.get((kind, rule.guard or rule.slice))
         if figures is None or not figures.table.num_rows:
             return _not_judged(rule, f"there is no query{where(rule)} to judge {measure_name(rule.measure)} by")
+        if rule.measure not in figures.measures:
+            what = f"the evaluation has no {measure_name(rule.measure)}{where(rule)}"
+            return _not_judged(rule, f"{what}; run evaluate again with --force")
         pair = self.pair(kind, figures.name, rule.measure)
         if who := self._broken(figures, rule.measure):
             what = f"the {who}'s {measure_name(rule.measure)}{where(rule)} is not a number"
-            return _not_judged(rule, f"{what}, so it cannot be compared; see fine_tune's log")
+            return _not_judged(rule, f"{what}, so it cannot be compared; see the logs of fine_tune and evaluate")
         if not isfinite(pair.ours.figure):
             return _not_judged(rule, f"no query{where(rule)} has a {measure_name(rule.measure)}")
         sample = pair.ours if rule.min_gain is None else pair.gain
@@ -152,6 +155,11 @@ class _Bench:
             it = self._evaluation
             self._compared[kind, name] = self._sets[kind, name].compared(it.candidate, it.opponent, it.resamples)
         return self._compared[kind, name][measure]
+
+    def loss(self) -> Pair | None:
+        everything = self._sets.get(("slice", "all"))
+        has_one = everything is not None and "val_loss" in everything.measures
+        return self.pair("slice", "all", "val_loss") if has_one else None
 
     def _judge_cost(self, rule: GateRule) -> _Judged:
         costs, it = self._evaluation.costs, self._evaluation

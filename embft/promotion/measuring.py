@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -21,6 +22,8 @@ from embft.finetuning.validation import ValidationLoss, validation_loss
 from embft.promotion.evaluation_record import Costs
 from embft.promotion.guards import GuardSet
 from embft.promotion_config import SHIFTS
+
+log = logging.getLogger(__name__)
 
 _TIMED_QUERIES = 50
 
@@ -86,7 +89,8 @@ class Measuring:
             model: Not changed.
 
         Returns:
-            Its figures; of a model with a broken weight every one is NaN.
+            Its figures; every one is NaN of a model with a broken weight, or without a vector for some item: it could
+            not serve.
 
         Raises:
             DataRejected: The sessions are such that no model has a loss on them.
@@ -94,8 +98,11 @@ class Measuring:
         costs = Costs(model_mb=_megabytes(model), encode_ms=_encode_ms(model, self._queries()))
         if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
             return self._broken(costs)
-        loss = self.loss(model, self._held_out.sessions)
         catalogue = self._ranked(model, self._held_out.items_set)
+        if not catalogue.is_finite:
+            log.warning("the model gives an item of the catalogue a vector that is not finite, so it is not measured")
+            return self._broken(costs)
+        loss = self.loss(model, self._held_out.sessions)
         clicked = [dict.fromkeys(it.events, 1.0) for it in self._held_out.sessions]
         ranking = catalogue.measure(zip(self._queries(), clicked, strict=True), cutoffs=self._cutoffs)
         guards = {}

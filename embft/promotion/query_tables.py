@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from embft.clickstream.values import normalised
@@ -26,12 +27,14 @@ def read_query_table(path: Path, uri: str, columns: Sequence[str]) -> pa.Table:
         The columns as strings, without rows that have no query.
 
     Raises:
-        ConfigError: It has another format than its ending says, it lacks a column, or it has no query.
+        ConfigError: It has another format than its ending says, it lacks a column or has it twice, or it has no query.
     """
     table = _read(path, uri)
     for name in columns:
         if name not in table.column_names:
             raise ConfigError(f"{uri} has no column {name!r}; {closest(name, table.column_names)}")
+        if table.column_names.count(name) > 1:
+            raise ConfigError(f"{uri} has two columns {name!r}, and there is no telling which one is meant; rename one")
     table = table.select(columns)
     try:
         table = table.cast(pa.schema([(name, pa.string()) for name in columns]))
@@ -39,7 +42,7 @@ def read_query_table(path: Path, uri: str, columns: Sequence[str]) -> pa.Table:
         raise ConfigError(f"{uri}: its columns {', '.join(columns)} cannot be read as text: {error}") from None
     queries = [normalised(query) if query else "" for query in table["query"].to_pylist()]
     table = table.set_column(table.column_names.index("query"), "query", pa.array(queries, pa.string()))
-    table = table.filter(pa.array([bool(query) for query in queries]))
+    table = table.filter(pa.array([bool(query) for query in queries], pa.bool_()))
     if not table.num_rows:
         raise ConfigError(f"{uri} has no query; give one a line, or a table with a column `query`")
     return table
@@ -53,7 +56,7 @@ def _read(path: Path, uri: str) -> pa.Table:
         if ending in _SEPARATORS:
             return _read_csv(path, _SEPARATORS[ending])
         if ending == ".jsonl":
-            return pa.json.read_json(path)
+            return pj.read_json(path)
         if ending == ".parquet":
             return pq.read_table(path)
     except (pa.ArrowInvalid, UnicodeDecodeError, ValueError) as error:

@@ -36,7 +36,7 @@ def with_limits(rules: Gate, guards: Sequence[Guard], limits: Mapping[str, float
         if rule["name"] in limits:
             kind = next(it for it in ("at_most", "at_least", "min_gain") if rule[it] is not None)
             rule[kind] = limits[rule["name"]]
-    changed = [{**it.model_dump(), "max_drop": -limits.get(f"guard_{it.name}", -it.max_drop)} for it in guards]
+    changed = [{**it.model_dump(), "max_drop": -limits.get(it.rule, -it.max_drop)} for it in guards]
     try:
         return Gate.model_validate(content), tuple(Guard.model_validate(it) for it in changed)
     except ValidationError as error:

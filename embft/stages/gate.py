@@ -18,8 +18,8 @@ from embft.promotion.ledger import read_history
 from embft.promotion.what_if import with_limits
 from embft.report.page import STAGES_SHOWN, Facts, render
 from embft.results import RunSpec, weights_digest
-from embft.stages.models import candidate_weights, evaluation_of
-from embft.stages.stage import Context, Outcome, Stage, open_model, read_run, required_result, run_stage
+from embft.stages.models import candidate_weights, evaluation_of, weights_of
+from embft.stages.stage import Context, Outcome, Stage, accepted, open_model, read_run, required_result, run_stage
 from embft.storage import Storage
 
 DECISION, GATE_REPORT = "decision.json", "report.html"
@@ -62,7 +62,7 @@ def standing_decision(model: str, day: date, *, include: Path) -> Decision:
         ConfigError: The night has no decision, or its file is gone or cannot be read.
     """
     _, storage, paths = open_model(model, include)
-    uri = required_result(storage, paths, day, "gate").outputs[DECISION].uri
+    uri = required_result(storage, paths, day, "gate").output(DECISION).uri
     raw = storage.read(uri)
     if raw is None:
         raise ConfigError(f"{uri} is gone; run the gate again with --force")
@@ -71,6 +71,8 @@ def standing_decision(model: str, day: date, *, include: Path) -> Decision:
 
 def decision_with(model: str, day: date, limits: Mapping[str, float], *, include: Path, folder: Path) -> Decision:
     """Decide an old night anew with other limits; nothing is written to S3.
+
+    What was rolled back since stays so: no limit lets it serve again.
 
     Args:
         model: The model's name.
@@ -83,15 +85,17 @@ def decision_with(model: str, day: date, limits: Mapping[str, float], *, include
         What would have been decided.
 
     Raises:
-        ConfigError: The night was not evaluated, or there is no such rule.
+        ConfigError: The night was not evaluated, or by another version of embft, or there is no such rule.
+        DataRejected: A stage before the gate rejected the night.
     """
     _, storage, paths = open_model(model, include)
     run = read_run(storage, paths, day)
-    outputs = required_result(storage, paths, day, "evaluate").outputs
-    files = {name: storage.fetch(outputs[name], folder / name) for name in (_EVALUATION, _PER_QUERY, _GUARDS)}
-    evaluation = Evaluation.from_json(files[_EVALUATION].read_bytes(), outputs[_EVALUATION].uri)
+    trained, evaluated = (accepted(required_result(storage, paths, day, it)) for it in ("fine_tune", "evaluate"))
+    files = {it: storage.fetch(evaluated.output(it), folder / it) for it in (_EVALUATION, _PER_QUERY, _GUARDS)}
+    evaluation = Evaluation.from_json(files[_EVALUATION].read_bytes(), evaluated.output(_EVALUATION).uri)
     rules, guards = with_limits(run.config.gate, run.config.evaluation.guards, limits)
-    return decide(evaluation, _sets(evaluation, files[_PER_QUERY], files[_GUARDS]), rules, guards)
+    rolled_back = _rolled_back(storage, paths, run).get(weights_digest(weights_of(trained, evaluated, evaluation)))
+    return decide(evaluation, _sets(evaluation, files[_PER_QUERY], files[_GUARDS]), rules, guards, rolled_back)
 
 
 def _sets(evaluation: Evaluation, per_query: Path, guards: Path) -> list[QueryFigures]:

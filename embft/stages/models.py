@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embft.config import ModelConfig
+from embft.errors import ConfigError, DataRejected, ObjectMissing
 from embft.finetuning.params import FineTuningSettings
 from embft.promotion.evaluation_record import Evaluation
-from embft.results import Artifact, RunSpec, StageResult
+from embft.promotion.ledger import read_history
+from embft.results import Artifact, Champion, RunSpec, StageResult
 from embft.stages.stage import Context
 
 if TYPE_CHECKING:
@@ -76,9 +78,34 @@ def base_model(context: Context) -> "EmbeddingsModelInterface":
 
 
 def champion_model(context: Context) -> "EmbeddingsModelInterface | None":
-    """Load the champion of the nights before this one; None before the first promotion."""
+    """Load the champion of the nights before this one, see `served_model`; None before the first promotion."""
     champion = context.run.champion
-    return None if champion is None else saved_model(context, champion.weights)
+    return None if champion is None else served_model(context, champion)
+
+
+def served_model(context: Context, champion: Champion) -> "EmbeddingsModelInterface":
+    """Load a version that serves or served, onto a GPU where there is one.
+
+    Args:
+        context: Of the stage.
+        champion: The version.
+
+    Returns:
+        The model.
+
+    Raises:
+        ConfigError: A file of its weights is gone or was changed; the message says what helps.
+    """
+    try:
+        return saved_model(context, champion.weights)
+    except (ObjectMissing, DataRejected) as error:
+        previous = read_history(context.storage, context.paths).previous
+        to = previous.version if previous else "<a version whose weights are there>"
+        raise ConfigError(
+            f"the weights of version {champion.version} of {champion.model} cannot be used: "
+            f"{str(error).partition(';')[0]}; restore that file, or let another version serve and run the night again: "
+            f"`embft rollback --model {champion.model} --to {to}`"
+        ) from error
 
 
 def saved_model(context: Context, weights: dict[str, Artifact]) -> "EmbeddingsModelInterface":
@@ -150,7 +177,7 @@ def _below(result: StageResult, prefix: str) -> dict[str, Artifact]:
 
 def evaluation_of(context: Context) -> Evaluation:
     """Read the measures that `evaluate` found."""
-    uri = context.inputs["evaluate"].outputs["evaluation.json"].uri
+    uri = context.inputs["evaluate"].output("evaluation.json").uri
     return Evaluation.from_json(context.fetch("evaluate", "evaluation.json").read_bytes(), uri)
 
 

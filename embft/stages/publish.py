@@ -5,12 +5,11 @@ its catalogue.
 """
 
 import logging
-from collections.abc import Callable
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from embft.errors import ConfigError, DataRejected, ObjectMissing
 from embft.paths import Paths
 from embft.promotion.ledger import read_history
 from embft.promotion.old_vectors import old_vectors
@@ -18,13 +17,10 @@ from embft.promotion.pointer import read_pointer, settle_pointer
 from embft.promotion.vector_sets import VectorSet, sets_of
 from embft.promotion.vectors import publish_vectors
 from embft.results import Champion, RunSpec, StageResult
-from embft.stages.models import saved_model
+from embft.stages.models import served_model
 from embft.stages.retention import remove_if_allowed
 from embft.stages.stage import Context, Outcome, Stage, open_model, run_stage
 from embft.storage import Storage
-
-if TYPE_CHECKING:
-    from embft.finetuning.models import EmbeddingsModelInterface
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +84,7 @@ def _work(context: Context) -> Outcome:
         champion,
         catalogue,
         day,
-        load=_loader(context, champion),
+        load=partial(served_model, context, champion),
         folder=context.folder,
         items_per_shard=run.config.publish.items_per_shard,
     )
@@ -120,25 +116,6 @@ def _figures(published: VectorSet, *, was_there: bool) -> dict[str, Any]:
         "seconds": encoding.seconds if encoding else 0.0,
         "bytes": sum(it.size_bytes for it in published.shards),
     }
-
-
-def _loader(context: Context, champion: Champion) -> "Callable[[], EmbeddingsModelInterface]":
-    def load() -> "EmbeddingsModelInterface":
-        try:
-            return saved_model(context, champion.weights)
-        except (ObjectMissing, DataRejected) as error:
-            raise ConfigError(_weights_are_gone(context, champion, str(error).partition(";")[0])) from error
-
-    return load
-
-
-def _weights_are_gone(context: Context, champion: Champion, problem: str) -> str:
-    previous = read_history(context.storage, context.paths).previous
-    to = previous.version if previous else "<a version whose weights are there>"
-    return (
-        f"the weights of version {champion.version} of {champion.model}, which serves, cannot be used: {problem}; "
-        f"restore that file, or let another version serve: `embft rollback --model {champion.model} --to {to}`"
-    )
 
 
 def _remove_old(context: Context) -> None:

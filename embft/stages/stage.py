@@ -86,7 +86,7 @@ class Context:
         path = self.folder / "inputs" / stage / name
         if path.exists():
             return path
-        return self.storage.fetch(self.inputs[stage].outputs[name], path)
+        return self.storage.fetch(self.inputs[stage].output(name), path)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,27 @@ def test_every_fault_is_told_at_once(include: Path) -> None:
             "owner: search\ntraining: {params: {query_learning_rate: 1}}",
             "training.params.query_learning_rate: unknown key",
         ),
+        ("max_val_loss: 1.0", "max_val_loss: .inf", "shop.yaml:12: gate.max_val_loss: Input should be a finite number"),
+        (
+            "max_val_loss: 1.0",
+            "max_val_loss: 1.0\n  rules:\n    - {name: mine, measure: val_los, at_most: 2}",
+            "shop.yaml:14: gate.rules.mine.measure: there is no measure 'val_los'; did you mean 'val_loss'?",
+        ),
+        (
+            "owner: search",
+            "owner: search\nevaluation: {guards: [{name: staples, uri: s3://bucket/staples.xlsx}]}",
+            "s3://bucket/staples.xlsx must end in .csv, .tsv, .jsonl or .parquet",
+        ),
+        (
+            "owner: search",
+            "owner: search\nevaluation: {slices: [{name: brands, uri: s3://bucket/q.txt, column: a, value: b}]}",
+            "s3://bucket/q.txt must end in .csv",
+        ),
+        (
+            "owner: search",
+            "owner: search\nevaluation: {slices: [{name: brands, queries: [halo, '  ']}]}",
+            "slice 'brands' has a blank query, or none",
+        ),
     ],
 )
 def test_bad_settings_are_refused_with_the_rule(include: Path, old: str, new: str, said: str) -> None:

@@ -130,6 +130,16 @@ def test_an_empty_slice_is_rejected_with_that_reason() -> None:
     assert "there is no query on unseen queries to judge nDCG@10 by" in decision.reason
 
 
+def test_a_measure_that_the_evaluation_lacks_is_rejected_with_that_reason() -> None:
+    rules = [{"name": "mine", "measure": "recall_at_10", "at_least": 0.1}]
+    assert decided(0.5, champion=1.0, gate_=gate(rules=rules)).reason == (
+        "rejected: the evaluation has no Recall@10; run evaluate again with --force"
+    )
+    without_loss = decide(*evaluated({name: {"ndcg_at_10": noisy(0.5)} for name in ("base", "challenger")}), gate())
+    assert "the evaluation has no validation loss" in without_loss.reason
+    assert (without_loss.passed, without_loss.detectable) == (False, None)
+
+
 def test_a_measure_where_more_is_better_has_its_own_direction() -> None:
     better = {"name": "up", "measure": "ndcg_at_10", "min_gain": 0.01}
     assert decided(0.5, champion=1.0, gate_=gate(rules=[better])).passed
@@ -224,12 +234,13 @@ def test_another_limit_can_be_tried() -> None:
     [
         (
             {"measure": "ndgc_at_10", "at_least": 0.5},
-            "'ndgc_at_10', which does not exist; did you mean 'ndcg_at_10'",
+            "no measure 'ndgc_at_10'; did you mean 'ndcg_at_10'",
         ),
         ({"measure": "ndcg_at_5", "at_least": 0.5}, "did you mean"),
         ({"measure": "ndcg_at_10", "slice": "tial", "at_least": 0.5}, "did you mean 'tail'"),
         ({"measure": "ndcg_at_10", "guard": "staple", "at_least": 0.5}, "did you mean 'staples'"),
-        ({"measure": "val_loss", "guard": "staples", "at_most": 0.5}, "the measure 'val_loss'"),
+        ({"measure": "val_loss", "guard": "staples", "at_most": 0.5}, "no measure 'val_loss'"),
+        ({"name": "guard_staples", "measure": "val_loss", "at_most": 0.5}, "the name of that guard's own rule"),
     ],
 )
 def test_a_rule_about_what_is_not_measured_names_the_closest(rule_: dict[str, Any], told: str) -> None:
@@ -251,6 +262,26 @@ def test_a_rule_about_what_is_not_measured_names_the_closest(rule_: dict[str, An
 def test_a_rule_that_makes_no_sense_is_refused(fields: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         GateRule.model_validate({"name": "mine", **fields})
+
+
+def test_rules_that_so_few_resamples_could_never_break_are_refused() -> None:
+    shown = {"measure": "ndcg_at_10", "min_gain": -0.1, "confidence": "to_reject"}
+    rules = gate(rules=[{"name": f"rule{number}", **shown} for number in range(4)])
+    worse = {"name": "staples", "uri": "s3://bucket/staples.csv", "confidence": "to_reject"}
+    few = Evaluation.model_validate({"confidence": 0.995, "resamples": 1000, "guards": [worse]})
+    with pytest.raises(
+        ValueError, match=r"1000 resamples cannot show a break of 5 rules `to_reject`.*take 2000 or more"
+    ):
+        rules.check_against(few)
+    enough = few.model_copy(update={"resamples": 2000})
+    rules.check_against(enough)
+    figures: dict[str, dict[str, Any]] = {
+        "base": {"val_loss": 1.0, "ndcg_at_10": 0.9},
+        "challenger": {"val_loss": np.full(N, 0.5), "ndcg_at_10": 0.1},
+    }
+    evaluation, sets = evaluated(figures, resamples=enough.resamples)
+    decision = decide(evaluation.model_copy(update={"confidence": enough.confidence}), sets, rules)
+    assert [it.passed for it in decision.rules[2:]] == [False] * 4
 
 
 def test_two_rules_of_one_name_are_refused() -> None:

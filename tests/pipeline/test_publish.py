@@ -41,7 +41,7 @@ def forbid_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("embft.stages.publish.saved_model", load)
+    monkeypatch.setattr("embft.stages.publish.served_model", load)
 
 
 def test_promoted_rejected_and_unchanged_nights(nights: NightsByHand, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_weights_that_are_gone_name_the_version_and_the_way_out(nights: NightsBy
     champion = nights.promote("2", NEXT)
     lost = champion.weights["model.safetensors"].uri
     nights.project.delete(lost)
-    with pytest.raises(ConfigError, match="weights of version 2 of tiny, which serves, cannot be used") as failure:
+    with pytest.raises(ConfigError, match="weights of version 2 of tiny cannot be used") as failure:
         publish(nights, NEXT)
     assert f"{lost} does not exist" in str(failure.value)
     assert "`embft rollback --model tiny --to 1`" in str(failure.value)

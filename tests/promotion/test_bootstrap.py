@@ -101,6 +101,14 @@ def test_a_session_that_one_model_has_no_figure_for_counts_for_neither() -> None
     assert (pair.ours.figure, pair.theirs.figure, pair.gain.interval(0.95)) == (1.0, 2.0, (0.5, 0.5))
 
 
+def test_draws_without_any_query_that_has_a_figure_say_nothing() -> None:
+    values = np.full(3000, nan)
+    values[:MIN_QUERIES] = 1.0  # half a draw in 10,000 holds none of ten queries among 3,000
+    gain = compared(list(range(3000)), values, 2 * values, measure="val_loss", resamples=20_000).gain
+    assert MIN_QUERIES <= gain.resampled.size < 20_000
+    assert (gain.interval(0.95), gain.detectable(0.95)) == ((0.5, 0.5), 0.0)
+
+
 def test_nothing_to_measure_is_not_a_number() -> None:
     pair = compared(list(range(20)), np.full(20, nan), np.ones(20))
     assert isnan(pair.ours.figure)

@@ -9,11 +9,17 @@ import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from embft.finetuning.catalogue import MEASURES, RankedCatalogue, measure_ranking
 from embft.finetuning.inputs import FineTuningInput
-from embft.finetuning.items import ItemsSet
+from embft.finetuning.items import ItemsSet, TextQueryRetriever
+from embft.finetuning.models import StaticEmbeddingsModel
+from embft.finetuning.params import FineTuningParams, FineTuningSettings
 from embft.promotion.evaluation import described, figures_of, per_query_table
+from embft.promotion.measuring import HeldOut, Measuring
 
 N_ITEMS, DIM = 40, 8
 
@@ -104,6 +110,42 @@ def test_each_text_is_encoded_once(items: ItemsSet) -> None:
     sessions = [session(n, f"query {n % 3}", "i1") for n in range(12)]
     measured(model, sessions, items, queries_per_chunk=2)
     assert len(model.encoded) == len(set(model.encoded)) == N_ITEMS + 3
+
+
+def test_a_text_without_a_finite_vector_makes_no_figure_in_place_of_a_good_one(items: ItemsSet) -> None:
+    class Broken(RandomModel):
+        def __init__(self, *broken: str) -> None:
+            super().__init__()
+            self.broken = broken
+
+        def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            vectors = super().encode_queries(texts)
+            vectors[[text in self.broken for text in texts]] = np.nan
+            return vectors
+
+        encode_items = encode_queries
+
+    sessions = [session(0, "whole", "i1"), session(1, "broken", "i2")]
+    of_query = measured(Broken("broken"), sessions, items, queries_per_chunk=7)
+    assert all(math.isfinite(it[0]) and math.isnan(it[1]) for it in of_query.values())
+    # Of twelve items without a rank the first ten would have been all there is, and the clicked one the best of them.
+    of_items = measured(Broken(*(f"item {n}" for n in range(20, 32))), sessions, items, queries_per_chunk=7)
+    assert all(np.isnan(it).all() for it in of_items.values())
+
+
+def test_a_model_that_cannot_encode_the_whole_catalogue_has_no_loss_either() -> None:
+    def model(token_vector: float) -> StaticEmbeddingsModel:
+        tokenizer = Tokenizer(WordLevel({"red": 0, "lamp": 1, "huge": 2, "?": 3}, unk_token="?"))
+        tokenizer.pre_tokenizer = WhitespaceSplit()
+        return StaticEmbeddingsModel(tokenizer, torch.diag(torch.tensor([1.0, 1.0, token_vector, 1.0])))
+
+    told = ItemsSet(["i1", "i2", "i3"], ["red", "lamp", "huge huge"])
+    shown = FineTuningInput(session_id="s", query="red lamp", events=("i1",), results=("i1", "i2"))
+    held_out = HeldOut([shown], told, TextQueryRetriever(), [], {})
+    measuring = Measuring(held_out, FineTuningParams(), FineTuningSettings(), [10])
+    assert all(np.isfinite(measuring(model(1.0)).sessions[name]).all() for name in ("val_loss", "ndcg_at_10"))
+    too_big = model(3e38)  # its weights are numbers, and a text that has the word twice is none
+    assert all(np.isnan(it).all() for it in measuring(too_big).sessions.values())
 
 
 def test_figures_are_cut_into_slices_and_guards_and_nothing_is_lost() -> None:

@@ -101,6 +101,9 @@ def test_a_missing_column_is_named_with_the_closest(tmp_path: Path) -> None:
         ("list.jsonl", b"{broken", "is no .jsonl file"),
         ("list.txt", b"\xff\xfe\xff", "is no .txt file"),
         ("list.txt", b"\n \n", "has no query"),
+        ("list.txt", b"", "has no query"),
+        ("list.tsv", b"query\titem\n", "has no query"),
+        ("list.csv", b"query,query\na,b\n", "has two columns 'query'"),
         ("list.csv", b"", "is no .csv file"),
     ],
 )
