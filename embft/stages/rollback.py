@@ -17,7 +17,7 @@ from pydantic import Field
 from embft.config import ModelConfig
 from embft.errors import ConfigError
 from embft.paths import Paths
-from embft.promotion.aliases import misplaced_champion, missing_version, settle_aliases
+from embft.promotion.aliases import misplaced_champion, missing_version, problem_of, settle_aliases
 from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.history import History, Step, version_of
 from embft.promotion.ledger import append, read_history
@@ -139,6 +139,8 @@ class _Work:
         existing = {it.number: it for it in self.registry.versions()}
         if version not in existing:
             raise ConfigError(missing_version(self.config.name, version, list(existing)))
+        if target and (problem := problem_of(target, existing)):
+            raise ConfigError(problem)
         found = target or self._champion_of(history, existing[version])
         gone = next((it.uri for it in found.weights.values() if self.storage.head(it.uri) is None), None)
         if gone:

@@ -275,6 +275,17 @@ def test_a_model_deleted_in_mlflow_begins_anew_and_takes_no_number_of_the_histor
     assert [it.number for it in nights.registry.versions()] == ["7"]
 
 
+def test_another_registry_does_not_give_the_alias_to_another_model(nights: PromotableNights) -> None:
+    """As where `mlflow.tracking_uri` names that of another stage of delivery, which counts on its own."""
+    nights.registry.tag("7", "embft.digest", "another model's")
+    with pytest.raises(ConfigError, match="version 7 of tiny in MLflow is not the model that the history has"):
+        nights.register(FOURTH, force=True)
+    champion = read_history(nights.storage, nights.paths).champion
+    assert champion is not None
+    nights.registry.tag("7", "embft.digest", champion.digest)
+    assert rolled_back(nights, to="7").champion == "7"
+
+
 def test_a_version_that_no_night_made_is_not_gone_back_to(nights: PromotableNights) -> None:
     by_hand = nights.registry._client().create_model_version("tiny", "s3://somewhere")
     for tag, said in ((None, "no tag embft.day"), ("monday", "the tag 'monday' for embft.day")):
