@@ -74,7 +74,8 @@ def _as_ours(error: Any, address: str, doing: str) -> EmbftError:
 
 def without_credentials(text: str) -> str:
     """Take `user:password@` out of every address in a text."""
-    return re.sub(r"://[^/\s]*@", "://", text)
+    # A password may hold a slash, which drivers of databases take as it is; a port does not.
+    return re.sub(r"://(?:[^/\s]*|[^:/\s]*:(?!\d+/)\S*)@", "://", text)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from embft.errors import ConfigError
 from embft.paths import Paths
 from embft.promotion.history import History, version_of
 from embft.promotion.ledger import read_history
-from embft.promotion.registry import Registry
+from embft.promotion.registry import DIGEST_TAG, Registry, Version
+from embft.results import Champion
 from embft.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ def settle_aliases(registry: Registry, storage: Storage, paths: Paths) -> tuple[
         What a person should know, a sentence each.
 
     Raises:
-        ConfigError: Somebody deleted the champion in MLflow, or the history cannot be read.
+        ConfigError: Somebody deleted the champion in MLflow, its number is another model's there, or the history cannot
+            be read.
         TemporaryError: MLflow or S3 is away; the same call again completes it.
     """
     seen, warnings = None, list[str]()
@@ -77,15 +79,43 @@ def missing_version(model: str, version: str, existing: Collection[str]) -> str:
     )
 
 
+<<<<<<< HEAD
 def _settle(registry: Registry, history: History, existing: Sequence[str]) -> list[str]:
+=======
+def problem_of(champion: Champion, existing: Mapping[str, Version]) -> str | None:
+    """Say why MLflow cannot give a version of the history.
+
+    Args:
+        champion: The version, as the history has it.
+        existing: Versions that there are in MLflow, by their numbers.
+
+    Returns:
+        A sentence with the remedy; None where it can.
+    """
+    found = existing.get(champion.version)
+    if found is None:
+        return missing_version(champion.model, champion.version, list(existing))
+    if found.tags.get(DIGEST_TAG) == champion.digest:
+        return None
+    return (
+        f"version {champion.version} of {champion.model} in MLflow is not the model that the history has under that "
+        f"number (its tag {DIGEST_TAG} is another): the registry was set up anew, or `mlflow.tracking_uri` names "
+        f"another one; correct that, or choose a version by `embft rollback --model {champion.model} --to …`"
+    )
+
+
+def _settle(registry: Registry, history: History) -> list[str]:
+    existing = {it.number: it for it in registry.versions()}
+>>>>>>> wt-attackb
     present, warnings = registry.aliases(), []
     champion, previous = version_of(history.champion), version_of(history.previous)
-    if champion is not None and champion not in existing:
-        raise ConfigError(missing_version(registry.model, champion, existing))
-    if previous is not None and previous not in existing:
-        warnings.append(f"version {previous}, which served before, was deleted in MLflow: no alias `previous` is left")
+    if history.champion and (problem := problem_of(history.champion, existing)):
+        raise ConfigError(problem)
+    if history.previous and problem_of(history.previous, existing):
+        how = "is another model" if previous in existing else "was deleted"
+        warnings.append(f"version {previous}, which served before, {how} in MLflow: no alias `previous` is left")
         previous = None
-    wanted = {"champion": champion, "previous": previous, "challenger": existing[-1] if existing else None}
+    wanted = {"champion": champion, "previous": previous, "challenger": next(reversed(existing), None)}
     for alias, version in wanted.items():
         if version is None and alias in present and alias != "champion":
             registry.delete_alias(alias)

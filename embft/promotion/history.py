@@ -169,6 +169,9 @@ class _Replay:
 
     def _roll_back(self, change: Change) -> None:
         left, to = self._seen.get(change.leaves or ""), change.to
+        if change.leaves is None and self.champion is None:
+            self.line.append(to)
+            self._let_serve(to)
         if left is None:
             return
         if left.digest != to.digest:

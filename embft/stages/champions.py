@@ -1,6 +1,6 @@
 """`embft history`: every change of champion, who served when, and whether MLflow and the vectors agree with it."""
 
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -122,6 +122,8 @@ def _hindered(history: History, step: Step) -> str:
     change, before = step.change, step.before
     if before is not None and before.version == change.to.version:
         return "none: it served already"
+    if change.kind == "rollback" and change.leaves is None:
+        return f"none: version {version_of(before)} had come to serve"
     if change.kind == "rollback":
         return f"none: version {change.leaves}, which it leaves, did not serve any more"
     if before is not None and change.to.day < before.day:
@@ -134,8 +136,8 @@ def _served(history: History, on: date | datetime, zone: ZoneInfo) -> tuple[Serv
     if isinstance(on, datetime):
         moment = on if on.tzinfo else on.replace(tzinfo=zone)
         return _distinct(history, [moment], zone)
-    start, end = (datetime.combine(on + timedelta(days=days), time.min, zone) for days in (0, 1))
-    within = sorted(it.at_utc for it in history.changes if start < it.at_utc < end)
+    start = datetime.combine(on, time.min, zone)
+    within = sorted(it.at_utc for it in history.changes if it.at_utc.astimezone(zone).date() == on)
     return _distinct(history, [start, *within], zone)
 
 
@@ -164,7 +166,7 @@ def _disagreements(model: str, history: History, registry: Registry, pointer: Ve
     warnings = []
     try:
         aliases = registry.aliases()
-    except TemporaryError as error:  # the history is S3's to tell
+    except (ConfigError, TemporaryError) as error:  # the history is S3's to tell
         warnings.append(f"whether MLflow agrees is not known: {error}")
     else:
         if misplaced := misplaced_champion(history, aliases):
@@ -182,5 +184,5 @@ def _disagreements(model: str, history: History, registry: Registry, pointer: Ve
 def _remedy(model: str, history: History, named: str | None) -> str:
     serves = version_of(history.champion)
     back = f"`embft rollback --model {model} --to {serves}` moves it back" if serves else ""
-    record = f"`embft rollback --model {model} --to {named}` makes that the record" if named and serves else ""
+    record = f"`embft rollback --model {model} --to {named}` makes that the record" if named else ""
     return ", ".join(filter(None, (back, record))) or "run a night, or delete the alias"

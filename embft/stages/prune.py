@@ -12,7 +12,7 @@ from embft.errors import ConfigError
 from embft.paths import Paths
 from embft.promotion.history import History
 from embft.promotion.ledger import read_history
-from embft.promotion.registry import DAY_TAG
+from embft.promotion.registry import DAY_TAG, DIGEST_TAG
 from embft.results import Record
 from embft.stages.fates import Fates
 from embft.stages.stage import open_model
@@ -77,11 +77,12 @@ def prune(model: str, *, include: Path, registered: Registered, now: datetime, r
 
 
 def _registered_days(config: ModelConfig, history: History, versions: Mapping[str, Mapping[str, str]]) -> set[date]:
-    if history.changes and not versions:
-        named = history.changes[-1].to.version
+    named = [change.to for change in history.changes]
+    # Another registry has versions of these numbers, too, but of other models.
+    if named and not any(versions.get(it.version, {}).get(DIGEST_TAG) == it.digest for it in named):
         raise ConfigError(
-            f"MLflow knows no version of {config.name}, but its history names version {named}, so nothing was removed; "
-            "check `mlflow.tracking_uri`, and that the registry was not set up anew"
+            f"MLflow knows no version that the history of {config.name} names, such as {named[-1].version}, so nothing "
+            "was removed; check `mlflow.tracking_uri`, and that the registry was not set up anew"
         )
     days = set()
     for version, tags in versions.items():

@@ -7,6 +7,7 @@ the present catalogue, the entry in the history (the commit point), MLflow's ali
 import logging
 import tempfile
 import uuid
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +17,13 @@ from pydantic import Field
 from embft.config import ModelConfig
 from embft.errors import ConfigError
 from embft.paths import Paths
-from embft.promotion.aliases import misplaced_champion, missing_version, settle_aliases
+from embft.promotion.aliases import misplaced_champion, missing_version, problem_of, settle_aliases
 from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.history import History, Step, version_of
 from embft.promotion.ledger import append, read_history
 from embft.promotion.pointer import read_pointer, settle_pointer
 from embft.promotion.registry import DAY_TAG, DIGEST_TAG, Registry, Version
+from embft.promotion.vector_sets import VectorSet
 from embft.promotion.vectors import publish_vectors
 from embft.results import Champion, Record, weights_digest
 from embft.stages.models import registry_of, weights_of
@@ -29,6 +31,9 @@ from embft.stages.stage import open_model, required_result
 from embft.storage import Storage
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from embft.finetuning.models import EmbeddingsModelInterface
 
 log = logging.getLogger(__name__)
@@ -134,6 +139,8 @@ class _Work:
         existing = {it.number: it for it in self.registry.versions()}
         if version not in existing:
             raise ConfigError(missing_version(self.config.name, version, list(existing)))
+        if target and (problem := problem_of(target, existing)):
+            raise ConfigError(problem)
         found = target or self._champion_of(history, existing[version])
         gone = next((it.uri for it in found.weights.values() if self.storage.head(it.uri) is None), None)
         if gone:
@@ -141,7 +148,24 @@ class _Work:
                 f"{gone}, of version {version}, is gone from S3, so that version cannot serve; choose another with "
                 f"--to: there is {', '.join(existing)}"
             )
+        self._must_load(existing[version], found)
         return found
+
+    def _must_load(self, version: Version, found: Champion) -> None:
+        """See that the version passed its load check, which `register` made unless it was interrupted; else make it.
+
+        Raises:
+            ConfigError: It did not, and does not.
+        """
+        from embft.promotion.load_check import load_fault
+
+        def vectors(texts: Sequence[str]) -> "NDArray[np.float32]":
+            with tempfile.TemporaryDirectory(prefix="embft-rollback-") as folder:
+                return self._load(found, Path(folder)).to("cpu").encode_queries(texts)
+
+        fault = load_fault(self.registry, version, vectors)
+        if fault:
+            raise ConfigError(f"version {version.number} cannot serve: it {fault}; choose another with --to")
 
     def _champion_of(self, history: History, version: Version) -> Champion:
         """Give what a version is made of: as the history has it, or else as its night left it.
@@ -152,7 +176,7 @@ class _Work:
         known, digest = history.known(version.number), version.tags.get(DIGEST_TAG)
         if known and known.digest == digest:
             return known
-        day = date.fromisoformat(version.tags.get(DAY_TAG, "0001-01-01"))
+        day = self._day_of(version)
         trained, evaluated = (required_result(self.storage, self.paths, day, it) for it in ("fine_tune", "evaluate"))
         artifact = evaluated.outputs["evaluation.json"]
         evaluation = Evaluation.from_json(self.storage.read(artifact.uri) or b"", artifact.uri)
@@ -172,6 +196,17 @@ class _Work:
             weights=weights,
             val_loss=loss,
         )
+
+    def _day_of(self, version: Version) -> date:
+        tag = version.tags.get(DAY_TAG)
+        try:
+            return date.fromisoformat(tag or "")
+        except ValueError:
+            has = "no tag" if tag is None else f"the tag {tag!r} for"
+            raise ConfigError(
+                f"version {version.number} of {self.config.name} has {has} {DAY_TAG}, the day (YYYY-MM-DD) of the "
+                "night that made it, so what it is made of is not known; choose a version that a night registered"
+            ) from None
 
     def provide_vectors(self, target: Champion) -> None:
         """Have the version's vectors of the catalogue that serves now; made where they are not there."""
@@ -201,12 +236,13 @@ class _Work:
     def settle(self, step: Step, completed: str, warnings: list[str]) -> Rollback:
         """Let aliases and vectors follow the history; say what came of the rollback."""
         change = step.change
-        settled = settle_aliases(self.registry, self.storage, self.paths)
-        pointer = settle_pointer(self.storage, self.paths)
+        pointer, settled = self._follow(change.to)
         champion = version_of(read_history(self.storage, self.paths).champion)
-        said = f"{completed}version {change.to.version} of {self.config.name} serves in place of {change.leaves}"
+        in_place = f" in place of {change.leaves}" if change.leaves else ", the first that does"
+        said = f"{completed}version {change.to.version} of {self.config.name} serves{in_place}"
         if champion != change.to.version:
-            said = f"{completed}version {champion} serves, which replaced {change.leaves} or came after the rollback"
+            replaced = f"replaced {change.leaves} or " if change.leaves else ""
+            said = f"{completed}version {champion} serves, which {replaced}came after the rollback"
         log.warning("ROLLBACK by %s: %s (%s)", change.who, said, change.why)
         return Rollback(
             model=self.config.name,
@@ -223,8 +259,7 @@ class _Work:
 
     def nothing_to_do(self, champion: Champion, warnings: list[str]) -> Rollback:
         """Bring aliases and vectors back to the champion, where they are not."""
-        settled = settle_aliases(self.registry, self.storage, self.paths)
-        pointer = settle_pointer(self.storage, self.paths)
+        pointer, settled = self._follow(champion)
         return Rollback(
             model=self.config.name,
             number=None,
@@ -237,3 +272,10 @@ class _Work:
             said=f"version {champion.version} of {self.config.name} serves already",
             warnings=(*warnings, *settled),
         )
+
+    def _follow(self, target: Champion) -> tuple[VectorSet | None, tuple[str, ...]]:
+        settled = settle_aliases(self.registry, self.storage, self.paths)
+        if version_of(read_history(self.storage, self.paths).champion) == target.version:
+            # They may be there no more, or tonight's publishing moved on to another catalogue meanwhile.
+            self.provide_vectors(target)
+        return settle_pointer(self.storage, self.paths), settled

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 from embft.errors import ConfigError, TemporaryError
 from embft.experiments.manager import ExperimentsManager
+from embft.experiments.reaching import without_credentials
 
 
 def _serve(status: int) -> Iterator[str]:
@@ -149,6 +150,14 @@ def test_mlflow_away_is_temporary_within_seconds_and_names_no_secret() -> None:
     assert time.monotonic() - began < 20
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
     assert dict(os.environ) == environment
+
+
+@pytest.mark.parametrize("password", ["hunter2", "hun/ter2", "2hun/t@r2"])
+def test_no_address_keeps_its_password(password: str) -> None:
+    said = without_credentials(f"cannot reach postgresql://me:{password}@db:5432/mlflow for models:/shop@champion")
+    assert said == "cannot reach postgresql://db:5432/mlflow for models:/shop@champion"
+    harmless = "GET http://mlflow:5000/api/2.0?name=shop@champion"
+    assert without_credentials(harmless) == harmless
 
 
 def test_a_server_error_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:

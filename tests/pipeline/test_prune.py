@@ -78,8 +78,13 @@ def made_old(patch: pytest.MonkeyPatch) -> dict[str, float]:
 
 
 def pruned(nights: NightsByHand, registered: Mapping[str, Mapping[str, str]] = REGISTERED, *, yes: bool) -> Pruning:
-    include = nights.project.include
-    return prune("tiny", include=include, registered=lambda: registered, now=NOW, remove=yes)
+    tags = {number: {**digest_of_version(nights, number), **tags} for number, tags in registered.items()}
+    return prune("tiny", include=nights.project.include, registered=lambda: tags, now=NOW, remove=yes)
+
+
+def digest_of_version(nights: NightsByHand, number: str) -> dict[str, str]:
+    known = read_history(nights.storage, nights.paths).known(number)
+    return {"embft.digest": known.digest} if known else {}
 
 
 def there(nights: NightsByHand) -> set[str]:
@@ -89,7 +94,7 @@ def there(nights: NightsByHand) -> set[str]:
 @settings(max_examples=8)
 @given(
     nights_ages=st.lists(st.sampled_from([0.5, 2, 30, 89, 91, 300]), min_size=4, max_size=4),
-    registered=st.sets(st.sampled_from(list(REGISTERED)), min_size=1),
+    registered=st.sets(st.sampled_from(list(REGISTERED))).map(lambda numbers: numbers | {"2"}),
 )
 def test_nothing_that_is_needed_goes_whatever_the_ages(
     built: NightsByHand, nights_ages: list[float], registered: set[str]
@@ -187,10 +192,12 @@ def test_what_mlflow_does_not_say_removes_nothing(built: NightsByHand, ages: dic
 
     with pytest.raises(TemporaryError):
         prune("tiny", include=built.project.include, registered=away, now=NOW, remove=True)
-    with pytest.raises(ConfigError, match="knows no version of tiny, but its history names version 2"):
-        pruned(built, {}, yes=True)
+    others = {number: {**tags, "embft.digest": "another model's"} for number, tags in REGISTERED.items()}
+    for registry in ({}, others):
+        with pytest.raises(ConfigError, match="knows no version that the history of tiny names, such as 2"):
+            pruned(built, registry, yes=True)
     with pytest.raises(ConfigError, match=r"version 7 of tiny has the tag embft\.day 'monday'"):
-        pruned(built, {"7": {"embft.day": "monday"}}, yes=True)
+        pruned(built, {**REGISTERED, "7": {"embft.day": "monday"}}, yes=True)
     assert there(built) == before
 
 
@@ -211,7 +218,9 @@ def test_the_command_asks_mlflow_and_touches_nothing_without_yes(
 
     client = MlflowClient(built.config.mlflow.tracking_uri)
     client.create_registered_model("tiny")
-    client.create_model_version("tiny", "s3://somewhere", tags={"embft.day": str(DAYS[0])})
+    client.create_model_version(
+        "tiny", "s3://somewhere", tags={"embft.day": str(DAYS[0]), **digest_of_version(built, "1")}
+    )
     monkeypatch.setenv("EMBFT_INCLUDE", str(built.project.include))
     before = there(built)
     dry = CliRunner().invoke(app, ["prune", "--model", "tiny"])

@@ -180,6 +180,12 @@ def test_an_alias_moved_by_hand_is_seen_and_put_right(nights: PromotableNights) 
     assert champions_of("tiny", include=nights.project.include).warnings == ()
 
 
+def test_vectors_that_are_gone_are_made_where_somebody_asks_for_the_champion(nights: PromotableNights) -> None:
+    nights.storage.remove([it.uri for it in nights.storage.objects(nights.paths.vectors_of("3"))])
+    done = rolled_back(nights, to="3")
+    assert (done.number, done.pointer) == (None, "3")
+
+
 def test_history_tells_who_served_when(nights: PromotableNights) -> None:
     shown = json.loads(command(nights, "history", "--json").stdout)
     changes = [(it["before"], it["to"], it["kind"], it["forced"]) for it in shown["entries"]]
@@ -201,6 +207,7 @@ def test_history_tells_who_served_when(nights: PromotableNights) -> None:
     table = command(nights, "history").stdout
     assert "version 3 of tiny serves; a rollback goes to 1" in table
     assert command(nights, "history", "--on", "yesterday").exit_code == 2
+    assert command(nights, "history", "--on", "9999-12-31").exit_code == 0
     assert parse_moment("2026-03-09T12:00").isoformat() == "2026-03-09T12:00:00"
 
 
@@ -249,6 +256,12 @@ def test_a_version_that_does_not_load_is_rejected_and_no_alias_moves(
     assert tags_of(nights, "6")["embft.load_check"].startswith("failed: cannot load")
     assert nights.registry.aliases() == before
 
+    with pytest.raises(
+        ConfigError, match="version 6 cannot serve: it cannot load with its declared requirements alone"
+    ):
+        rolled_back(nights, to="6")
+    assert nights.registry.aliases() == before
+
     monkeypatch.setattr(load_check, "_difference", lambda *_: 0.0)
     assert nights.register(day, force=True).figures["champion"] == "6"
 
@@ -260,3 +273,23 @@ def test_a_model_deleted_in_mlflow_begins_anew_and_takes_no_number_of_the_histor
     result = nights.register(day)
     assert result.figures["version"] == result.figures["champion"] == "7"
     assert [it.number for it in nights.registry.versions()] == ["7"]
+
+
+def test_another_registry_does_not_give_the_alias_to_another_model(nights: PromotableNights) -> None:
+    """As where `mlflow.tracking_uri` names that of another stage of delivery, which counts on its own."""
+    nights.registry.tag("7", "embft.digest", "another model's")
+    with pytest.raises(ConfigError, match="version 7 of tiny in MLflow is not the model that the history has"):
+        nights.register(FOURTH, force=True)
+    champion = read_history(nights.storage, nights.paths).champion
+    assert champion is not None
+    nights.registry.tag("7", "embft.digest", champion.digest)
+    assert rolled_back(nights, to="7").champion == "7"
+
+
+def test_a_version_that_no_night_made_is_not_gone_back_to(nights: PromotableNights) -> None:
+    by_hand = nights.registry._client().create_model_version("tiny", "s3://somewhere")
+    for tag, said in ((None, "no tag embft.day"), ("monday", "the tag 'monday' for embft.day")):
+        if tag:
+            nights.registry.tag(str(by_hand.version), "embft.day", tag)
+        with pytest.raises(ConfigError, match=f"version {by_hand.version} of tiny has {said}"):
+            rolled_back(nights, to=str(by_hand.version))

@@ -101,6 +101,14 @@ def test_a_version_that_was_left_is_no_predecessor_even_where_it_was_left_for_on
     assert (past.champion, past.previous) == (D, B)
 
 
+def test_where_nobody_serves_a_version_can_be_chosen_as_the_first() -> None:
+    chosen = _change("rollback", B, None, 1, False)
+    assert (history(chosen).champion, history(chosen).previous) == (B, None)
+    assert history(chosen, promoted(C)).previous == B
+    late = history(promoted(A), chosen)
+    assert (late.champion, late.steps[-1].took_effect, late.rolled_back(A.digest)) == (A, False, None)
+
+
 def test_a_rerun_of_a_night_has_the_opponent_that_the_night_had() -> None:
     past = history(promoted(A), promoted(B), promoted(C), rolled_back(C, A))
     assert [past.champion_before(it.day) for it in (A, B, C, D)] == [None, A, B, A]
