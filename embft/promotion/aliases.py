@@ -1,7 +1,7 @@
 """MLflow's aliases, made to agree with the history of champions, which alone says who serves."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from embft.errors import ConfigError
 from embft.paths import Paths
@@ -35,12 +35,12 @@ def settle_aliases(registry: Registry, storage: Storage, paths: Paths) -> tuple[
     seen, warnings = None, list[str]()
     while True:
         # Versions, too: one that a rival made in vain may be gone before an alias is set to it.
-        history, existing = read_history(storage, paths), [it.number for it in registry.versions()]
-        if (history.changes, existing) == seen:
+        history, existing = read_history(storage, paths), {it.number: it for it in registry.versions()}
+        if (history.changes, list(existing)) == seen:
             for warning in warnings:
                 log.warning("%s", warning)
             return tuple(warnings)
-        seen = (history.changes, existing)
+        seen = (history.changes, list(existing))
         warnings = _settle(registry, history, existing)
 
 
@@ -79,9 +79,6 @@ def missing_version(model: str, version: str, existing: Collection[str]) -> str:
     )
 
 
-<<<<<<< HEAD
-def _settle(registry: Registry, history: History, existing: Sequence[str]) -> list[str]:
-=======
 def problem_of(champion: Champion, existing: Mapping[str, Version]) -> str | None:
     """Say why MLflow cannot give a version of the history.
 
@@ -104,9 +101,7 @@ def problem_of(champion: Champion, existing: Mapping[str, Version]) -> str | Non
     )
 
 
-def _settle(registry: Registry, history: History) -> list[str]:
-    existing = {it.number: it for it in registry.versions()}
->>>>>>> wt-attackb
+def _settle(registry: Registry, history: History, existing: Mapping[str, Version]) -> list[str]:
     present, warnings = registry.aliases(), []
     champion, previous = version_of(history.champion), version_of(history.previous)
     if history.champion and (problem := problem_of(history.champion, existing)):
