@@ -110,7 +110,7 @@ def _settle(registry: Registry, history: History, existing: Mapping[str, Version
         how = "is another model" if previous in existing else "was deleted"
         warnings.append(f"version {previous}, which served before, {how} in MLflow: no alias `previous` is left")
         previous = None
-    wanted = {"champion": champion, "previous": previous, "challenger": next(reversed(existing), None)}
+    wanted = {"champion": champion, "previous": previous, "challenger": next(reversed([*existing]), None)}
     for alias, version in wanted.items():
         if version is None and alias in present and alias != "champion":
             registry.delete_alias(alias)
