@@ -76,5 +76,5 @@ def _sureness(rule: GateRule, sample: Sample, confidence: float) -> str:
         return "too few queries to say how sure; "
     low, high = sample.interval(confidence)
     if rule.min_gain is None:
-        return f"with {confidence:.0%} confidence {low:.4f} to {high:.4f}; "
-    return f"with {confidence:.0%} confidence {low:+.1%} to {high:+.1%} better; "
+        return f"with {100 * confidence:g}% confidence {low:.4f} to {high:.4f}; "
+    return f"with {100 * confidence:g}% confidence {low:+.1%} to {high:+.1%} better; "

@@ -67,7 +67,7 @@ def smallest_gain(decision: Decision, rules: Sequence[GateRule], evaluation: Eva
         return [f"It cannot be told from tonight's {n:,} different queries: too few, or a figure is not a number."]
     told = [
         f"{detectable:.1%} less validation loss than the {opponent}'s.",
-        f"Were a model truly so much better, 8 of 10 such nights would show, with {evaluation.confidence:.0%} "
+        f"Were a model truly so much better, 8 of 10 such nights would show, with {100 * evaluation.confidence:g}% "
         "confidence, that it is better at all; a smaller gain may be real and still not be shown.",
     ]
     asked = next(it for it in rules if it.name == "min_relative_gain")

@@ -282,6 +282,7 @@ def test_rules_that_so_few_resamples_could_never_break_are_refused() -> None:
     evaluation, sets = evaluated(figures, resamples=enough.resamples)
     decision = decide(evaluation.model_copy(update={"confidence": enough.confidence}), sets, rules)
     assert [it.passed for it in decision.rules[2:]] == [False] * 4
+    assert "with 99.5% confidence" in decision.reason
 
 
 def test_two_rules_of_one_name_are_refused() -> None:
