@@ -194,11 +194,12 @@ def _verdict(judged: _Judged, p_kept: float, confidence: float) -> RuleVerdict:
 
 
 def _holds(judged: _Judged, low: float, high: float, p_kept: float, confidence: float) -> bool:
-    rule, figure = judged.rule, judged.sample.figure
-    if rule.confidence == "to_reject":
-        # Too few queries show nothing, and their p is NaN.
+    rule, sample = judged.rule, judged.sample
+    # Too few queries show nothing, and their p is NaN; but what a guard set found must not be passed over.
+    is_by_figure = rule.confidence == "off" or (rule.guard is not None and not sample.is_sure)
+    if rule.confidence == "to_reject" and not is_by_figure:
         return not p_kept < (1 - confidence) / 2
-    worst = figure if rule.confidence == "off" else high if judged.is_upper else low
+    worst = sample.figure if is_by_figure else high if judged.is_upper else low
     if rule.name == "min_relative_gain" and not worst > 0:
         return False  # equal keeps the champion, whatever the limit
     return worst <= rule.limit if judged.is_upper else worst >= rule.limit

@@ -158,6 +158,14 @@ def test_a_guard_set_must_not_regress_whatever_the_clicks_say() -> None:
     assert decided(0.5, champion=1.0, guards=guards, judged_by=[GUARD.model_copy(update={"max_drop": 0.2})]).passed
 
 
+def test_a_guard_set_that_is_too_small_to_show_a_break_is_judged_by_its_figure() -> None:
+    figures = {who: {"ndcg_at_10": np.full(5, 0.8)} for who in ("base", "champion")}
+    guard = GUARD.model_copy(update={"confidence": "to_reject"})
+    for ndcg, passed in ((0.7, False), (0.79, True)):
+        guards = {"staples": {**figures, "challenger": {"ndcg_at_10": np.full(5, ndcg)}}}
+        assert decided(0.5, champion=1.0, guards=guards, judged_by=[guard]).passed is passed
+
+
 def test_only_a_shown_break_breaks_a_rule_that_asks_for_one() -> None:
     rules = [{"name": "drop", "measure": "val_loss", "slice": "own", "min_gain": 0.0, "confidence": "to_reject"}]
     own = [f"query {number}" for number in range(30)]

@@ -7,7 +7,7 @@ import pytest
 
 from embft.config import ModelConfig
 from embft.paths import Paths
-from embft.results import Artifact, Champion, RunSpec, StageResult
+from embft.results import Artifact, Champion, RunSpec, StageResult, weights_digest
 from embft.stages.rank_reference import rank_reference, shaped_by
 from embft.storage import Storage
 
@@ -46,7 +46,6 @@ def spec(champion_of: date | None = None, **training: Any) -> RunSpec:
         mlflow_run_id="r7",
         weights=WEIGHTS,
         val_loss=1.0,
-        promoted_utc=NOON,
     )
     return RunSpec(
         model="shop",
@@ -59,7 +58,9 @@ def spec(champion_of: date | None = None, **training: Any) -> RunSpec:
 
 
 def evaluated(day: date, run: RunSpec, *, sha256: str = "feed", status: str = "done", told: bool = True) -> StageResult:
-    models = {name: {"n": 5, "whose": f"{name} of {day}"} for name in ("base", "challenger")}
+    candidate = weights_digest({name: it.model_copy(update={"sha256": sha256}) for name, it in WEIGHTS.items()})
+    models = {name: {"n": 5, "whose": f"{name} of {day}"} for name in ("base", "candidate")}
+    distribution = {"shaped_by": shaped_by(run), "candidate": candidate, "models": models}
     return StageResult(
         stage="evaluate",
         model="shop",
@@ -67,11 +68,11 @@ def evaluated(day: date, run: RunSpec, *, sha256: str = "feed", status: str = "d
         uri="s3://embft/result.json",
         attempt="a",
         status=status,  # type: ignore[arg-type]
-        inputs={"fine_tune/model/model.safetensors": sha256},
+        inputs={},
         settings_digest="",
         code_version="",
         outputs={},
-        figures={"rank_distribution": {"shaped_by": shaped_by(run), "models": models}} if told else {},
+        figures={"rank_distribution": distribution} if told else {},
         started_utc=NOON,
         finished_utc=NOON,
     )
@@ -85,11 +86,11 @@ def before(days: int) -> date:
     return NIGHT - timedelta(days=days)
 
 
-def test_a_champions_ranks_compare_with_those_of_the_challenger_that_it_was() -> None:
+def test_a_champions_ranks_compare_with_those_of_the_candidate_that_it_was() -> None:
     run = spec(champion_of=before(3))
     found = reference(run, evaluated(before(3), run), evaluated(before(1), run), evaluated(NIGHT, run))
-    assert found["whose"] == f"challenger of {before(3)}"
-    assert found["of"] == "the challenger on 2011-10-17"
+    assert found["whose"] == f"candidate of {before(3)}"
+    assert found["of"] == "the candidate on 2011-10-17"
 
 
 @pytest.mark.parametrize("other", [{"sha256": "beef"}, {"told": False}])
@@ -118,7 +119,7 @@ def test_another_base_model_is_no_reference_for_the_base_and_none_of_the_champio
     other = {"base_model": "s3://embft/other"}
     assert reference(spec(), evaluated(before(2), spec(**other))) == "training.base_model changed since 2011-10-18"
     champion = spec(champion_of=before(3))
-    assert reference(champion, evaluated(before(3), spec(**other)))["whose"] == f"challenger of {before(3)}"
+    assert reference(champion, evaluated(before(3), spec(**other)))["whose"] == f"candidate of {before(3)}"
 
 
 def test_other_settings_are_no_reference() -> None:
