@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def settle_aliases(registry: Registry, storage: Storage, paths: Paths) -> tuple[str, ...]:
     """Let `champion` and `previous` name what the history says, and `challenger` the newest version.
 
-    Two at once agree in the end, whoever is last: the history is read again until it did not change meanwhile.
+    Two at once agree in the end, whoever is last: all is read again until it did not change meanwhile.
 
     Args:
         registry: Of the model.
@@ -32,14 +32,18 @@ def settle_aliases(registry: Registry, storage: Storage, paths: Paths) -> tuple[
             be read.
         TemporaryError: MLflow or S3 is away; the same call again completes it.
     """
-    history = read_history(storage, paths)
+    warnings: list[str] = []
+    settled = None
     while True:
-        warnings = _settle(registry, history)
-        before, history = history, read_history(storage, paths)
-        if history.changes == before.changes:
-            for warning in warnings:
-                log.warning("%s", warning)
-            return tuple(warnings)
+        history = read_history(storage, paths)
+        existing = {it.number: it for it in registry.versions()}
+        seen = (history.changes, list(existing))
+        if seen == settled:
+            break
+        warnings, settled = _settle(registry, history, existing), seen
+    for warning in warnings:
+        log.warning("%s", warning)
+    return tuple(warnings)
 
 
 def misplaced_champion(history: History, aliases: Mapping[str, str]) -> str | None:
@@ -99,8 +103,7 @@ def problem_of(champion: Champion, existing: Mapping[str, Version]) -> str | Non
     )
 
 
-def _settle(registry: Registry, history: History) -> list[str]:
-    existing = {it.number: it for it in registry.versions()}
+def _settle(registry: Registry, history: History, existing: Mapping[str, Version]) -> list[str]:
     present, warnings = registry.aliases(), []
     champion, previous = version_of(history.champion), version_of(history.previous)
     if history.champion and (problem := problem_of(history.champion, existing)):
@@ -109,7 +112,7 @@ def _settle(registry: Registry, history: History) -> list[str]:
         how = "is another model" if previous in existing else "was deleted"
         warnings.append(f"version {previous}, which served before, {how} in MLflow: no alias `previous` is left")
         previous = None
-    wanted = {"champion": champion, "previous": previous, "challenger": next(reversed(existing), None)}
+    wanted = {"champion": champion, "previous": previous, "challenger": next(reversed(list(existing)), None)}
     for alias, version in wanted.items():
         if version is None and alias in present and alias != "champion":
             registry.delete_alias(alias)
