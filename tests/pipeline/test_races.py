@@ -95,7 +95,9 @@ def test_a_rollback_beside_a_night_agrees_whoever_is_last(shop: Shop) -> None:
 
     for state in [*beside(shop, night, rollback), *beside(shop, rollback, night)]:
         assert_agrees(state)
-        assert state["champion"] in ("1", "3")
+        # Asked for once 3 was in the history, it is 3 that it leaves, though the aliases did not follow yet.
+        is_later = state["changes"][2:] == [[3, "promotion", "3"], [4, "rollback", "2"]]
+        assert state["champion"] in (("2",) if is_later else ("1", "3"))
         assert state["previous"] != "2", "it was rolled back"
         # Before it is published, a promoted version has no vectors: those of the last that had some go on serving.
         assert state["vectors"] in (("1",) if state["champion"] == "1" else ("1", "2"))
