@@ -32,16 +32,18 @@ def settle_aliases(registry: Registry, storage: Storage, paths: Paths) -> tuple[
             be read.
         TemporaryError: MLflow or S3 is away; the same call again completes it.
     """
-    seen, warnings = None, list[str]()
+    warnings: list[str] = []
+    settled = None
     while True:
-        # Versions, too: one that a rival made in vain may be gone before an alias is set to it.
-        history, existing = read_history(storage, paths), {it.number: it for it in registry.versions()}
-        if (history.changes, list(existing)) == seen:
-            for warning in warnings:
-                log.warning("%s", warning)
-            return tuple(warnings)
+        history = read_history(storage, paths)
+        existing = {it.number: it for it in registry.versions()}
         seen = (history.changes, list(existing))
-        warnings = _settle(registry, history, existing)
+        if seen == settled:
+            break
+        warnings, settled = _settle(registry, history, existing), seen
+    for warning in warnings:
+        log.warning("%s", warning)
+    return tuple(warnings)
 
 
 def misplaced_champion(history: History, aliases: Mapping[str, str]) -> str | None:
@@ -110,7 +112,7 @@ def _settle(registry: Registry, history: History, existing: Mapping[str, Version
         how = "is another model" if previous in existing else "was deleted"
         warnings.append(f"version {previous}, which served before, {how} in MLflow: no alias `previous` is left")
         previous = None
-    wanted = {"champion": champion, "previous": previous, "challenger": next(reversed([*existing]), None)}
+    wanted = {"champion": champion, "previous": previous, "challenger": next(reversed(list(existing)), None)}
     for alias, version in wanted.items():
         if version is None and alias in present and alias != "champion":
             registry.delete_alias(alias)

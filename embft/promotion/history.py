@@ -54,8 +54,8 @@ class Step:
 class History:
     """All changes of a model's champion.
 
-    - A promotion takes effect unless the champion learned from a newer day (`forced` overrides that), or the very
-      weights were rolled back before (`forced` overrides that, too).
+    - A promotion takes effect unless the champion learned from a newer day, or has other weights of the same day, or the
+      very weights were rolled back before; `forced` overrides all of that.
     - A rollback takes effect if the weights that it leaves are the champion's; it was asked for because of those. The
       version that it goes to serves again, and those that came after it are forgotten as predecessors. The weights
       that it leaves are unwanted from then on, also where others came to serve meanwhile.
@@ -160,8 +160,7 @@ class _Replay:
 
     def _promote(self, change: Change) -> None:
         champion, to = self.champion, change.to
-        is_older = champion is not None and to.day < champion.day
-        if not change.forced and (is_older or to.digest in self.left):
+        if not change.forced and (to.digest in self.left or not _is_newer(to, champion)):
             return
         if version_of(champion) != to.version:
             self.line.append(to)
@@ -186,6 +185,11 @@ class _Replay:
     def _let_serve(self, champion: Champion) -> None:
         self.champion = champion
         self.left.pop(champion.digest, None)
+
+
+def _is_newer(to: Champion, champion: Champion | None) -> bool:
+    """Whether a model learned from a newer day; of one day, the first stays: its night never compared the two."""
+    return champion is None or to.day > champion.day or to.digest == champion.digest
 
 
 def version_of(champion: Champion | None) -> str | None:

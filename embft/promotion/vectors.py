@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,7 +91,7 @@ def publish_vectors(
             encoded=encoded,
             reused=items.num_rows - encoded,
             encoding=encoding,
-            written_utc=datetime.now(UTC),
+            written_utc=_after(sets),
         )
     storage.write(Paths.manifest(prefix), made.to_json())
     return made
@@ -101,8 +101,13 @@ def _of_night(standing: VectorSet, day: date, newest: VectorSet) -> VectorSet:
     """Let a set that stands be the newest, where it is: a catalogue that is as it was before a change serves again."""
     if day < newest.day:
         return standing
-    since = {} if standing == newest else {"written_utc": datetime.now(UTC)}
+    since = {} if standing == newest else {"written_utc": _after([newest])}
     return standing.model_copy(update={"day": day, **since})
+
+
+def _after(sets: Sequence[VectorSet]) -> datetime:
+    """Give the time, or what comes after the newest set's, whose writer's clock may be ahead of this one's."""
+    return max([datetime.now(UTC), *(it.written_utc + timedelta(microseconds=1) for it in sets[:1])])
 
 
 def _whole_set(

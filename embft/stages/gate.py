@@ -104,7 +104,12 @@ def _sets(evaluation: Evaluation, per_query: Path, guards: Path) -> list[QueryFi
 
 
 def _rolled_back(storage: Storage, paths: Paths, run: RunSpec) -> dict[str, str]:
-    """Say of weights that somebody took out of service why they may not come back by themselves; by their digest."""
+    """Say of weights that somebody took out of service why they may not come back by themselves; by their digest.
+
+    A run that is told to promote by force is not by itself.
+    """
+    if run.promote == "force":
+        return {}
     history = read_history(storage, paths)
     left = {it.to.digest: history.rolled_back(it.to.digest) for it in history.changes}
     return {

@@ -59,9 +59,10 @@ def prune(model: str, *, include: Path, registered: Registered, now: datetime, r
         TemporaryError: MLflow or S3 is away.
     """
     config, storage, paths = open_model(model, include)
+    listed = storage.objects(paths.root)
+    # Read last: what became a version or a champion meanwhile keeps what it needs.
     history = read_history(storage, paths)
     days = _registered_days(config, history, registered())
-    listed = storage.objects(paths.root)
     fates = Fates(config, storage, paths, listed, history, days, now)
     found = [(fates.of(it), it) for it in listed]
     if remove:

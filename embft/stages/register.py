@@ -161,6 +161,9 @@ def _hindrance(history: History, candidate: Champion) -> str | None:
     if champion and champion.day > candidate.day:
         newer = f"the champion, version {champion.version}, learned from the newer day {champion.day}"
         return f"registered, not promoted: {newer}; {remedy}, and so does a run with promote=force"
+    if champion and champion.day == candidate.day and champion.digest != candidate.digest:
+        same = f"version {champion.version}, which serves, is of the same night, and the gate did not compare the two"
+        return f"registered, not promoted: {same}; {remedy}, and so does a run with promote=force"
     return None
 
 

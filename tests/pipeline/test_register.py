@@ -12,8 +12,10 @@ from embft.errors import ConfigError
 from embft.promotion import load_check
 from embft.promotion.ledger import read_history
 from embft.promotion.pointer import read_pointer
+from embft.stages import gate
 from embft.stages.champions import champions_of, parse_moment
 from embft.stages.rollback import Rollback, roll_back
+from embft.stages.stage import read_run
 from tests.buckets import new_bucket
 from tests.pipeline.nights_by_hand import DAY
 from tests.pipeline.promotable import PromotableNights, promotable_nights
@@ -144,6 +146,11 @@ def test_a_rollback_brings_back_alias_and_vectors_and_its_weights_do_not_return(
 
 def test_force_promotes_what_auto_would_not(nights: PromotableNights) -> None:
     nights.passed(THIRD, seed=SECOND.toordinal(), promote="force")
+    refused, forced = gate.STAGE.reference, read_run(nights.storage, nights.paths, THIRD)
+    assert refused is not None
+    left = refused(nights.storage, nights.paths, forced.model_copy(update={"promote": "auto"}))
+    assert list(left) == [step.change.to.digest for step in read_history(nights.storage, nights.paths).steps[1:2]]
+    assert refused(nights.storage, nights.paths, forced) == {}, "the gate would stop what was asked for"
     result = nights.register(THIRD)
     assert (result.figures["version"], result.figures["promoted"], result.figures["champion"]) == ("4", True, "4")
     assert read_history(nights.storage, nights.paths).changes[-1].forced

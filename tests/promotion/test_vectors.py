@@ -220,6 +220,19 @@ def test_the_pointer_follows_the_history_and_never_an_older_catalogue(shop: Shop
     assert settle_pointer(shop.storage, shop.paths) == one  # older, but another version's
 
 
+def test_a_nights_second_catalogue_serves_though_the_first_ones_writer_had_a_clock_ahead(shop: Shop) -> None:
+    shop.promote("1")
+    first = shop.publish()
+    ahead = first.model_copy(update={"written_utc": first.written_utc + timedelta(minutes=9)})
+    shop.bucket.put(key(Paths.manifest(shop.paths.vectors("1", first.catalogue.sha256))), ahead.to_json())
+    second = shop.publish(items={"a": "b"})
+    assert settle_pointer(shop.storage, shop.paths) == second
+    assert settle_pointer(shop.storage, shop.paths) != shop.publish()
+    settled = settle_pointer(shop.storage, shop.paths)
+    assert settled is not None
+    assert settled.catalogue == first.catalogue
+
+
 def test_two_that_move_the_pointer_at_once_agree_in_the_end(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one is about to write what it saw, the other promotes, publishes and points."""
     shop.publish()
