@@ -54,7 +54,7 @@ class Step:
 class History:
     """All changes of a model's champion.
 
-    - A promotion takes effect unless the champion learned from a newer day, or has other weights of the same day, or the
+    - A promotion takes effect unless the champion learned from a newer day or has other weights of the same day, or the
       very weights were rolled back before; `forced` overrides all of that.
     - A rollback takes effect if the weights that it leaves are the champion's; it was asked for because of those. The
       version that it goes to serves again, and those that came after it are forgotten as predecessors. The weights
@@ -189,7 +189,7 @@ class _Replay:
 
 def _is_newer(to: Champion, champion: Champion | None) -> bool:
     """Whether a model learned from a newer day; of one day, the first stays: its night never compared the two."""
-    return champion is None or to.day > champion.day or to.digest == champion.digest
+    return champion is None or to.day > champion.day or (to.day == champion.day and to.digest == champion.digest)
 
 
 def version_of(champion: Champion | None) -> str | None:

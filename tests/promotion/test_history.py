@@ -73,6 +73,14 @@ def test_an_older_days_model_never_replaces_a_newer_ones_unless_forced() -> None
     assert (forced.champion, forced.previous) == (A, C)
 
 
+def test_of_one_night_the_first_model_stays_unless_another_is_forced() -> None:
+    other = champion(8, day=2, weights=8)
+    assert history(promoted(B), promoted(other)).champion == B
+    assert history(promoted(B), promoted(other, forced=True)).champion == other
+    again = champion(9, day=2, weights=2)  # the same weights, registered anew
+    assert history(promoted(B), promoted(again)).champion == again
+
+
 def test_a_rollback_goes_back_one_and_its_weights_stay_away() -> None:
     past = history(promoted(A), promoted(B), promoted(C), rolled_back(C, B))
     assert (past.champion, past.previous) == (B, A)
