@@ -97,8 +97,8 @@ The challenger was not better, so the champion stays. The log says why, rule by 
 """,
     "rollback": """
 Brings the champion's predecessor back, or the version that the form names: MLflow's aliases and the pointer to the
-vectors go back together, and the history of champions keeps who did it and why. The night that made the version which
-was left does not promote it again by itself. Skipped: that version serves already.
+vectors go back together, and the history of champions keeps who did it and why. The weights that were left do not come
+back by themselves. Skipped: that version serves already.
 
 **Red?** The log line says what to do. S3 or MLflow away: it was already retried; clear this task when they are back.
 Cleared or retried, it completes the same rollback, and goes no further back.
@@ -157,8 +157,10 @@ Owner: **{owner}**. A bad model serves, and the one before it shall come back.
    `publish.keep_previous` says), else as long as the catalogue takes to encode.
 3. Its log ends with the version that serves now.
 
-The night that made the bad version does not promote it again. The next night's model is measured against the version
-that serves then, and may serve itself: to keep it from that, pause `retrain_{name}`, or run it with `promote: never`.
+Its weights do not come back by themselves. Its night, run again with other logs or settings, makes other weights, and the
+next night's model is measured against the version that serves then: either may serve. To keep them from that, pause
+`retrain_{name}`, or run it with `promote: never`. A rollback without a version leaves whichever serves when it runs: look
+first, where a night is about to end.
 
 ### By hand, from the project's folder
 

@@ -35,8 +35,13 @@ def read_history(storage: Storage, paths: Paths) -> History:
             it is mended, for what serves follows from all of them.
         StorageUnavailable: S3 did not answer.
     """
-    # Consoles that show a folder may have made an object of its name.
-    listed = sorted((it.uri, it.etag) for it in storage.objects(paths.history) if it.uri.endswith(".json"))
+    listed = _listed(storage, paths)
+    # Looked for in this order: a first promotion that ends meanwhile is listed before its vectors are pointed to.
+    if not listed and storage.head(paths.current_vectors) and not (listed := _listed(storage, paths)):
+        raise ConfigError(
+            f"{paths.history} is empty, though {paths.current_vectors} says that a version serves: restore the "
+            "history, from the bucket's versions or a backup; to begin anew without a champion, remove that pointer"
+        )
     with ThreadPoolExecutor(_PARALLEL) as pool:
         changes = tuple(pool.map(lambda entry: _read(storage, *entry), listed))
     _must_be_whole(changes, paths)
@@ -104,6 +109,11 @@ def actor() -> str:
     except (KeyError, OSError):  # a container's user may have no name
         user = f"uid {os.getuid()}"
     return f"{user}@{socket.gethostname()}"
+
+
+def _listed(storage: Storage, paths: Paths) -> list[tuple[str, str]]:
+    # Consoles that show a folder may have made an object of its name.
+    return sorted((it.uri, it.etag) for it in storage.objects(paths.history) if it.uri.endswith(".json"))
 
 
 # No entry is ever rewritten, and a command looks at all of them several times.

@@ -58,6 +58,18 @@ def test_a_history_with_a_damaged_or_missing_entry_is_none(nights: NightsByHand)
     assert [it.to.version for it in read(nights).changes] == ["1", "2", "3"]
 
 
+def test_a_history_that_is_gone_is_told_where_vectors_serve(nights: NightsByHand) -> None:
+    entries = {it.uri: nights.storage.read(it.uri) or b"" for it in nights.storage.objects(nights.paths.history)}
+    nights.storage.remove(list(entries))
+    assert read(nights).changes == (), "nothing was published yet: this is a model before its first promotion"
+    nights.storage.write(nights.paths.current_vectors, b"{}")
+    with pytest.raises(ConfigError, match=r"/history is empty, though .*/current\.json says"):
+        read(nights)
+    nights.storage.remove([nights.paths.current_vectors])
+    for uri, entry in entries.items():
+        nights.storage.write(uri, entry)
+
+
 def test_what_people_write_stays_in_its_line(nights: NightsByHand) -> None:
     two = nights.champion("2")
     append(
