@@ -157,10 +157,10 @@ Owner: **{owner}**. A bad model serves, and the one before it shall come back.
    `publish.keep_previous` says), else as long as the catalogue takes to encode.
 3. Its log ends with the version that serves now.
 
-Its weights do not come back by themselves. Its night, run again with other logs or settings, makes other weights, and the
-next night's model is measured against the version that serves then: either may serve. To keep them from that, pause
-`retrain_{name}`, or run it with `promote: never`. A rollback without a version leaves whichever serves when it runs: look
-first, where a night is about to end.
+Its weights do not come back by themselves. Its night, run again with other logs or settings, makes other weights, and
+the next night's model is measured against the version that serves then: either may serve. To keep them from that, pause
+`retrain_{name}`, or run it with `promote: never`. A rollback without a version leaves whichever serves when it runs:
+look first, where a night is about to end.
 
 ### By hand, from the project's folder
 
