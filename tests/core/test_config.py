@@ -1,10 +1,13 @@
 """Configs: what is accepted, and what a person is told when one is wrong."""
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from embft.cli import app
@@ -285,3 +288,15 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(include: Path) -> None
 def test_include_folder_that_is_not_there_is_named_with_the_variable(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere does not exist.*EMBFT_INCLUDE"):
         config_files(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/promotion.md"])
+def test_what_the_pages_show_of_evaluation_and_gate_is_a_valid_config(page: str, include: Path) -> None:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    shown: dict[str, Any] = {}
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        shown |= {key: value for key, value in yaml.safe_load(block).items() if key in ("evaluation", "gate")}
+    assert shown.keys() == {"evaluation", "gate"}
+    config = yaml.safe_load(MINIMAL) | shown
+    (include / "models" / "shop.yaml").write_text(yaml.safe_dump(config))
+    assert load_config(include / "models" / "shop.yaml").gate.rules
