@@ -13,9 +13,13 @@ from embft.airflow.operators import StageOperator
 from embft.airflow.outcome import explained
 from embft.config import ModelConfig
 from embft.paths import Paths
+from embft.results import StageResult
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+_ASKED_ABOUT = "asked_about"
 
 
 class ApproveOperator(StageOperator, ApprovalOperator):  # type: ignore[misc]
@@ -54,8 +58,10 @@ class ApproveOperator(StageOperator, ApprovalOperator):  # type: ignore[misc]
             self.log.info("this run registers its model and does not promote it, so nobody is asked")
             return
         day = night_day(context, config.schedule)
+        judged = self._judged(config, day)
+        context["ti"].xcom_push(key=_ASKED_ABOUT, value=judged.attempt)
         self.subject = f"Shall the model {self.model} of {day} serve?"
-        self.body = self._summary(context, config, day)
+        self.body = self._summary(context, config, day, judged)
         for line in self.body.splitlines():
             self.log.info("%s", line)
         self._must_be_shown(context, day)
@@ -70,6 +76,10 @@ class ApproveOperator(StageOperator, ApprovalOperator):  # type: ignore[misc]
 
         Returns:
             The answer and who gave it.
+
+        Raises:
+            AirflowException: The decision cannot be read for now.
+            AirflowFailException: The gate has judged anew since this was asked: the answer is about another model.
         """
         if event.get("timedout"):
             self.log.warning(
@@ -77,18 +87,38 @@ class ApproveOperator(StageOperator, ApprovalOperator):  # type: ignore[misc]
                 "follows it"
             )
         elif "error" not in event:
+            if self.APPROVE in event["chosen_options"]:
+                self._must_be_what_was_asked(context)
             self.log.info("%s, says %s", event["chosen_options"][0], event["responded_by_user"])
         return super().execute_complete(context, event)
 
-    def _summary(self, context: "Context", config: ModelConfig, day: date) -> str:
-        summary = self._printed(context, explain_arguments(self.model, day, markdown=True), config).strip()
+    def _judged(self, config: ModelConfig, day: date) -> StageResult:
         # Only here: boto3 has no place in the parsing of a DAG.
         from embft.storage import Storage
 
         with explained():
             gate = Storage(config.storage).read_result(Paths(config.storage.artifacts, self.model).stage(day, "gate"))
-        report = pages_of(gate, config.storage).get("Report") if gate else None
+        if gate is None:
+            raise AirflowFailException(
+                f"the gate has no result of {day}; clear the task `gate` with all that follows it"
+            )
+        return gate
+
+    def _summary(self, context: "Context", config: ModelConfig, day: date, judged: StageResult) -> str:
+        summary = self._printed(context, explain_arguments(self.model, day, markdown=True), config).strip()
+        report = pages_of(judged, config.storage).get("Report")
         return f"{summary}\n\n[The night's report](<{report}>)" if report else summary
+
+    def _must_be_what_was_asked(self, context: "Context") -> None:
+        with explained():
+            config = self.read_config()
+        day = night_day(context, config.schedule)
+        asked_about = context["ti"].xcom_pull(task_ids=self.task_id, key=_ASKED_ABOUT)
+        if self._judged(config, day).attempt != asked_about:
+            raise AirflowFailException(
+                f"somebody approved, but the gate has judged {day} anew since that was asked, so the answer is about "
+                f"another model; trigger this DAG once more with Day {day}, and answer there"
+            )
 
     def _must_be_shown(self, context: "Context", day: date) -> None:
         # Airflow keeps the first question of a task that is cleared, and shows it again in place of a new one.

@@ -43,7 +43,7 @@ def what_if(night: NightsByHand, tmp_path: Path) -> WhatIf:
 def test_no_limit_lets_weights_serve_again_that_were_rolled_back(night: NightsByHand, what_if: WhatIf) -> None:
     assert what_if().passed
     others = night.commit("fine_tune", DAY.replace(day=1), {"model/w": night.file("w", b"others")}).outputs
-    first = night.champion("0").model_copy(update={"weights": others})
+    first = night.champion("0").model_copy(update={"weights": others, "day": DAY.replace(day=1)})
     append(night.storage, night.paths, "promotion", first, request="0", why="better", forced=False)
     night.promote("1")
     append(night.storage, night.paths, "rollback", first, request="x", why="brand queries are broken")
