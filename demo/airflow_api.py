@@ -8,6 +8,8 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
+import tenacity
+
 
 class AirflowApi:
     """One Airflow that asks for no login."""
@@ -49,6 +51,13 @@ class AirflowApi:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances?limit=100"
         return list(self._call("GET", path)["task_instances"])
 
+    # Airflow on SQLite answers 503 where its own parts hold the database at that moment; nothing was done then.
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, HTTPError) and error.code == 503),
+        wait=tenacity.wait_fixed(2),
+        stop=tenacity.stop_after_delay(120),
+        reraise=True,
+    )
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         headers = {"Content-Type": "application/json"}
         if path.startswith("/api"):

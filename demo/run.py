@@ -99,9 +99,9 @@ def write_logs() -> None:
 def run_nights(api: AirflowApi) -> None:
     dag_id = f"retrain_{MODEL}"
     api.wait_for_dag(dag_id)
-    api.unpause(dag_id)
     # A backfill registers and promotes nothing, unless it is forced: these nights are to be as if they were tonight's.
     api.backfill(dag_id, f"{NIGHTS[0]}T00:00:00Z", f"{NIGHTS[-1]}T23:59:59Z", promote="force")
+    api.unpause(dag_id)  # afterwards, so that no night of its own is at work while the backfill is made
     say(f"backfilling {len(NIGHTS)} nights of {dag_id}, {NIGHTS[0]} to {NIGHTS[-1]}")
     seen: dict[tuple[str, str, int], str] = {}
     n_seen, progressed = 0, time.monotonic()
