@@ -12,6 +12,7 @@ from typing import Literal
 from embft.errors import ConfigError
 from embft.paths import Paths
 from embft.promotion.history import Change, History, version_of
+from embft.promotion.vector_sets import read_set
 from embft.results import Champion, digest_of
 from embft.storage import Storage
 
@@ -37,7 +38,7 @@ def read_history(storage: Storage, paths: Paths) -> History:
     """
     listed = _listed(storage, paths)
     # Looked for in this order: a first promotion that ends meanwhile is listed before its vectors are pointed to.
-    if not listed and storage.head(paths.current_vectors) and not (listed := _listed(storage, paths)):
+    if not listed and read_set(storage, paths.current_vectors) and not (listed := _listed(storage, paths)):
         raise ConfigError(
             f"{paths.history} is empty, though {paths.current_vectors} says that a version serves: restore the "
             "history, from the bucket's versions or a backup; to begin anew without a champion, remove that pointer"

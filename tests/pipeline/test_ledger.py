@@ -1,15 +1,18 @@
 """The history of champions as it lies in S3: each entry read once, none missing, nothing in it that breaks out."""
 
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 
 from embft.errors import ConfigError
 from embft.promotion.history import History
 from embft.promotion.ledger import append, read_history
+from embft.promotion.vector_sets import VectorSet
+from embft.results import Artifact
 from embft.storage import Storage
 from tests.buckets import new_bucket
-from tests.pipeline.nights_by_hand import NightsByHand, nights_by_hand
+from tests.pipeline.nights_by_hand import DAY, NightsByHand, nights_by_hand
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,23 @@ def test_a_history_that_is_gone_is_told_where_vectors_serve(nights: NightsByHand
     nights.storage.remove(list(entries))
     assert read(nights).changes == (), "nothing was published yet: this is a model before its first promotion"
     nights.storage.write(nights.paths.current_vectors, b"{}")
+    assert read(nights).changes == (), "what wrote that pointer kept no history"
+    artifact = Artifact(uri="s3://b/items.parquet", size_bytes=1, sha256="feed")
+    pointer = VectorSet(
+        model="tiny",
+        version="3",
+        weights="feed",
+        day=DAY,
+        dimensions=8,
+        items=1,
+        catalogue=artifact,
+        shards=(artifact,),
+        encoded=1,
+        reused=0,
+        encoding=None,
+        written_utc=datetime.now(UTC),
+    )
+    nights.storage.write(nights.paths.current_vectors, pointer.to_json())
     with pytest.raises(ConfigError, match=r"/history is empty, though .*/current\.json says"):
         read(nights)
     nights.storage.remove([nights.paths.current_vectors])
