@@ -20,10 +20,10 @@ def prune(
     """List old files in S3 that no night, registered version, or rollback needs; remove them with --yes."""
     with exit_codes():
         with stdout_kept_for_the_result():
-            from embft.promotion.registry import Registry
+            from embft.stages.models import registry_of
             from embft.stages.prune import prune as pruned
 
-            registry = Registry(load_config(config_path(include_folder(), model)).mlflow.tracking_uri, model)
+            registry = registry_of(load_config(config_path(include_folder(), model)))
             found = pruned(
                 model,
                 include=include_folder(),

@@ -130,7 +130,12 @@ def weights_digest(weights: Mapping[str, Artifact]) -> str:
     Returns:
         64 hex digits.
     """
-    return digest_of({name: it.sha256 for name, it in weights.items()})
+    return files_digest({name: it.sha256 for name, it in weights.items()})
+
+
+def files_digest(sha256s: Mapping[str, str]) -> str:
+    """Give `weights_digest` of files that are not uploaded yet: relative name → sha256."""
+    return digest_of(sha256s)
 
 
 class LogDay(Record):

@@ -18,6 +18,9 @@ HTTP_BOUNDS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 
+# How stores of files say no, in the text that is all MLflow keeps of it: S3's codes, and a web server's.
+_NO = r"\((40[0-9]|NoSuch\w+|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch)\)|\b40[0-9] Client Error"
+
 
 @contextmanager
 def reaching_mlflow(tracking_uri: str, doing: str) -> Iterator[None]:
@@ -95,3 +98,42 @@ def environment_defaults(defaults: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def explaining_files(what: str, uri: str, remedy: str) -> Iterator[None]:
+    """Turn what reading a store of files raises, which says nothing of MLflow's own address, into ours.
+
+    Args:
+        what: Whose files, for the message: "version 3 of 'shop'".
+        uri: Where they lie.
+        remedy: What to do where they are gone or refused.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ConfigError: They are gone or refused.
+        MlflowException: It is not about the files.
+        TemporaryError: They cannot be read for now.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests import HTTPError
+
+    where = without_credentials(uri)
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise ConfigError(f"the files of {what} at {where} are gone; {remedy}") from error
+        if "failures occurred" not in str(error):  # MLflow's server itself, not a file
+            raise
+        problem = without_credentials(" ".join(str(error).split()))[:400]
+        if re.search(_NO, problem):
+            raise ConfigError(f"cannot download {what} from {where}: {problem}; {remedy}") from error
+        raise TemporaryError(f"cannot download {what} from {where}: {problem}; try again later") from error
+    except HTTPError as error:
+        problem = without_credentials(" ".join(str(error).split()))[:300]
+        status = 500 if error.response is None else error.response.status_code
+        kind = TemporaryError if status >= 500 or status == 429 else ConfigError
+        raise kind(f"MLflow's server does not give the files of {what}: {problem}; check its store of files") from error

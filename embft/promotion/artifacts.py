@@ -1,20 +1,16 @@
 """Versions of a registered model, and their files: what an export needs of MLflow, which it only reads."""
 
 import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from embft.errors import ConfigError, TemporaryError
-from embft.experiments.reaching import environment_defaults, reaching_mlflow, without_credentials
+from embft.errors import ConfigError
+from embft.experiments.reaching import environment_defaults, explaining_files, reaching_mlflow, without_credentials
+from embft.promotion.registry import DAY_TAG
 from embft.storage_errors import explaining_s3
 
 CHAMPION = "champion"
 _MOST_NAMED = 20
-# How stores of files say no, in the text that is all MLflow keeps of it: S3's codes, and a web server's.
-_NO = r"\((40[0-9]|NoSuch\w+|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch)\)|\b40[0-9] Client Error"
 
 
 class FoundVersion(NamedTuple):
@@ -59,7 +55,7 @@ def find_version(tracking_uri: str, model: str, version: str | None = None) -> F
             problem = _missing(version, aliases)
             raise ConfigError(f"{model!r} in MLflow has {problem}; {_what_there_is(versions, aliases)}")
         uri = str(client.get_model_version_download_uri(model, wanted))
-        return FoundVersion(model, wanted, versions[wanted].tags.get("embft.day"), uri)
+        return FoundVersion(model, wanted, versions[wanted].tags.get(DAY_TAG), uri)
 
 
 def download(tracking_uri: str, found: FoundVersion, to: Path, *, s3_endpoint: str | None = None) -> Path:
@@ -88,7 +84,7 @@ def download(tracking_uri: str, found: FoundVersion, to: Path, *, s3_endpoint: s
         with (
             reaching_mlflow(tracking_uri, f"download {what}"),
             explaining_s3(asked, found.uri),
-            _explaining_files(what, found.uri),
+            explaining_files(what, found.uri, "name another --version"),
         ):
             download_artifacts(artifact_uri=found.uri, dst_path=str(to), tracking_uri=tracking_uri)
     # A listing of a prefix without objects is an empty one, and no error.
@@ -134,34 +130,3 @@ def _what_there_is(versions: dict[str, Any], aliases: dict[str, str]) -> str:
     if not newest:
         return "it has no version: run a night that passes the gate"
     return f"its newest versions are {', '.join(newest)} ({', '.join(named) or 'no alias'}): name one by --version"
-
-
-@contextmanager
-def _explaining_files(what: str, uri: str) -> Iterator[None]:
-    """Turn what reading a store of files raises, which says nothing of MLflow's own address, into ours.
-
-    Raises:
-        ConfigError: They are gone or refused.
-        MlflowException: It is not about the files.
-        TemporaryError: They cannot be read for now.
-    """
-    from mlflow.exceptions import MlflowException
-    from requests import HTTPError
-
-    where = without_credentials(uri)
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise ConfigError(f"the files of {what} at {where} are gone; name another --version") from error
-        if "failures occurred" not in str(error):  # MLflow's server itself, not a file
-            raise
-        problem = without_credentials(" ".join(str(error).split()))[:400]
-        if re.search(_NO, problem):
-            raise ConfigError(f"cannot download {what} from {where}: {problem}; name another --version") from error
-        raise TemporaryError(f"cannot download {what} from {where}: {problem}; try again later") from error
-    except HTTPError as error:
-        problem = without_credentials(" ".join(str(error).split()))[:300]
-        status = 500 if error.response is None else error.response.status_code
-        kind = TemporaryError if status >= 500 or status == 429 else ConfigError
-        raise kind(f"MLflow's server does not give the files of {what}: {problem}; check its store of files") from error

@@ -12,7 +12,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from embft.experiments.reaching import HTTP_BOUNDS, environment_defaults, reaching_mlflow
+from embft.experiments.reaching import HTTP_BOUNDS, environment_defaults, explaining_files, reaching_mlflow
 from embft.storage_errors import explaining_s3
 
 DAY_TAG, DIGEST_TAG = "embft.day", "embft.digest"
@@ -197,10 +197,15 @@ class Registry:
         """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        with reaching_mlflow(self.tracking_uri, f"fetch {name} of version {version.number}"):
+        what = f"version {version.number} of {self.model!r}"
+        with reaching_mlflow(self.tracking_uri, f"fetch {name} of {what}"):
             logged = self._client().get_logged_model(version.source.removeprefix("models:/"))
             where = str(logged.artifact_location)
-            with environment_defaults(self.environment), explaining_s3(self._endpoint, where):
+            with (
+                environment_defaults(self.environment),
+                explaining_s3(self._endpoint, where),
+                explaining_files(what, where, "delete that version in MLflow, and run register again"),
+            ):
                 files = get_artifact_repository(where, tracking_uri=self.tracking_uri)
                 return Path(files.download_artifacts(name, str(folder)))
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from embft.promotion.evaluation import QueryFigures, comparisons, described, figures_of, per_query_table
 from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.slices import slices_of
-from embft.results import RunSpec, digest_of
+from embft.results import RunSpec, files_digest, weights_digest
 from embft.stages.held_out import Night, night_of
 from embft.stages.models import base_model, challenger_weights, champion_model, saved_model, settings_of, tracker_of
 from embft.stages.rank_reference import shaped_by
@@ -172,8 +172,8 @@ def _rank_distributions(
 def _digest(context: Context, mixed: Mapping[str, Any]) -> str:
     """Name the candidate's weights as a champion's record would."""
     if mixed:
-        return digest_of({name.removeprefix("interpolation/"): sha256_of(path) for name, path in mixed.items()})
-    return digest_of({name: it.sha256 for name, it in challenger_weights(context).items()})
+        return files_digest({name.removeprefix("interpolation/"): sha256_of(path) for name, path in mixed.items()})
+    return weights_digest(challenger_weights(context))
 
 
 def _track(context: Context, evaluation: Evaluation) -> None:

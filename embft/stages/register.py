@@ -6,8 +6,9 @@ its digest and day), load check, entry in the history of champions, MLflow's ali
 
 import json
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embft.promotion.aliases import misplaced_champion, settle_aliases
@@ -30,8 +31,10 @@ def _work(context: Context) -> Outcome:
     from embft.promotion.load_check import load_fault
 
     run, registry = context.run, registry_of(context.run.config)
-    version = _version(context, registry)
-    fault = load_fault(registry, version, partial(_vectors, context))
+    # Logged and compared with: fetched once, and not at all where neither is left to do.
+    folder = cache(partial(model_folder, context, candidate_weights(context)))
+    version = _version(context, registry, folder)
+    fault = load_fault(registry, version, partial(_vectors, folder))
     figures: dict[str, Any] = {
         "version": version.number,
         "promoted": False,
@@ -62,14 +65,14 @@ def _work(context: Context) -> Outcome:
     return Outcome(files={"version.json": path}, figures=figures, reason=said, links=links)
 
 
-def _version(context: Context, registry: Registry) -> Version:
+def _version(context: Context, registry: Registry, folder: Callable[[], Path]) -> Version:
     """Find the version of the night's model, or make it; drop what rivals made beside it."""
     run, weights = context.run, candidate_weights(context)
     digest, run_id = weights_digest(weights), str(context.inputs["fine_tune"].figures["mlflow_run_id"])
     history = read_history(context.storage, context.paths)
     found = registry.find(digest, run.day)
     if not any(_is_free(it, digest, history) for it in found):
-        logged, tags = registry.log(model_folder(context, weights), run_id), lineage(context, digest)
+        logged, tags = registry.log(folder(), run_id), lineage(context, digest)
         while not _is_free(registry.make(logged, run_id, tags), digest, history):
             pass
         # Two processes may both have found none (a retry beside a worker that was taken for dead): the first stays.
@@ -87,10 +90,10 @@ def _is_free(version: Version, digest: str, history: History) -> bool:
     return known is None or known.digest == digest
 
 
-def _vectors(context: Context, texts: Sequence[str]) -> "NDArray[np.float32]":
+def _vectors(folder: Callable[[], Path], texts: Sequence[str]) -> "NDArray[np.float32]":
     from embft.finetuning.models import load_model
 
-    return load_model(model_folder(context, candidate_weights(context))).encode_queries(texts)
+    return load_model(folder()).encode_queries(texts)
 
 
 def _champion(context: Context, version: Version) -> Champion:

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from sentence_transformers import SentenceTransformer
 
 from embft import ExperimentsManager, SentenceTransformerModel, load_model
+from embft.errors import ConfigError
 from embft.promotion.registry import Registry, _taking_queries
 from tests.finetuning.tiny_models import tiny_bert
 
@@ -109,3 +110,14 @@ def test_a_plain_encode_takes_the_prompt_of_queries_or_none(
     assert model.default_prompt_name == served
     expected = load_model(tmp_path / "model").encode_queries(["red"])
     np.testing.assert_allclose(model.encode(["red"], show_progress_bar=False), expected, atol=1e-5)
+
+
+def test_a_file_that_the_store_has_no_more_is_told(
+    registry: Registry, run_id: str, folder: Path, tmp_path: Path
+) -> None:
+    version = registry.make(registry.log(folder, run_id), run_id, TAGS)
+    (requirements,) = (tmp_path / "files").rglob("requirements.txt")
+    requirements.unlink()
+    (tmp_path / "fetched").mkdir()
+    with pytest.raises(ConfigError, match=r"the files of version 1 of .* are gone; delete that version in MLflow"):
+        registry.fetch(version, "requirements.txt", tmp_path / "fetched")
