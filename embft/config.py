@@ -33,6 +33,7 @@ from embft.config_base import (
 from embft.errors import ConfigError
 from embft.finetuning.params import FineTuningParams, FineTuningSettings
 from embft.log_config import Logs
+from embft.monitoring_config import Alerts, Monitoring
 from embft.promotion_config import Evaluation, Gate, Publish, Retention
 from embft.validation_config import Validation, add_suites
 from embft.yaml_files import YamlFile
@@ -289,6 +290,8 @@ class ModelConfig(Strict):
     gate: Gate
     publish: Publish = Publish()
     retention: Retention = Retention()
+    monitoring: Monitoring = Monitoring()
+    alerts: Alerts = Alerts()
     mlflow: MlflowConfig
     runtime: Runtime = Runtime()
 
@@ -305,6 +308,7 @@ class ModelConfig(Strict):
     @model_validator(mode="after")
     def _gate_knows_what_is_measured(self) -> "ModelConfig":
         self.gate.check_against(self.evaluation)
+        self.monitoring.check_against(self.evaluation)
         return self
 
     @property

@@ -10,6 +10,10 @@
     history/<number>-<kind>-<version>-….json  every change of champion, never rewritten
     vectors/<version>/<catalogue>/…           a catalogue's vectors under that version, and their manifest.json
     vectors/current.json                      the vectors that serve: a copy of their manifest
+    monitoring/<day>/result.json              the champion on that day's clicks; all of them are the history
+    alerts/incidents/<incident>/<number>-<state>-<cause>.json   every message, never rewritten
+    alerts/sent/<message>/<channel>.json      that a channel took it
+    alerts/claims/<message>/<channel>/…       who is sending it
 """
 
 from dataclasses import dataclass
@@ -127,6 +131,42 @@ class Paths:
     def current_vectors(self) -> str:
         """The pointer that says which vectors serve."""
         return f"{self.all_vectors}/current.json"
+
+    @property
+    def all_monitoring(self) -> str:
+        """Prefix of the monitoring history."""
+        return f"{self.root}/monitoring"
+
+    def monitoring(self, day: date) -> str:
+        """Prefix of one monitored day."""
+        return f"{self.all_monitoring}/{day.isoformat()}"
+
+    @property
+    def all_alerts(self) -> str:
+        """Prefix of everything about messages."""
+        return f"{self.root}/alerts"
+
+    @property
+    def incidents(self) -> str:
+        """Prefix of every message."""
+        return f"{self.all_alerts}/incidents"
+
+    def message(self, incident: str, number: int, state: str, cause_sha256: str) -> str:
+        """One message. Two who notice the same change at once write the same key."""
+        return f"{self.incidents}/{incident}/{number:06d}-{state}-{cause_sha256[:12]}.json"
+
+    @property
+    def all_sent(self) -> str:
+        """Prefix of what channels took."""
+        return f"{self.all_alerts}/sent"
+
+    def sent(self, message_id: str, channel: str) -> str:
+        """The mark that a channel took a message."""
+        return f"{self.all_sent}/{message_id}/{channel}.json"
+
+    def claims(self, message_id: str, channel: str) -> str:
+        """Prefix of who is sending a message to a channel."""
+        return f"{self.all_alerts}/claims/{message_id}/{channel}"
 
 
 def stage_command(stage: str) -> str:

@@ -1,0 +1,48 @@
+"""The monitoring history in S3: one result for each day, in order."""
+
+from datetime import date
+
+from pydantic import ValidationError
+
+from embft.monitoring.day import MonitoredDay
+from embft.paths import Paths
+from embft.results import StageResult
+from embft.stages.needed import results_at
+from embft.storage import Storage
+
+
+def monitored_days(storage: Storage, paths: Paths, *, until: date | None = None) -> list[MonitoredDay]:
+    """Read the history.
+
+    Args:
+        storage: S3.
+        paths: Of the model.
+        until: Newest day that is wanted; None for all.
+
+    Returns:
+        The days, the oldest first; those that another version of embft wrote in another form are left out.
+
+    Raises:
+        StorageUnavailable: S3 did not answer.
+    """
+    names = {
+        it.uri.removeprefix(f"{paths.all_monitoring}/").partition("/")[0]
+        for it in storage.objects(paths.all_monitoring)
+    }
+    days = sorted(it for it in map(_day, names) if it and (until is None or it <= until))
+    results = results_at(storage, [paths.monitoring(day) for day in days])
+    return [it for it in map(_read, results.values()) if it is not None]
+
+
+def _day(name: str) -> date | None:
+    try:
+        return date.fromisoformat(name)
+    except ValueError:
+        return None  # somebody else's object
+
+
+def _read(result: StageResult | None) -> MonitoredDay | None:
+    try:
+        return None if result is None else MonitoredDay.model_validate(result.figures)
+    except ValidationError:
+        return None
