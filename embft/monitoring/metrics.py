@@ -1,0 +1,195 @@
+"""A model's figures as gauges: for Prometheus, and for whatever Airflow sends its own metrics to."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from prometheus_client import CollectorRegistry, generate_latest, push_to_gateway, write_to_textfile
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from embft.errors import ConfigError, TemporaryError
+from embft.monitoring.day import MonitoredDay
+from embft.monitoring.message import Message
+from embft.promotion.history import History
+
+JOB = "embft"
+_PUSH_TIMEOUT_S = 10
+_MEANING = {
+    "embft_measure": "Mean of a measure over the clicked searches of the newest monitored day.",
+    "embft_measure_standard_error": "Standard error of that mean over queries.",
+    "embft_measured_queries": "Distinct clicked queries of that day.",
+    "embft_clicked_sessions": "Clicked searches of that day.",
+    "embft_lost_sessions": "Clicked searches of that day, none of whose clicked items can be found.",
+    "embft_log_lines": "Lines of that day's log.",
+    "embft_log_quarantined_lines": "Lines of that day's log that could not be read.",
+    "embft_catalogue_items": "Items of the catalogue.",
+    "embft_monitored_until_seconds": "End of the newest monitored day, Unix time.",
+    "embft_champion_info": "1, with the version that serves.",
+    "embft_champion_until_seconds": "End of the newest day that the champion's night knew, Unix time.",
+    "embft_promotions": "Promotions and rollbacks that took effect, since the model began.",
+    "embft_open_incidents": "Incidents that are told and not over.",
+}
+
+
+class Sample(NamedTuple):
+    """One figure.
+
+    Args:
+        name: Of the metric.
+        labels: Beside the model's name, which every figure has.
+        figure: The value.
+    """
+
+    name: str
+    labels: dict[str, str]
+    figure: float
+
+
+def samples_of(
+    days: Sequence[MonitoredDay], history: History, messages: Iterable[Message], zone: ZoneInfo
+) -> list[Sample]:
+    """Gather a model's figures.
+
+    Args:
+        days: The monitoring history, the oldest first.
+        history: Of the champions.
+        messages: The last message of every incident.
+        zone: Of the log's days.
+
+    Returns:
+        The figures. Measures are those of the newest measured day, the rest of the newest day.
+    """
+    found = [*_of_champion(history, zone), *_of_incidents(messages)]
+    if days:
+        found += _of_traffic(days[-1], zone)
+    if measured := [it for it in days if it.status == "measured"]:
+        found += _of_measures(measured[-1])
+    return found
+
+
+def exposition(model: str, samples: Sequence[Sample]) -> str:
+    """Write figures in Prometheus' text format.
+
+    Args:
+        model: The model's name.
+        samples: Its figures.
+
+    Returns:
+        The text. Source: Prometheus, "Exposition formats".
+    """
+    return generate_latest(_registry(model, samples)).decode()
+
+
+def write_textfile(folder: Path, model: str, samples: Sequence[Sample]) -> Path:
+    """Put figures where a node exporter reads them, in one step: it sees the old file or the new one.
+
+    Args:
+        folder: Of its textfile collector.
+        model: The model's name.
+        samples: Its figures.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: The folder cannot be written to.
+    """
+    path = folder / f"embft_{model}.prom"
+    try:
+        write_to_textfile(str(path), _registry(model, samples))
+    except OSError as error:
+        raise ConfigError(
+            f"the metrics of {model} cannot be written to {path} ({error.strerror or error}); correct "
+            "prometheus.folder in include/alerts.yaml, or give this user the right to write there"
+        ) from None
+    return path
+
+
+def push(address: str, model: str, samples: Sequence[Sample]) -> None:
+    """Push figures to a Pushgateway, in place of those that this model pushed before.
+
+    Args:
+        address: Of the gateway.
+        model: The model's name.
+        samples: Its figures.
+
+    Raises:
+        TemporaryError: The gateway did not take them; the next run pushes them again.
+    """
+    try:
+        push_to_gateway(
+            address, job=JOB, registry=_registry(model, samples), grouping_key={"model": model}, timeout=_PUSH_TIMEOUT_S
+        )
+    except OSError as error:  # urllib's errors are of this kind, an answer of 4xx or 5xx among them
+        raise TemporaryError(
+            f"the Pushgateway {address} did not take the metrics of {model} ({error}); the next run pushes them again"
+        ) from None
+
+
+def _of_measures(day: MonitoredDay) -> Iterator[Sample]:
+    for queries in day.sets:
+        yield Sample("embft_measured_queries", {"slice": queries.name}, queries.n_queries)
+        for who, figures in queries.models.items():
+            for measure, figure in figures.items():
+                if figure is not None:
+                    yield Sample("embft_measure", {"slice": queries.name, "measure": measure, "of": who}, figure)
+    for name, errors in day.errors.items():
+        for measure, error in errors.items():
+            if error is not None:
+                yield Sample("embft_measure_standard_error", {"slice": name, "measure": measure}, error)
+
+
+def _of_traffic(day: MonitoredDay, zone: ZoneInfo) -> Iterator[Sample]:
+    traffic = day.traffic
+    yield Sample("embft_monitored_until_seconds", {}, _end_of(day.day, zone))
+    yield Sample("embft_clicked_sessions", {}, traffic.clicked_sessions)
+    yield Sample("embft_lost_sessions", {}, traffic.lost_sessions)
+    yield Sample("embft_log_lines", {}, traffic.lines)
+    yield Sample("embft_log_quarantined_lines", {}, traffic.quarantined)
+    yield Sample("embft_catalogue_items", {}, traffic.items)
+
+
+def _of_champion(history: History, zone: ZoneInfo) -> Iterator[Sample]:
+    for kind in ("promotion", "rollback"):
+        n = sum(step.took_effect and step.change.kind == kind for step in history.steps)
+        yield Sample("embft_promotions", {"kind": kind}, n)
+    if champion := history.champion:
+        yield Sample("embft_champion_info", {"version": champion.version}, 1)
+        yield Sample("embft_champion_until_seconds", {}, _end_of(champion.day, zone))
+
+
+def _of_incidents(messages: Iterable[Message]) -> Iterator[Sample]:
+    counts = {severity: 0 for severity in ("warning", "critical")}
+    for message in messages:
+        if message.state in ("opened", "changed"):
+            counts[message.severity] = counts.get(message.severity, 0) + 1
+    for severity, n in counts.items():
+        yield Sample("embft_open_incidents", {"severity": severity}, n)
+
+
+def _end_of(day: date, zone: ZoneInfo) -> float:
+    return datetime.combine(day + timedelta(days=1), time.min, zone).astimezone(UTC).timestamp()
+
+
+class _Samples(Collector):
+    def __init__(self, model: str, samples: Sequence[Sample]) -> None:
+        self._model = model
+        self._samples = samples
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for name, meaning in _MEANING.items():
+            own = [it for it in self._samples if it.name == name]
+            if own:
+                family = GaugeMetricFamily(name, meaning, labels=["model", *own[0].labels])
+                for it in own:
+                    family.add_metric([self._model, *it.labels.values()], it.figure)
+                yield family
+
+
+def _registry(model: str, samples: Sequence[Sample]) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(_Samples(model, samples))
+    return registry
