@@ -1,9 +1,9 @@
 """A model's figures as gauges: for Prometheus, and for whatever Airflow sends its own metrics to."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from prometheus_client import CollectorRegistry, generate_latest, push_to_gateway, write_to_textfile
@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from embft.errors import ConfigError, TemporaryError
 from embft.monitoring.day import MonitoredDay
 from embft.monitoring.message import Message
+from embft.monitoring.sample import Sample
 from embft.promotion.history import History
 
 JOB = "embft"
@@ -34,20 +35,6 @@ _MEANING = {
 }
 
 
-class Sample(NamedTuple):
-    """One figure.
-
-    Args:
-        name: Of the metric.
-        labels: Beside the model's name, which every figure has.
-        figure: The value.
-    """
-
-    name: str
-    labels: dict[str, str]
-    figure: float
-
-
 def samples_of(
     days: Sequence[MonitoredDay], history: History, messages: Iterable[Message], zone: ZoneInfo
 ) -> list[Sample]:
@@ -56,7 +43,7 @@ def samples_of(
     Args:
         days: The monitoring history, the oldest first.
         history: Of the champions.
-        messages: The last message of every incident.
+        messages: The last message of each incident that is not over.
         zone: Of the log's days.
 
     Returns:
@@ -131,43 +118,44 @@ def push(address: str, model: str, samples: Sequence[Sample]) -> None:
 
 def _of_measures(day: MonitoredDay) -> Iterator[Sample]:
     for queries in day.sets:
-        yield Sample("embft_measured_queries", {"slice": queries.name}, queries.n_queries)
+        yield _sample("embft_measured_queries", {"slice": queries.name}, queries.n_queries)
         for who, figures in queries.models.items():
             for measure, figure in figures.items():
                 if figure is not None:
-                    yield Sample("embft_measure", {"slice": queries.name, "measure": measure, "of": who}, figure)
+                    yield _sample("embft_measure", {"slice": queries.name, "measure": measure, "of": who}, figure)
     for name, errors in day.errors.items():
         for measure, error in errors.items():
             if error is not None:
-                yield Sample("embft_measure_standard_error", {"slice": name, "measure": measure}, error)
+                yield _sample("embft_measure_standard_error", {"slice": name, "measure": measure}, error)
 
 
 def _of_traffic(day: MonitoredDay, zone: ZoneInfo) -> Iterator[Sample]:
     traffic = day.traffic
-    yield Sample("embft_monitored_until_seconds", {}, _end_of(day.day, zone))
-    yield Sample("embft_clicked_sessions", {}, traffic.clicked_sessions)
-    yield Sample("embft_lost_sessions", {}, traffic.lost_sessions)
-    yield Sample("embft_log_lines", {}, traffic.lines)
-    yield Sample("embft_log_quarantined_lines", {}, traffic.quarantined)
-    yield Sample("embft_catalogue_items", {}, traffic.items)
+    yield _sample("embft_monitored_until_seconds", {}, _end_of(day.day, zone))
+    yield _sample("embft_clicked_sessions", {}, traffic.clicked_sessions)
+    yield _sample("embft_lost_sessions", {}, traffic.lost_sessions)
+    yield _sample("embft_log_lines", {}, traffic.lines)
+    yield _sample("embft_log_quarantined_lines", {}, traffic.quarantined)
+    yield _sample("embft_catalogue_items", {}, traffic.items)
 
 
 def _of_champion(history: History, zone: ZoneInfo) -> Iterator[Sample]:
     for kind in ("promotion", "rollback"):
         n = sum(step.took_effect and step.change.kind == kind for step in history.steps)
-        yield Sample("embft_promotions", {"kind": kind}, n)
+        yield _sample("embft_promotions", {"kind": kind}, n)
     if champion := history.champion:
-        yield Sample("embft_champion_info", {"version": champion.version}, 1)
-        yield Sample("embft_champion_until_seconds", {}, _end_of(champion.day, zone))
+        yield _sample("embft_champion_info", {"version": champion.version}, 1)
+        yield _sample("embft_champion_until_seconds", {}, _end_of(champion.day, zone))
 
 
 def _of_incidents(messages: Iterable[Message]) -> Iterator[Sample]:
-    counts = {severity: 0 for severity in ("warning", "critical")}
-    for message in messages:
-        if message.state in ("opened", "changed"):
-            counts[message.severity] = counts.get(message.severity, 0) + 1
-    for severity, n in counts.items():
-        yield Sample("embft_open_incidents", {"severity": severity}, n)
+    counts = Counter(it.severity for it in messages)
+    for severity in ("warning", "critical"):
+        yield _sample("embft_open_incidents", {"severity": severity}, counts[severity])
+
+
+def _sample(name: str, labels: dict[str, str], figure: float) -> Sample:
+    return Sample(name=name, labels=labels, figure=figure)
 
 
 def _end_of(day: date, zone: ZoneInfo) -> float:

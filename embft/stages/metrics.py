@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from embft.monitoring.ledger import last_messages
-from embft.monitoring.metrics import Sample, samples_of
+from embft.monitoring.ledger import Ledger
+from embft.monitoring.metrics import samples_of
+from embft.monitoring.sample import Sample
 from embft.promotion.ledger import read_history
 from embft.stages.monitored import monitored_days
 from embft.stages.stage import open_model
@@ -25,4 +26,4 @@ def read_samples(model: str, *, include: Path) -> list[Sample]:
     """
     config, storage, paths = open_model(model, include)
     history, days = read_history(storage, paths), monitored_days(storage, paths)
-    return samples_of(days, history, last_messages(storage, paths), config.zone)
+    return samples_of(days, history, Ledger(storage, paths).open(), config.zone)

@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from embft.errors import ConfigError, TemporaryError
 from embft.monitoring.day import MonitoredDay, Traffic
 from embft.monitoring.message import Message, Severity, State, Words
-from embft.monitoring.metrics import Sample, exposition, push, samples_of, write_textfile
+from embft.monitoring.metrics import exposition, push, samples_of, write_textfile
+from embft.monitoring.sample import Sample
 from embft.promotion.evaluation_record import QuerySet
 from embft.promotion.history import Change, History
 from embft.results import Artifact, Champion
