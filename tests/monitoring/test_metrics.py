@@ -73,7 +73,6 @@ def message(incident: str, state: State, severity: Severity) -> Message:
 def samples() -> list[Sample]:
     told = [
         message("a", "opened", "critical"),
-        message("b", "recovered", "critical"),
         message("c", "changed", "warning"),
     ]
     return samples_of([monitored(date(2026, 3, 9), 0.71), monitored(DAY, None)], history(), told, BERLIN)
