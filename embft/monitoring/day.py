@@ -21,11 +21,16 @@ class Traffic(Record):
     lost_sessions: int = Field(
         description="Of the clicked ones: no clicked item is in what is ranked. Each counts as a miss."
     )
-    unseen_share: float | None = Field(description="Share of the clicked ones whose query no day before it had.")
+    unseen_share: float | None = Field(
+        description="Share of the clicked ones whose query had no click on the window's days before it; None where "
+        "there was no click at all."
+    )
     items: int = Field(description="Of the catalogue.")
     items_added: int | None = Field(description="Since the day monitored before; None where there is none.")
     items_removed: int | None
-    warnings: tuple[str, ...] = Field((), description="Of the night's validation, where there was one.")
+    warnings: tuple[str, ...] = Field(
+        (), description="Of the night's validation, where there was one, and of the measuring."
+    )
 
 
 class Shown(Record):
@@ -36,6 +41,15 @@ class Shown(Record):
     errors: dict[str, float | None] = Field(
         description="Measure → standard error of that mean over queries; None where there are too few."
     )
+
+
+class QueryFigure(Record):
+    """How a query that may be shown was served on a day."""
+
+    query: str
+    n_sessions: int = Field(description="Clicked ones; the means are over them.")
+    ndcg: float = Field(description="The champion's nDCG@10.")
+    base_ndcg: float | None = Field(description="The base model's; None where it has none.")
 
 
 class MonitoredDay(Record):
@@ -57,7 +71,13 @@ class MonitoredDay(Record):
     promised: dict[str, Shown] = Field(
         default_factory=dict, description="Slice → what the champion showed on the night that it was promoted."
     )
+    examples: tuple[QueryFigure, ...] = Field(
+        (),
+        description="Queries that lost most, sessions × (1 - nDCG@10); those alone that `logs.privacy.min_clients` "
+        "clients searched for.",
+    )
     traffic: Traffic
+    mlflow_run_id: str | None = Field(None, description="Run that has the figures, too; None until it has them.")
     mlflow_url: str | None = None
 
     def shown(self, slice_name: str) -> Shown | None:
