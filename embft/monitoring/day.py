@@ -38,6 +38,24 @@ class Shown(Record):
     )
 
 
+class Pair(Record):
+    """The same clicks, ranked twice."""
+
+    n_queries: int
+    before: dict[str, float | None] = Field(description="Measure → the champion's mean on their own day.")
+    now: dict[str, float | None] = Field(description="Measure → the mean with what is ranked now.")
+    errors: dict[str, float | None] = Field(
+        description="Measure → standard error over queries of the mean difference; 0 where no rank has moved."
+    )
+
+
+class SameClicks(Record):
+    """The clicks of the day monitored before, ranked again: what moves them is no traffic."""
+
+    day: date = Field(description="Whose clicks they are.")
+    slices: dict[str, Pair] = Field(description="Slice of that day → its figures then and now.")
+
+
 class MonitoredDay(Record):
     """One day of the monitoring history."""
 
@@ -56,6 +74,9 @@ class MonitoredDay(Record):
     )
     promised: dict[str, Shown] = Field(
         default_factory=dict, description="Slice → what the champion showed on the night that it was promoted."
+    )
+    same_clicks: SameClicks | None = Field(
+        None, description="What the champion, its vectors and the catalogue of this day make of the day before's clicks."
     )
     traffic: Traffic
     mlflow_url: str | None = None
