@@ -64,9 +64,20 @@ class PromotionRule(_Rule):
     deviations: float = Field(3.0, gt=0, description="Standard errors of the difference that it may be.")
 
 
-MonitorRule = Annotated[LimitRule | TrailingRule | DeclineRule | PromotionRule, Field(discriminator="kind")]
+class SameClicksRule(_Rule):
+    """The clicks of the day monitored before, ranked by what serves now: a drop is no matter of who searched what."""
+
+    kind: Literal["same_clicks"]
+    max_drop: float = Field(0.03, gt=0, lt=1, description="Share by which they may be worse than on their own day.")
+    deviations: float = Field(3.0, gt=0, description="Standard errors of the difference that it may be.")
+
+
+MonitorRule = Annotated[
+    LimitRule | TrailingRule | SameClicksRule | DeclineRule | PromotionRule, Field(discriminator="kind")
+]
 _DEFAULT_RULES: tuple[MonitorRule, ...] = (
     TrailingRule(name="drop", kind="trailing"),
+    SameClicksRule(name="same_clicks", kind="same_clicks"),
     DeclineRule(name="decline", kind="decline"),
     PromotionRule(name="promise", kind="promotion"),
 )

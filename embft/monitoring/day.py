@@ -52,6 +52,24 @@ class QueryFigure(Record):
     base_ndcg: float | None = Field(description="The base model's; None where it has none.")
 
 
+class Pair(Record):
+    """The same clicks, ranked twice."""
+
+    n_queries: int
+    before: dict[str, float | None] = Field(description="Measure → the champion's mean on their own day.")
+    now: dict[str, float | None] = Field(description="Measure → the mean with what is ranked now.")
+    errors: dict[str, float | None] = Field(
+        description="Measure → standard error over queries of the mean difference; 0 where no rank has moved."
+    )
+
+
+class SameClicks(Record):
+    """The clicks of the day monitored before, ranked again: what moves them is no traffic."""
+
+    day: date = Field(description="Whose clicks they are.")
+    slices: dict[str, Pair] = Field(description="Slice of that day → its figures then and now.")
+
+
 class MonitoredDay(Record):
     """One day of the monitoring history."""
 
@@ -75,6 +93,10 @@ class MonitoredDay(Record):
         (),
         description="Queries that lost most, sessions × (1 - nDCG@10); those alone that `logs.privacy.min_clients` "
         "clients searched for.",
+    )
+    same_clicks: SameClicks | None = Field(
+        None,
+        description="What the champion, its vectors and the catalogue of this day make of the day before's clicks.",
     )
     traffic: Traffic
     mlflow_run_id: str | None = Field(None, description="Run that has the figures, too; None until it has them.")

@@ -69,6 +69,28 @@ def newest_before(storage: Storage, paths: Paths, day: date) -> StageResult | No
     return None
 
 
+def newest_measured_before(storage: Storage, paths: Paths, day: date) -> tuple[StageResult, MonitoredDay] | None:
+    """Find the last day before another on which the champion was measured.
+
+    Args:
+        storage: S3.
+        paths: Of the model.
+        day: The later one.
+
+    Returns:
+        Its result, and what it says; None where there is none that this version of embft can read.
+
+    Raises:
+        StorageUnavailable: S3 did not answer.
+    """
+    for before in reversed(committed_days(storage, paths)):
+        result = storage.read_result(paths.monitoring(before)) if before < day else None
+        found = _read(result)
+        if result and found and found.status == "measured":
+            return result, found
+    return None
+
+
 def _day(name: str) -> date | None:
     try:
         return date.fromisoformat(name)

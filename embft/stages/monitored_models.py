@@ -21,6 +21,7 @@ from embft.results import Champion
 from embft.stages.models import Vocabulary, base_model, served_model, settings_of, vocabulary
 from embft.stages.monitored_clicks import ClickedDay
 from embft.stages.promised import promised_by
+from embft.stages.same_clicks import same_clicks_again
 from embft.stages.stage import Context
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def measured_day(
     pq.write_table(per_query, path)
     summary = {
         **summary_of(per_query, list(day.slices)),
+        "same_clicks": same_clicks_again(context, ranked[CHAMPION], cutoffs),
         "promised": promised_by(context.storage, context.paths, champion, context.folder),
         "examples": worst_queries(per_query, day.queries, day.shareable),
     }
@@ -112,6 +114,7 @@ def _table(day: ClickedDay, figures: Mapping[str, Mapping[str, Numbers]]) -> pa.
     sessions = {
         "session_id": day.sessions["session_id"],
         "query": identities,
+        "searched": day.queries,
         "clicked": day.sessions["clicked"],
         "slices": pa.array([slices_of(it, day.slices) for it in identities], pa.list_(pa.string())),
     }
