@@ -22,12 +22,12 @@ def metrics(
     with exit_codes():
         from embft.monitoring.metrics import exposition, write_textfile
         from embft.monitoring.metrics import push as push_to
-        from embft.stages.metrics import read_samples
+        from embft.stages.metrics import read_gauges
 
-        samples = read_samples(model, include=include_folder())
+        gauges = read_gauges(model, include=include_folder())
         if to:
-            typer.echo(write_textfile(to, model, samples))
+            typer.echo(write_textfile(to, model, gauges))
         if push:
-            push_to(push, model, samples)
+            push_to(push, model, gauges)
         if not to and not push:
-            typer.echo(exposition(model, samples), nl=False)
+            typer.echo(exposition(model, gauges), nl=False)

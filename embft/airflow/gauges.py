@@ -4,23 +4,23 @@ from collections.abc import Iterable
 
 from airflow.sdk.observability import stats
 
-from embft.monitoring.sample import Sample
+from embft.monitoring.gauge import Gauge
 
 _PREFIX = "embft"
 
 
-def emit(model: str, samples: Iterable[Sample]) -> None:
+def emit(model: str, gauges: Iterable[Gauge]) -> None:
     """Set a gauge for each figure; nothing where Airflow sends no metrics.
 
     Plain StatsD has no labels, so they are in the name, too: `embft.shop.measure.all.ndcg_at_10.champion`.
 
     Args:
         model: The model's name.
-        samples: Its figures.
+        gauges: Its figures.
     """
-    for sample in samples:
-        name, labels, figure = sample.name.removeprefix(f"{_PREFIX}_"), sample.labels, sample.figure
+    for gauge in gauges:
+        name, labels, figure = gauge.name.removeprefix(f"{_PREFIX}_"), gauge.labels, gauge.figure
         if name == "champion_info":
-            name, labels, figure = "champion_version", {}, float(sample.labels["version"])
+            name, labels, figure = "champion_version", {}, float(gauge.labels["version"])
         path = ".".join((_PREFIX, model, name, *labels.values()))
         stats.gauge(stats.normalize_name_for_stats(path), figure, tags={"model": model, **labels})

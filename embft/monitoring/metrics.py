@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 
 from embft.errors import ConfigError, TemporaryError
 from embft.monitoring.day import MonitoredDay
+from embft.monitoring.gauge import Gauge
 from embft.monitoring.message import Message
-from embft.monitoring.sample import Sample
 from embft.promotion.history import History
 
 JOB = "embft"
@@ -35,9 +35,9 @@ _MEANING = {
 }
 
 
-def samples_of(
+def gauges_of(
     days: Sequence[MonitoredDay], history: History, messages: Iterable[Message], zone: ZoneInfo
-) -> list[Sample]:
+) -> list[Gauge]:
     """Gather a model's figures.
 
     Args:
@@ -57,26 +57,26 @@ def samples_of(
     return found
 
 
-def exposition(model: str, samples: Sequence[Sample]) -> str:
+def exposition(model: str, gauges: Sequence[Gauge]) -> str:
     """Write figures in Prometheus' text format.
 
     Args:
         model: The model's name.
-        samples: Its figures.
+        gauges: Its figures.
 
     Returns:
         The text. Source: Prometheus, "Exposition formats".
     """
-    return generate_latest(_registry(model, samples)).decode()
+    return generate_latest(_registry(model, gauges)).decode()
 
 
-def write_textfile(folder: Path, model: str, samples: Sequence[Sample]) -> Path:
+def write_textfile(folder: Path, model: str, gauges: Sequence[Gauge]) -> Path:
     """Put figures where a node exporter reads them, in one step: it sees the old file or the new one.
 
     Args:
         folder: Of its textfile collector.
         model: The model's name.
-        samples: Its figures.
+        gauges: Its figures.
 
     Returns:
         The file.
@@ -86,7 +86,7 @@ def write_textfile(folder: Path, model: str, samples: Sequence[Sample]) -> Path:
     """
     path = folder / f"embft_{model}.prom"
     try:
-        write_to_textfile(str(path), _registry(model, samples))
+        write_to_textfile(str(path), _registry(model, gauges))
     except OSError as error:
         raise ConfigError(
             f"the metrics of {model} cannot be written to {path} ({error.strerror or error}); correct "
@@ -95,20 +95,20 @@ def write_textfile(folder: Path, model: str, samples: Sequence[Sample]) -> Path:
     return path
 
 
-def push(address: str, model: str, samples: Sequence[Sample]) -> None:
+def push(address: str, model: str, gauges: Sequence[Gauge]) -> None:
     """Push figures to a Pushgateway, in place of those that this model pushed before.
 
     Args:
         address: Of the gateway.
         model: The model's name.
-        samples: Its figures.
+        gauges: Its figures.
 
     Raises:
         TemporaryError: The gateway did not take them; the next run pushes them again.
     """
     try:
         push_to_gateway(
-            address, job=JOB, registry=_registry(model, samples), grouping_key={"model": model}, timeout=_PUSH_TIMEOUT_S
+            address, job=JOB, registry=_registry(model, gauges), grouping_key={"model": model}, timeout=_PUSH_TIMEOUT_S
         )
     except OSError as error:  # urllib's errors are of this kind, an answer of 4xx or 5xx among them
         raise TemporaryError(
@@ -116,60 +116,60 @@ def push(address: str, model: str, samples: Sequence[Sample]) -> None:
         ) from None
 
 
-def _of_measures(day: MonitoredDay) -> Iterator[Sample]:
+def _of_measures(day: MonitoredDay) -> Iterator[Gauge]:
     for queries in day.sets:
-        yield _sample("embft_measured_queries", {"slice": queries.name}, queries.n_queries)
+        yield _gauge("embft_measured_queries", {"slice": queries.name}, queries.n_queries)
         for who, figures in queries.models.items():
             for measure, figure in figures.items():
                 if figure is not None:
-                    yield _sample("embft_measure", {"slice": queries.name, "measure": measure, "of": who}, figure)
+                    yield _gauge("embft_measure", {"slice": queries.name, "measure": measure, "of": who}, figure)
     for name, errors in day.errors.items():
         for measure, error in errors.items():
             if error is not None:
-                yield _sample("embft_measure_standard_error", {"slice": name, "measure": measure}, error)
+                yield _gauge("embft_measure_standard_error", {"slice": name, "measure": measure}, error)
 
 
-def _of_traffic(day: MonitoredDay, zone: ZoneInfo) -> Iterator[Sample]:
+def _of_traffic(day: MonitoredDay, zone: ZoneInfo) -> Iterator[Gauge]:
     traffic = day.traffic
-    yield _sample("embft_monitored_until_seconds", {}, _end_of(day.day, zone))
-    yield _sample("embft_clicked_sessions", {}, traffic.clicked_sessions)
-    yield _sample("embft_lost_sessions", {}, traffic.lost_sessions)
-    yield _sample("embft_log_lines", {}, traffic.lines)
-    yield _sample("embft_log_quarantined_lines", {}, traffic.quarantined)
-    yield _sample("embft_catalogue_items", {}, traffic.items)
+    yield _gauge("embft_monitored_until_seconds", {}, _end_of(day.day, zone))
+    yield _gauge("embft_clicked_sessions", {}, traffic.clicked_sessions)
+    yield _gauge("embft_lost_sessions", {}, traffic.lost_sessions)
+    yield _gauge("embft_log_lines", {}, traffic.lines)
+    yield _gauge("embft_log_quarantined_lines", {}, traffic.quarantined)
+    yield _gauge("embft_catalogue_items", {}, traffic.items)
 
 
-def _of_champion(history: History, zone: ZoneInfo) -> Iterator[Sample]:
+def _of_champion(history: History, zone: ZoneInfo) -> Iterator[Gauge]:
     for kind in ("promotion", "rollback"):
         n = sum(step.took_effect and step.change.kind == kind for step in history.steps)
-        yield _sample("embft_promotions", {"kind": kind}, n)
+        yield _gauge("embft_promotions", {"kind": kind}, n)
     if champion := history.champion:
-        yield _sample("embft_champion_info", {"version": champion.version}, 1)
-        yield _sample("embft_champion_until_seconds", {}, _end_of(champion.day, zone))
+        yield _gauge("embft_champion_info", {"version": champion.version}, 1)
+        yield _gauge("embft_champion_until_seconds", {}, _end_of(champion.day, zone))
 
 
-def _of_incidents(messages: Iterable[Message]) -> Iterator[Sample]:
+def _of_incidents(messages: Iterable[Message]) -> Iterator[Gauge]:
     counts = Counter(it.severity for it in messages)
     for severity in ("warning", "critical"):
-        yield _sample("embft_open_incidents", {"severity": severity}, counts[severity])
+        yield _gauge("embft_open_incidents", {"severity": severity}, counts[severity])
 
 
-def _sample(name: str, labels: dict[str, str], figure: float) -> Sample:
-    return Sample(name=name, labels=labels, figure=figure)
+def _gauge(name: str, labels: dict[str, str], figure: float) -> Gauge:
+    return Gauge(name=name, labels=labels, figure=figure)
 
 
 def _end_of(day: date, zone: ZoneInfo) -> float:
     return datetime.combine(day + timedelta(days=1), time.min, zone).astimezone(UTC).timestamp()
 
 
-class _Samples(Collector):
-    def __init__(self, model: str, samples: Sequence[Sample]) -> None:
+class _Gauges(Collector):
+    def __init__(self, model: str, gauges: Sequence[Gauge]) -> None:
         self._model = model
-        self._samples = samples
+        self._gauges = gauges
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         for name, meaning in _MEANING.items():
-            own = [it for it in self._samples if it.name == name]
+            own = [it for it in self._gauges if it.name == name]
             if own:
                 family = GaugeMetricFamily(name, meaning, labels=["model", *own[0].labels])
                 for it in own:
@@ -177,7 +177,7 @@ class _Samples(Collector):
                 yield family
 
 
-def _registry(model: str, samples: Sequence[Sample]) -> CollectorRegistry:
+def _registry(model: str, gauges: Sequence[Gauge]) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(_Samples(model, samples))
+    registry.register(_Gauges(model, gauges))
     return registry

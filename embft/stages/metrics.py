@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
+from embft.monitoring.gauge import Gauge
 from embft.monitoring.ledger import Ledger
-from embft.monitoring.metrics import samples_of
-from embft.monitoring.sample import Sample
+from embft.monitoring.metrics import gauges_of
 from embft.promotion.ledger import read_history
 from embft.stages.monitored import monitored_days
 from embft.stages.stage import open_model
 
 
-def read_samples(model: str, *, include: Path) -> list[Sample]:
+def read_gauges(model: str, *, include: Path) -> list[Gauge]:
     """Gather a model's figures as they are now.
 
     Args:
@@ -26,4 +26,4 @@ def read_samples(model: str, *, include: Path) -> list[Sample]:
     """
     config, storage, paths = open_model(model, include)
     history, days = read_history(storage, paths), monitored_days(storage, paths)
-    return samples_of(days, history, Ledger(storage, paths).open(), config.zone)
+    return gauges_of(days, history, Ledger(storage, paths).open(), config.zone)

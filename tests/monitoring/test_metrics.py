@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from embft.errors import ConfigError, TemporaryError
 from embft.monitoring.day import MonitoredDay, Traffic
+from embft.monitoring.gauge import Gauge
 from embft.monitoring.message import Message, Severity, State, Words
-from embft.monitoring.metrics import exposition, push, samples_of, write_textfile
-from embft.monitoring.sample import Sample
+from embft.monitoring.metrics import exposition, gauges_of, push, write_textfile
 from embft.promotion.evaluation_record import QuerySet
 from embft.promotion.history import Change, History
 from embft.results import Artifact, Champion
@@ -70,12 +70,12 @@ def message(incident: str, state: State, severity: Severity) -> Message:
 
 
 @pytest.fixture
-def samples() -> list[Sample]:
+def gauges() -> list[Gauge]:
     told = [
         message("a", "opened", "critical"),
         message("c", "changed", "warning"),
     ]
-    return samples_of([monitored(date(2026, 3, 9), 0.71), monitored(DAY, None)], history(), told, BERLIN)
+    return gauges_of([monitored(date(2026, 3, 9), 0.71), monitored(DAY, None)], history(), told, BERLIN)
 
 
 def parsed(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
@@ -85,8 +85,8 @@ def parsed(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     }
 
 
-def test_the_text_says_what_the_history_says(samples: list[Sample]) -> None:
-    found = parsed(exposition("shop", samples))
+def test_the_text_says_what_the_history_says(gauges: list[Gauge]) -> None:
+    found = parsed(exposition("shop", gauges))
     model = ("model", "shop")
     of_all = (("measure", "ndcg_at_10"), model)
     assert found["embft_measure"] == {
@@ -103,21 +103,21 @@ def test_the_text_says_what_the_history_says(samples: list[Sample]) -> None:
 
 
 def test_a_model_without_a_past_has_figures_too() -> None:
-    found = parsed(exposition("shop", samples_of([], History([]), [], BERLIN)))
+    found = parsed(exposition("shop", gauges_of([], History([]), [], BERLIN)))
     assert set(found) == {"embft_promotions", "embft_open_incidents"}
 
 
-def test_a_file_takes_the_old_ones_place(tmp_path: Path, samples: list[Sample]) -> None:
-    write_textfile(tmp_path, "shop", samples[:1])
-    path = write_textfile(tmp_path, "shop", samples)
+def test_a_file_takes_the_old_ones_place(tmp_path: Path, gauges: list[Gauge]) -> None:
+    write_textfile(tmp_path, "shop", gauges[:1])
+    path = write_textfile(tmp_path, "shop", gauges)
     assert path.name == "embft_shop.prom"
-    assert path.read_text() == exposition("shop", samples)
+    assert path.read_text() == exposition("shop", gauges)
     assert [it.name for it in tmp_path.iterdir()] == ["embft_shop.prom"]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path, samples: list[Sample]) -> None:
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, gauges: list[Gauge]) -> None:
     with pytest.raises(ConfigError, match=r"cannot be written to .*missing/embft_shop.prom .*prometheus.folder"):
-        write_textfile(tmp_path / "missing", "shop", samples)
+        write_textfile(tmp_path / "missing", "shop", gauges)
 
 
 class Gateway(HTTPServer):
@@ -146,26 +146,26 @@ def gateway() -> Iterator[Gateway]:
     server.server_close()
 
 
-def test_a_push_replaces_what_the_model_pushed_before(gateway: Gateway, samples: list[Sample]) -> None:
-    push(f"http://127.0.0.1:{gateway.server_port}", "shop", samples)
+def test_a_push_replaces_what_the_model_pushed_before(gateway: Gateway, gauges: list[Gauge]) -> None:
+    push(f"http://127.0.0.1:{gateway.server_port}", "shop", gauges)
     ((method, path, body),) = gateway.got
     assert (method, path) == ("PUT", "/metrics/job/embft/model/shop")
-    assert parsed(body) == parsed(exposition("shop", samples))
+    assert parsed(body) == parsed(exposition("shop", gauges))
 
 
-def test_a_gateway_that_is_away_or_refuses_is_temporary(gateway: Gateway, samples: list[Sample]) -> None:
+def test_a_gateway_that_is_away_or_refuses_is_temporary(gateway: Gateway, gauges: list[Gauge]) -> None:
     gateway.answer = 503
     with pytest.raises(TemporaryError, match="did not take the metrics of shop"):
-        push(f"http://127.0.0.1:{gateway.server_port}", "shop", samples)
+        push(f"http://127.0.0.1:{gateway.server_port}", "shop", gauges)
     with pytest.raises(TemporaryError, match="the next run pushes them again"):
-        push("http://127.0.0.1:9", "shop", samples)
+        push("http://127.0.0.1:9", "shop", gauges)
 
 
-def test_the_dashboard_asks_for_metrics_and_labels_that_there_are(samples: list[Sample]) -> None:
+def test_the_dashboard_asks_for_metrics_and_labels_that_there_are(gauges: list[Gauge]) -> None:
     dashboard = json.loads((REPOSITORY / "docs" / "grafana-dashboard.json").read_text())
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     asked += [it["expr"] for it in dashboard["annotations"]["list"]]
-    known = {it.name: {"model", *it.labels} for it in samples}
+    known = {it.name: {"model", *it.labels} for it in gauges}
     selectors = [it for expr in asked for it in re.findall(r"(embft_\w+)(?:\{(.*?)\})?", expr)]
     assert len(selectors) > 12
     for name, matchers in selectors:

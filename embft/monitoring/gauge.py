@@ -5,7 +5,7 @@ from pydantic import Field
 from embft.results import Record
 
 
-class Sample(Record):
+class Gauge(Record):
     """A gauge's value."""
 
     name: str = Field(description="Of the metric, as Prometheus spells it.")
