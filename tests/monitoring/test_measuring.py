@@ -5,17 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embft.clickstream.known import keep_known_clicks
 from embft.clickstream.sessions import SCHEMA
 from embft.finetuning.catalogue import RankedCatalogue
-from embft.finetuning.items import ItemsSet
-from embft.monitoring.measuring import ranking_with_misses
+from embft.finetuning.inputs import FineTuningInput
+from embft.finetuning.items import ItemsSet, TextQueryRetriever
+from embft.finetuning.models import StaticEmbeddingsModel
+from embft.finetuning.params import FineTuningParams, FineTuningSettings
+from embft.monitoring.measuring import Clicks, measure_day, ranking_with_misses
 from embft.monitoring.summary import summary_of, worst_queries
 from embft.promotion.bootstrap import MIN_QUERIES
+from embft.promotion.measuring import HeldOut, Measuring
 
 IDS = [f"i{number}" for number in range(30)]
 QUERIES = ["red sofa", "kettle", "\u65b9\u5757"]
@@ -42,6 +48,7 @@ def ranked(ids: Sequence[str], gone: Sequence[str] = ()) -> RankedCatalogue:
     )
 
 
+@settings(max_examples=25)
 @given(
     gone=st.sets(st.sampled_from(IDS), max_size=15),
     clicked=st.lists(st.lists(st.sampled_from(IDS), min_size=1, max_size=14, unique=True), min_size=1, max_size=3),
@@ -65,6 +72,25 @@ def test_one_of_two_clicked_items_is_gone_and_the_other_first() -> None:
     assert figures["ndcg_at_10"] == pytest.approx([0.6131, 0.0], abs=1e-4)
     assert figures["mrr_at_10"].tolist() == [1.0, 0.0]
     assert figures["recall_at_10"].tolist() == [0.5, 0.0]
+
+
+def test_a_day_whose_clicks_have_nothing_beside_them_has_every_figure_but_the_loss() -> None:
+    items = ItemsSet(["a", "b"], ["red sofa", "green lamp"])
+    model = tiny_model(["red", "sofa", "green", "lamp"])
+    alone = FineTuningInput(session_id="s", query="red", events=["a"], results=["a"])
+    clicks = Clicks(["red", "lamp"], [["a"], ["gone"]], [0], [alone])
+    held_out = HeldOut([alone], items, TextQueryRetriever(), (), {})
+    measuring = Measuring(held_out, FineTuningParams(), FineTuningSettings(), [10])
+    found = measure_day(model, RankedCatalogue(model, items), clicks, measuring, cutoffs=[10])
+    assert np.isnan(found.figures["val_loss"]).all()
+    assert found.figures["recall_at_10"].tolist() == [1.0, 0.0]
+    assert found.cautions[0].startswith("there is no validation loss: none of 1 clicked sessions has a not-clicked")
+
+
+def tiny_model(words: Sequence[str]) -> StaticEmbeddingsModel:
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate([*words, "?"])}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return StaticEmbeddingsModel(tokenizer, torch.eye(len(words) + 1))
 
 
 def test_clicks_on_what_is_gone_go_with_what_was_told_of_them() -> None:

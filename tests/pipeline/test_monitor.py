@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from embft.cli import app
+from embft.clickstream.sessions import read_sessions, with_lists
 from embft.config import config_path, load_config
 from embft.errors import ConfigError, DataRejected, TemporaryError
 from embft.experiments.manager import ExperimentsManager
@@ -21,8 +23,10 @@ from embft.finetuning.models import EmbeddingsModelInterface, load_model
 from embft.monitoring.day import MonitoredDay
 from embft.promotion.ledger import append, read_history
 from embft.results import Champion, StageResult
+from embft.stages.log_days import sessions_of_day
 from embft.stages.monitored import monitored_days
-from embft.stages.stage import Draft, Outcome, commit
+from embft.stages.monitored_clicks import clicked_day
+from embft.stages.stage import Context, Draft, Outcome, commit
 from embft.storage import Storage
 from tests.buckets import new_bucket
 from tests.mlflow_database import new_database
@@ -221,6 +225,22 @@ def test_a_person_reads_the_figures_in_the_terminal(shop: Project, chain: dict[d
     assert said.exit_code == 0, said.output
     assert "version 2 of 2026-03-06, published vectors" in said.stdout
     assert "80 searches, 70 with a click; 80 log lines, 0 not readable; 40 items (0 new, 0 gone" in said.stdout
+
+
+def test_a_loss_that_cannot_be_weighed_as_on_other_days_is_left_out_and_that_is_told(
+    shop: Project, chain: dict[date, StageResult], tmp_path: Path
+) -> None:
+    spec, judgements = shop.spec(NIGHT), {"position_bias": "em"}
+    config = spec.config.model_copy(update={"judgements": spec.config.judgements.model_copy(update=judgements)})
+    run = spec.model_copy(update={"config": config})
+    context = Context(run, shop.storage, shop.paths, {}, tmp_path, "", "")
+    pulled = shop.storage.read_result(sessions_of_day(shop.paths, spec.config, spec.client_key, NIGHT))
+    assert pulled is not None
+    sessions = read_sessions(shop.storage.fetch(pulled.outputs["sessions.parquet"], tmp_path / "sessions"))
+    without_shown = with_lists(sessions, {"shown": [None] * sessions.num_rows})
+    day = clicked_day(context, without_shown, sessions, pa.table({"id": list(ITEMS), "text": list(ITEMS.values())}))
+    assert (len(day.queries), day.clicks.inputs) == (70, [])
+    assert day.cautions[0].startswith("there is no validation loss: ")
 
 
 @pytest.fixture
