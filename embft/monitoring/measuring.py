@@ -14,7 +14,6 @@ from embft.finetuning.catalogue import RankedCatalogue
 from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.models import EmbeddingsModelInterface
 from embft.promotion.measuring import Measuring, Numbers
-from embft.promotion_config import SHIFTS
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +52,8 @@ def measure_day(
 ) -> DayFigures:
     """Take a model's figures on a day's clicks, by the measures of `evaluate`.
 
+    Distance shifts are not among them: they tell how far training moved a model from the one before it.
+
     Args:
         model: Not changed.
         ranked: What users get of it.
@@ -63,19 +64,15 @@ def measure_day(
     Returns:
         The figures.
     """
-    figures = {name: np.full(len(clicks.queries), np.nan) for name in ("val_loss", *SHIFTS)}
-    cautions = []
+    val_loss, cautions = np.full(len(clicks.queries), np.nan), []
     if clicks.inputs:
         try:
-            loss = measuring.loss(model, clicks.inputs)
+            val_loss[clicks.rows] = measuring.loss(model, clicks.inputs).per_session
         except DataRejected as error:  # one measure fewer; what users get is told all the same
             log.warning("no validation loss: %s", error)
             cautions.append(f"there is no validation loss: {error}")
-        else:
-            for name, values in {"val_loss": loss.per_session, **loss.shifts}.items():
-                figures[name][clicks.rows] = values
     ranking = ranking_with_misses(ranked, clicks.queries, clicks.clicked, cutoffs=cutoffs)
-    return DayFigures({"val_loss": figures.pop("val_loss"), **ranking, **figures}, cautions)
+    return DayFigures({"val_loss": val_loss, **ranking}, cautions)
 
 
 def ranking_with_misses(
