@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from embft.cli_alerts import alerts_app
 from embft.cli_champions import history, rollback
 from embft.cli_export import export
 from embft.cli_prune import prune
@@ -39,6 +40,7 @@ config_app = typer.Typer(help="The models' configs.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 logs_app = typer.Typer(help="Click logs.", no_args_is_help=True)
 app.add_typer(logs_app, name="logs")
+app.add_typer(alerts_app, name="alerts")
 
 
 class ClickModelOption(StrEnum):
