@@ -1,12 +1,13 @@
 """What of the history of champions is worth telling: promotions, rollbacks, and that no promotion came for long."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
 from embft.errors import ConfigError
 from embft.monitoring.message import Signal, Words
-from embft.monitoring.sentences import one_line
+from embft.monitoring.sentences import first_clause, one_line
 from embft.promotion.evaluation_record import Comparison, Evaluation
 from embft.promotion.history import Change, History, Step, version_of
 from embft.promotion.wording import is_lower_better, measure_name
@@ -17,7 +18,7 @@ from embft.stages.models import weights_of
 from embft.stages.night_words import broken_rules, decision_of
 
 # A first use over an old history tells what is new, and not a year of promotions.
-_YOUNG = timedelta(days=3)
+YOUNG = timedelta(days=3)
 _MOST_NIGHTS = 30
 _MAIN = f"ndcg_at_{MAIN_CUTOFF}"
 
@@ -36,13 +37,13 @@ def change_signals(evidence: Evidence, history: History, is_told: Callable[[str]
     Raises:
         StorageUnavailable: S3 did not answer.
     """
-    young = (it for it in history.steps if it.took_effect and it.change.at_utc >= evidence.now - _YOUNG)
+    young = (it for it in history.steps if it.took_effect and it.change.at_utc >= evidence.now - YOUNG)
     return [_changed(evidence, it) for it in young if not is_told(_incident(it.change))]
 
 
 def _incident(change: Change) -> str:
     # Two that were asked for at once may have one number.
-    return f"{change.kind}_{change.number}_{change.to.version}".lower()
+    return re.sub(r"[^a-z0-9_-]", "-", f"{change.kind}_{change.number}_{change.to.version}".lower())
 
 
 def _changed(evidence: Evidence, step: Step) -> Signal:
@@ -107,10 +108,13 @@ def _rolled_back(evidence: Evidence, step: Step) -> Words:
     change, left = step.change, version_of(step.before)
     in_place = f"serves again in place of {left}, rolled back" if left else "serves, the first that does, chosen"
     stays_out = f"The weights of version {left} stay out of service until somebody chooses them again."
+    why = first_clause(change.why, 120)
     return Words(
-        title=f"{evidence.model}: version {change.to.version} {in_place} by {change.who}: {change.why}",
+        title=f"{evidence.model}: version {change.to.version} {in_place} by {one_line(change.who, 60)}: {why}",
         details=(
             f"It comes from the night of {change.to.day}; the change was made at {_moment(evidence, change.at_utc)}.",
+            f"By: {change.who}",
+            f"Why: {change.why}",
             *([stays_out] if left else []),
         ),
         command=f"embft history --model {evidence.model}",

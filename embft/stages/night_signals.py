@@ -5,6 +5,7 @@ A re-run leaves results of the run before it behind whatever stopped it; so noth
 
 import logging
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,7 @@ from embft.paths import Paths
 from embft.results import StageResult
 from embft.stages.evidence import Evidence
 from embft.stages.night_words import (
+    OF_DATA,
     SAID_NOTHING,
     broken_rules,
     decision_of,
@@ -30,7 +32,6 @@ from embft.stages.night_words import (
 log = logging.getLogger(__name__)
 
 _UP_TO_GATE = STAGES[: STAGES.index("gate") + 1]
-_OF_DATA = ("plan", "validate_sessions", "preprocess_ranks", "validate_ranks")
 _TELL = "tell"
 _State = Literal["on", "off"]
 
@@ -70,12 +71,7 @@ class _Stop(NamedTuple):
 
     @property
     def is_rejection(self) -> bool:
-        """Whether the stage examined its input and refused it. Airflow has such a task as failed, too."""
-        if self.result is None or self.result.status != "rejected" or self.task not in _OF_DATA:
-            return False
-        said = self.failures[0].said if self.failures else None
-        # A stage that was cleared, and then failed otherwise, has still the verdict of its try before.
-        return said is None or _opening(self.result.reason) in said or said in (self.result.reason or "")
+        return self.task in OF_DATA and _is_rejection(self.result, self.failures)
 
 
 class _Night:
@@ -129,14 +125,16 @@ class _Night:
         if gate.status == "rejected":
             words = gate_words(self._evidence, gate, links_of(self._run, self._results.get("fine_tune"), gate))
             return self._signal("gate", "gate_rejected", "on", words, cause=_gate_cause(gate))
-        if stop is None and registered is not None and registered.figures.get("promoted"):
+        if "register" not in self._failed and registered is not None and registered.figures.get("promoted"):
             title = f"{self._evidence.model}: version {registered.figures['version']} of {self._day} was promoted"
             words = Words(title=title, details=(gate.reason or "",), links=links_of(self._run, registered, gate))
             return self._signal("gate", "gate_rejected", "off", words)
         return None
 
     def _late(self, deadline: Deadline) -> Signal | None:
-        missing = [stage for stage, result in self._results.items() if result is None]
+        gate = self._results.get("gate")
+        skipped = ("register",) if gate is not None and gate.status == "rejected" else ()
+        missing = [stage for stage, result in self._results.items() if result is None and stage not in skipped]
         if not missing:
             log.info("the night of %s has all of its results; its deadline is not told of", self._day)
             return None
@@ -170,10 +168,13 @@ class _Night:
 
 def _monitor_signals(evidence: Evidence, run: RunFacts, day: date) -> list[Signal]:
     failures = [it for them in _by_task(run).values() for it in them]
+    result = evidence.storage.read_result(evidence.paths.monitoring(day))
+    if result is not None and failures and _is_rejection(result, failures):
+        words = rejected_words(evidence, result, links_of(run, result))
+        return [_signal("monitor", "data_rejected", "on", day, words, rejection_cause(result))]
     if failures:
         words = failed_words(evidence, run, day, failures, links_of(run, failure=failures[0]))
         return [_signal("monitor", "stage_failed", "on", day, words, failure_cause(failures[0]))]
-    result = evidence.storage.read_result(evidence.paths.monitoring(day))
     if result is None:
         log.warning("monitor of %s has no result, and did not fail; nothing is told of it", day)
         return []
@@ -241,5 +242,10 @@ def _by_task(run: RunFacts) -> dict[str, list[TaskFailure]]:
     return dict(sorted(failed.items(), key=lambda it: order.get(it[0], order["register"] - 0.5)))
 
 
-def _opening(reason: str | None) -> str:
-    return (reason or "")[:200]
+def _is_rejection(result: StageResult | None, failures: Sequence[TaskFailure]) -> bool:
+    """Whether a stage examined its input and refused it. Airflow has such a task as failed, too."""
+    if result is None or result.status != "rejected":
+        return False
+    said, reason = failures[0].said if failures else None, result.reason or ""
+    # A stage that was cleared, and then failed otherwise, has still the verdict of its try before.
+    return said is None or reason[:200] in said or said in reason

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from embft.config import STAGES
 from embft.errors import ConfigError, DataRejected
 from embft.monitoring.message import Words
 from embft.monitoring.run_facts import RunFacts, TaskFailure
@@ -20,12 +21,15 @@ from embft.stages.stage import read_run
 _NIGHTS_IN_A_ROW = 14
 _LONGEST_DETAIL = 2000
 SAID_NOTHING = "it said nothing: its worker or pod was lost, or somebody stopped it"
-_OF_DATA = {
-    "plan": "there was nothing to learn from",
-    "validate_sessions": "its clicks or catalogue were rejected",
-    "preprocess_ranks": "its clicks cannot be learned from",
-    "validate_ranks": "its fine-tuning inputs were rejected",
+_NO_MODEL = "no model of {day}: "
+OF_DATA = {
+    "plan": _NO_MODEL + "there was nothing to learn from",
+    "validate_sessions": _NO_MODEL + "its clicks or catalogue were rejected",
+    "preprocess_ranks": _NO_MODEL + "its clicks cannot be learned from",
+    "validate_ranks": _NO_MODEL + "its fine-tuning inputs were rejected",
+    "monitor": "{day} was not monitored",
 }
+"""Stages that may reject their data → what is lost by it."""
 
 
 def decision_of(gate: StageResult) -> Decision | None:
@@ -122,7 +126,7 @@ def rejected_words(evidence: Evidence, result: StageResult, links: Mapping[str, 
         The words.
     """
     reasons = reasons_of(result)
-    title = f"{evidence.model}: no model of {result.day}: {_OF_DATA[result.stage]}: {first_clause(reasons[0])}"
+    title = f"{evidence.model}: {OF_DATA[result.stage].format(day=result.day)}: {first_clause(reasons[0])}"
     details = [one_line(f"{_without_end(it)}.", _LONGEST_DETAIL) for it in reasons]
     return Words(
         title=title,
@@ -190,8 +194,10 @@ def failed_words(
         lost = f"{day} was not monitored"
     elif first.task == "publish":
         lost = f"the vectors of {day} were not published"
-    else:
+    elif first.task in STAGES:
         lost = f"no model of {day}"
+    else:
+        lost = f"the night of {day} did not come to its end"
     details = [one_line(f"{first.task} said: {_without_end(said)}.", _LONGEST_DETAIL)]
     if others:
         details.append(f"Failed as well: {', '.join(dict.fromkeys(it.task for it in others))}.")
@@ -199,7 +205,7 @@ def failed_words(
         title=f"{evidence.model}: {lost}: {first.task} failed for good {tries}: {first_clause(said, 160)}",
         details=(*details, evidence.serving, _again(first.task)),
         links=dict(links),
-        command=_command(evidence.model, first.task, day),
+        command=_command(evidence.model, first.task, day) if first.task in (*STAGES, "monitor") else None,
     )
 
 
@@ -220,7 +226,9 @@ def through_words(evidence: Evidence, results: Mapping[str, StageResult | None],
         came_to = "its model was rejected by the gate"
         details = [f"{_without_end(gate.reason or '')}."]
     elif registered is not None and registered.figures.get("promoted"):
-        came_to, details = f"version {registered.figures['version']} serves", []
+        version, champion = registered.figures["version"], evidence.history.champion if evidence.history else None
+        came_to = f"version {version} {'serves' if champion and champion.version == version else 'was promoted'}"
+        details = []
     else:
         came_to = "its model was not promoted"
         details = [f"{_without_end(registered.reason)}." if registered and registered.reason else evidence.serving]
@@ -248,11 +256,11 @@ def links_of(run: RunFacts, *results: StageResult | None, failure: TaskFailure |
 
 
 def _again(task: str) -> str:
-    return f"Once that is mended, clear {task} in Airflow with all that follows it; or run the command by hand."
+    return f"Once that is mended, clear {task} in Airflow with all that follows it."
 
 
-def _command(model: str, task: str, day: date) -> str | None:
-    return None if task in ("approve", "rejected") else f"embft {stage_command(task)} --model {model} --day {day}"
+def _command(model: str, task: str, day: date) -> str:
+    return f"embft {stage_command(task)} --model {model} --day {day}"
 
 
 def _without_end(sentence: str) -> str:

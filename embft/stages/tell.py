@@ -24,7 +24,7 @@ from embft.paths import Paths
 from embft.promotion.history import History
 from embft.promotion.ledger import read_history
 from embft.results import Record
-from embft.stages.champion_signals import change_signals, silence_signal
+from embft.stages.champion_signals import YOUNG, change_signals, silence_signal
 from embft.stages.evidence import Evidence
 from embft.stages.monitored import monitored_days
 from embft.stages.night_signals import run_signals
@@ -114,15 +114,19 @@ def _signals(
         sources.append(lambda: change_signals(evidence, history, lambda it: ledger.last(it) is not None))
         sources.append(lambda: [silence_signal(evidence, history)])
     if run is None or run.kind == "monitor":
-        sources.append(lambda: _regressions(evidence))
+        sources.append(lambda: _regressions(evidence, run))
     found = (_looked_at(problems, it) or () for it in sources)
     return [signal for signals in found for signal in signals if signal is not None]
 
 
-def _regressions(evidence: Evidence) -> list[Signal]:
+def _regressions(evidence: Evidence, run: RunFacts | None) -> list[Signal]:
     from embft.monitoring.replay import regression_signals
 
-    return regression_signals(monitored_days(evidence.storage, evidence.paths), evidence.config)
+    days = monitored_days(evidence.storage, evidence.paths)
+    # Who monitors old days anew looks at them; `embft monitor --replay` says what would have been told.
+    if not days or (run is None and days[-1].day < evidence.today - YOUNG):
+        return []
+    return regression_signals(days, evidence.config)
 
 
 def _looked_at(problems: list[str], source: Callable[[], T]) -> T | None:

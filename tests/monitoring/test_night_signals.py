@@ -7,7 +7,7 @@ import pytest
 
 from embft.monitoring.run_facts import Deadline, RunFacts
 from embft.monitoring.sentences import likeness
-from tests.monitoring.told_nights import DAY, ToldNights, decision, failure, retrain, told_nights
+from tests.monitoring.told_nights import DAY, ToldNights, decision, failure, monitored, retrain, told_nights
 
 NEXT, THIRD = DAY + timedelta(days=1), DAY + timedelta(days=2)
 S3_AWAY = "s3://b/models/tiny: S3 at http://127.0.0.1:41233 did not answer within 60 s (try 4); run the command again"
@@ -155,11 +155,15 @@ def test_each_end_of_a_night_is_told_as_what_it_is(nights: ToldNights) -> None:
     nights.commit("register", reason="registered, not promoted: promote=never", version="3", promoted=False)
     assert nights.told(retrain()) == [("night", "recovered")]
     assert nights.last("night").words.details == ("registered, not promoted: promote=never.",)
+    approve = retrain(DAY, failure("approve", "nobody answered"))
+    assert nights.told(approve) == [("night", "opened")]
+    assert nights.last("night").words.title.startswith("tiny: the night of 2026-03-10 did not come to its end: approve")
+    assert nights.last("night").words.command is None
     # Three instances of a mapped task are one fault; what only waited for it is none, and neither is telling itself.
     lost = [failure(f"pull[{it}]", "cannot read day 2026-03-0{it}") for it in range(3)]
     assert nights.told(retrain(NEXT, *lost, failure("tell", "a channel is down"))) == []
     nights.night(NEXT, up_to="plan")
-    assert nights.told(retrain(NEXT, *lost, failure("tell", "a channel is down"))) == [("night", "opened")]
+    assert nights.told(retrain(NEXT, *lost, failure("tell", "a channel is down"))) == [("night", "changed")]
     assert nights.last("night").words.command == "embft pull --model tiny --day 2026-03-11"
     # A verdict of a try before is not taken for what failed this time.
     nights.commit("validate_sessions", NEXT, reason="too few clicks", status="rejected")
@@ -198,6 +202,14 @@ def test_a_failed_monitoring_or_rollback_is_told_by_itself(nights: ToldNights) -
     )
     assert nights.told(run("monitor", NEXT, "monitor")) == []
     assert nights.told(run("monitor", THIRD)) == [], "it has no result either: nobody can tell"
+    nothing = "there is no log object for 2026-03-12 below s3://b/logs, so nothing was monitored; next: wait"
+    nights.commit("monitor", THIRD, prefix=nights.paths.monitoring(THIRD), reason=nothing, status="rejected")
+    assert nights.told(monitored(THIRD, failure("monitor", nothing, 1))) == [("monitor", "changed")]
+    assert (nights.last("monitor").kind, nights.last("monitor").words.title) == (
+        "data_rejected",
+        "tiny: 2026-03-12 was not monitored: there is no log object for 2026-03-12 below s3://b/logs, so nothing was "
+        "monitored",
+    )
     nights.commit("monitor", THIRD, prefix=nights.paths.monitoring(THIRD))
     assert nights.told(run("monitor", THIRD)) == [("monitor", "recovered")]
 

@@ -1,8 +1,9 @@
 """`embft alerts tell`: each thing once, to whom it concerns, whoever is killed or away, and whatever cannot be read."""
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from embft.cli import app
+from embft.monitoring.day import MonitoredDay
 from embft.monitoring.message import Signal, Words
 from embft.promotion.history import Change
 from embft.stages import tell as telling
 from embft.stages.open_alerts import open_alerts
 from embft.stages.rollback import Rollback
-from tests.monitoring.told_nights import DAY, ToldNights, decision, failure, receiving, retrain, told_nights
+from tests.monitoring.told_nights import DAY, ToldNights, decision, failure, monitored, receiving, retrain, told_nights
 
 NEXT = DAY + timedelta(days=1)
 
@@ -128,7 +130,7 @@ def test_two_who_tell_at_once_tell_one_thing(nights: ToldNights, monkeypatch: py
             list(pool.map(lambda _: nights.tell(retrain()), range(4)))
         assert len(nights.messages()) == 1
         nights.tell(retrain())
-        assert len({it["id"] for it in team.bodies}) == 1
+        assert [it["incident"] for it in team.bodies] == ["gate"]
 
 
 def test_what_a_killed_teller_wrote_is_sent_by_the_next_one(
@@ -192,12 +194,13 @@ def test_evidence_that_cannot_be_read_silences_nothing_else(
         raise ZeroDivisionError("a day without queries")
 
     monkeypatch.setattr("embft.monitoring.replay.regression_signals", bug)
+    nights.monitored(DAY)
     told = nights.tell(retrain(NEXT))
     assert ([it.incident for it in told.messages], told.exit_code) == (["gate"], 2)
     assert "is damaged" in told.problems[0]
     assert "Which version serves could not be read" in nights.last("gate").words.details[-1]
     assert "OPENED: tiny: tonight's model (2026-03-11) was not promoted" in caplog.text
-    assert "ZeroDivisionError: a day without queries" in nights.tell().problems[1]
+    assert "ZeroDivisionError: a day without queries" in nights.tell(monitored(DAY)).problems[1]
 
 
 def test_regressions_are_told_of_the_monitoring_history(nights: ToldNights, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,12 +213,21 @@ def test_regressions_are_told_of_the_monitoring_history(nights: ToldNights, monk
         severity="warning",
         words=Words(title="tiny: nDCG@10 fell to 0.61"),
     )
-    monkeypatch.setattr("embft.monitoring.replay.regression_signals", lambda days, config: [fell])
-    nights.commit("monitor", prefix=nights.paths.monitoring(DAY))
+    seen: list[list[date]] = []
+
+    def judged(days: Sequence[MonitoredDay], _: object) -> list[Signal]:
+        seen.append([it.day for it in days])
+        return [fell]
+
+    monkeypatch.setattr("embft.monitoring.replay.regression_signals", judged)
+    nights.monitored(NEXT)
+    nights.monitored(DAY)
     assert nights.told(retrain(DAY)) == [], "a night knows nothing of them"
-    monitored = retrain(DAY).model_copy(update={"kind": "monitor"})
-    assert nights.told(monitored) == [("regression_drop", "opened")]
+    assert nights.told() == [], "nor is anybody called for old days that are monitored anew"
+    assert nights.told(monitored(NEXT)) == [("regression_drop", "opened")]
+    nights.monitored(today := datetime.now(UTC).date())
     assert nights.told() == []
+    assert seen == [[DAY, NEXT], [DAY, NEXT, today]]
 
 
 def test_a_rollback_by_hand_says_when_people_hear_of_it(nights: ToldNights, monkeypatch: pytest.MonkeyPatch) -> None:

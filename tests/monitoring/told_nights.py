@@ -15,6 +15,7 @@ import pytest
 
 from embft.config import STAGES, ModelConfig, config_path, load_config
 from embft.monitoring import outbox
+from embft.monitoring.day import MonitoredDay, Traffic
 from embft.monitoring.ledger import Ledger
 from embft.monitoring.message import Message
 from embft.monitoring.run_facts import RunFacts, TaskFailure
@@ -112,14 +113,6 @@ class ToldNights:
         **figures: Any,
     ) -> StageResult:
         """Leave the result of a stage, as the stage itself would."""
-        draft = Draft(
-            stage=stage,
-            model="tiny",
-            day=day,
-            prefix=prefix or self.paths.stage(day, stage),
-            inputs={},
-            settings=None,
-        )
         outcome = Outcome(
             files={name: self._file(name, data) for name, data in (files or {}).items()},
             figures=figures,
@@ -127,6 +120,10 @@ class ToldNights:
             reason=reason,
             links=dict(links or {}),
         )
+        return self._commit(prefix or self.paths.stage(day, stage), stage, day, outcome)
+
+    def _commit(self, prefix: str, stage: str, day: date, outcome: Outcome) -> StageResult:
+        draft = Draft(stage=stage, model="tiny", day=day, prefix=prefix, inputs={}, settings=None)
         return commit(self.storage, draft, lambda *_: outcome, force=True)
 
     def night(self, day: date = DAY, *, up_to: str = "evaluate") -> None:
@@ -178,6 +175,31 @@ class ToldNights:
         self.promote(version, day, why=judged.reason)
         self.commit("register", day, version=version, promoted=True)
         self.commit("publish", day, published=True)
+
+    def monitored(self, day: date) -> None:
+        """Leave a day on which there was nothing to measure."""
+        traffic = Traffic(
+            lines=0,
+            quarantined=0,
+            sessions=0,
+            clicked_sessions=0,
+            lost_sessions=0,
+            unseen_share=None,
+            items=0,
+            items_added=None,
+            items_removed=None,
+        )
+        seen = MonitoredDay(
+            model="tiny",
+            day=day,
+            status="no_clicks",
+            champion=None,
+            champion_day=None,
+            vectors=None,
+            traffic=traffic,
+        )
+        outcome = Outcome(files={}, figures=seen.model_dump(mode="json"))
+        self._commit(self.paths.monitoring(day), "monitor", day, outcome)
 
     def champion(self, version: str, day: date) -> Champion:
         trained = self.storage.read_result(self.paths.stage(day, "fine_tune"))
@@ -263,6 +285,10 @@ def retrain(day: date = DAY, *failed: TaskFailure, **more: Any) -> RunFacts:
     return RunFacts(
         kind="retrain", run_id=f"scheduled__{day}", day=day, url="http://airflow/run", failed=failed, **more
     )
+
+
+def monitored(day: date, *failed: TaskFailure) -> RunFacts:
+    return RunFacts(kind="monitor", run_id=f"scheduled__{day}", day=day, failed=failed)
 
 
 def failure(task: str, said: str | None = None, tries: int = 3) -> TaskFailure:
