@@ -51,7 +51,9 @@ class Ledger:
         self._paths = paths
         self._entries: dict[str, list[_Entry]] = {}
         self._written: dict[str, Message] = {}
-        for entry in sorted(filter(None, map(self._entry, storage.objects(paths.incidents)))):
+        # An S3 may list an object twice that somebody writes meanwhile.
+        listed = {it.uri: it for it in storage.objects(paths.incidents)}
+        for entry in sorted(filter(None, map(self._entry, listed.values()))):
             self._entries.setdefault(entry.incident, []).append(entry)
 
     def last(self, incident: str) -> Message | None:
