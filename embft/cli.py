@@ -21,6 +21,7 @@ import typer
 from embft.cli_alerts import alerts_app
 from embft.cli_champions import history, rollback
 from embft.cli_export import export
+from embft.cli_metrics import metrics
 from embft.cli_monitor import monitor
 from embft.cli_prune import prune
 from embft.cli_render_job import render_job
@@ -254,6 +255,7 @@ app.command()(rollback)
 app.command()(validate)
 app.command()(render_job)
 app.command()(prune)
+app.command()(metrics)
 
 
 @app.command()

@@ -22,9 +22,9 @@ def metrics(
     with exit_codes():
         from embft.monitoring.metrics import exposition, write_textfile
         from embft.monitoring.metrics import push as push_to
-        from embft.stages.metrics import read_gauges
+        from embft.stages.metrics import present_gauges
 
-        gauges = read_gauges(model, include=include_folder())
+        gauges = present_gauges(model, include=include_folder())
         if to:
             typer.echo(write_textfile(to, model, gauges))
         if push:
