@@ -1,16 +1,21 @@
-"""A night that is not over in time: Airflow's deadline, and the callback that tells people."""
+"""A night that is not over in time: Airflow's deadline, and the callback that tells people.
 
+The callback runs in the triggerer. On a worker it would have no connections: Airflow 3.3 gives a worker's callback a
+token that may not ask for any. So the triggerer needs what a worker needs: the project, its interpreter, S3's keys.
+"""
+
+import asyncio
 import logging
 import os
 import sys
 import time
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
@@ -43,13 +48,15 @@ def deadline_of(config: ModelConfig, include: Path) -> DeadlineAlert | None:
     if hours is None:
         return None
     told = {"model": config.name, "include": str(include), "hours": hours}
-    # A worker runs it, which has what a night's tasks have: the triggerer may have neither the config nor S3's keys.
-    callback = SyncCallback("embft.airflow.deadline.missed", kwargs=told)
-    return DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, timedelta(hours=hours), callback)
+    callback = AsyncCallback("embft.airflow.deadline.missed", kwargs=told)
+    # In seconds, which Airflow takes too: with a timedelta, Airflow 3.3 answers 500 to whoever clears a task of a run
+    # whose deadline has not passed, since it counts the deadline anew from what it stored.
+    interval: Any = hours * 3600
+    return DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, interval, callback)
 
 
-def missed(model: str, include: str, hours: float, context: dict[str, Any]) -> None:
-    """Tell people that a night is late. Airflow calls this on a worker.
+async def missed(model: str, include: str, hours: float, context: dict[str, Any]) -> None:
+    """Tell people that a night is late. Airflow calls this in the triggerer.
 
     Args:
         model: The model's name.
@@ -61,6 +68,11 @@ def missed(model: str, include: str, hours: float, context: dict[str, Any]) -> N
         AirflowException: Something was kept that may be sent later; the run's last task sends it.
         AirflowFailException: A channel is misconfigured.
     """
+    # Beside the triggerer's loop, in which all other triggers run.
+    await asyncio.to_thread(_tell, model, include, hours, context)
+
+
+def _tell(model: str, include: str, hours: float, context: Mapping[str, Any]) -> None:
     run = context["dag_run"]
     if run["run_type"] == "backfill":
         log.info("nobody waits for a backfill")
@@ -111,7 +123,8 @@ def _day(config: ModelConfig, run: Mapping[str, Any]) -> date:
     moments = ("data_interval_start", "data_interval_end", "run_after")
     dag_run = SimpleNamespace(run_type=run["run_type"], **{name: _moment(run[name]) for name in moments})
     # The form as it was filled in; what was left as it stands names no day.
-    return night_day(cast("Any", {"dag_run": dag_run, "params": run["conf"] or {}}), config.schedule)
+    context: Any = {"dag_run": dag_run, "params": run["conf"] or {}}
+    return night_day(context, config.schedule)
 
 
 def _moment(said: str | datetime | None) -> datetime | None:

@@ -172,7 +172,8 @@ A backfill computes old nights and registers their models, but promotes none of 
 Results: `{artifacts}/{name}/runs/<day>/<stage>/result.json`. Settings: `include/models/{name}.yaml`.
 """
 
-_DEADLINE = "A night that is not over {hours:g} hours after it was queued is told as late."
+_DEADLINE = """A night that is not over {hours:g} hours after it was queued is told as late, by the triggerer; where
+that fails, the triggerer's log says why, and `tell` sends what was written when the night is over."""
 _NO_DEADLINE = "No night is told as late: `alerts.deadline_hours` sets no limit."
 
 _POOL = """Its own limit of active runs counts, not the DAG's. Trainings wait in the pool `{pool}`: give the backfill

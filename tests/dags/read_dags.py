@@ -40,9 +40,7 @@ def main() -> None:
             "retries": dag.default_args["retries"],
             "can_skip": [task.task_id for task in again.tasks if task.inherits_from_skipmixin],
             "teardowns": {it.task_id: it.on_failure_fail_dagrun for it in again.tasks if it.is_teardown},
-            "deadlines": [
-                {"hours": it.interval.total_seconds() / 3600, "callback": it.callback.path} for it in dag.deadline or []
-            ],
+            "deadlines": [{"hours": it.interval / 3600, "callback": it.callback.path} for it in dag.deadline or []],
             "links": {task.task_id: task.extra_links for task in again.tasks},
         }
     found = {"seconds": seconds, "heavy": heavy, "errors": bag.import_errors, "dags": dags}
