@@ -20,6 +20,7 @@ import typer
 
 from embft.cli_champions import history, rollback
 from embft.cli_export import export
+from embft.cli_monitor import monitor
 from embft.cli_prune import prune
 from embft.cli_render_job import render_job
 from embft.cli_shared import Day, Model, exit_codes, parse_day, print_json, stdout_kept_for_the_result
@@ -246,6 +247,7 @@ def report(
 
 app.command()(export)
 app.command()(history)
+app.command()(monitor)
 app.command()(rollback)
 app.command()(validate)
 app.command()(render_job)

@@ -38,6 +38,15 @@ class Shown(Record):
     )
 
 
+class QueryFigure(Record):
+    """How a query that may be shown was served on a day."""
+
+    query: str
+    n_sessions: int = Field(description="Clicked ones; the means are over them.")
+    ndcg: float = Field(description="The champion's nDCG@10.")
+    base_ndcg: float | None = Field(description="The base model's; None where it has none.")
+
+
 class Pair(Record):
     """The same clicks, ranked twice."""
 
@@ -75,8 +84,14 @@ class MonitoredDay(Record):
     promised: dict[str, Shown] = Field(
         default_factory=dict, description="Slice → what the champion showed on the night that it was promoted."
     )
+    examples: tuple[QueryFigure, ...] = Field(
+        (),
+        description="Queries that lost most, sessions × (1 - nDCG@10); those alone that `logs.privacy.min_clients` "
+        "clients searched for.",
+    )
     same_clicks: SameClicks | None = Field(
-        None, description="What the champion, its vectors and the catalogue of this day make of the day before's clicks."
+        None,
+        description="What this day's champion, vectors and catalogue make of the day before's clicks.",
     )
     traffic: Traffic
     mlflow_url: str | None = None
