@@ -38,10 +38,8 @@ class Scene:
 
     def drop_of(self, slice_name: str, model: str) -> tuple[float, float, float] | None:
         """Give a model's figure, its usual one, and the share by which it is worse; None where one is not known."""
-        past = [
-            it for it in (_figure(day, slice_name, model, self.told.measure) for day in self.usual) if it is not None
-        ]
-        now = _figure(self.day, slice_name, model, self.told.measure)
+        figures = [_figure(it, slice_name, model, self.told.measure) for it in (*self.usual, self.day)]
+        past, now = [it for it in figures[:-1] if it is not None], figures[-1]
         if now is None or len(past) < _MIN_DAYS or not (usual := median(past)):
             return None
         worse = now - usual if is_lower_better(self.told.measure) else usual - now
@@ -137,7 +135,8 @@ def _lost_items(scene: Scene) -> Iterator[Cause]:
     if now is not None and usual is not None and now > usual:
         yield Cause(
             what="Items that people click are missing from what is ranked",
-            evidence=f"in {share_text(now)} of the clicked searches no clicked item is there (usual: {share_text(usual)})",
+            evidence=f"in {share_text(now)} of the clicked searches no clicked item is there "
+            f"(usual: {share_text(usual)})",
         )
 
 

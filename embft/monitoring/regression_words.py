@@ -87,7 +87,8 @@ def _finding(it: Verdict, day: MonitoredDay) -> str:
     fell, below = ("rose", "above") if is_lower_better(it.measure) else ("fell", "below")
     if it.usual is None:
         assert it.limit is not None
-        return f"{name} was {figure} on {day.day}, {below} the limit of {it.limit:g}"
+        side = "above" if it.figure > it.limit else "below"
+        return f"{name} was {figure} on {day.day}, {side} the limit of {it.limit:g}"
     drop = share_text(it.drop or 0.0)
     usual = figure_text(it.usual)
     if it.kind == "decline":
@@ -105,23 +106,16 @@ def _details(days: Sequence[MonitoredDay], standing: Standing, others: Sequence[
     day = days[standing.day]
     found = []
     if standing.since != day.day:
-        found.append(f"It began on {standing.since}; it has got much worse since." if standing.depth > 1 else "")
-        found[-1] = found[-1] or f"It began on {standing.since}."
+        worse = "; it has got much worse since" if standing.depth > 1 else ""
+        found.append(f"It began on {standing.since}{worse}.")
     shown = next((it for it in day.sets if it.name == standing.slice), None)
     if shown is not None:
         found.append(f"Measured on {shown.n_sessions:,} searches with a click, {shown.n_queries:,} distinct queries.")
     found += _served(days[: standing.day + 1])
-    found += [
-        f"Rule {it.rule}: {_finding(it, day)}." for it in standing.verdicts if it.state == "broken" and it != told
-    ]
-    found += [
-        f"Rule {it.rule}: {_finding(it, day)}."
-        for other in others
-        if other.slice != standing.slice
-        for it in other.verdicts
-        if it.state == "broken"
-    ]
-    return found
+    # What fell with all queries is no message of its own.
+    of_others = [it for other in others if other.slice != standing.slice for it in other.verdicts]
+    broken = [it for it in (*standing.verdicts, *of_others) if it.state == "broken" and it != told]
+    return [*found, *(f"Rule {it.rule}: {_finding(it, day)}." for it in broken)]
 
 
 def _served(days: Sequence[MonitoredDay]) -> list[str]:

@@ -72,10 +72,10 @@ class _Regression:
 def standings(days: Sequence[MonitoredDay], rules: Sequence[MonitorRule]) -> list[list[Standing]]:
     """Go through the history, and say of each day how it stood then.
 
-    A regression begins on the day that a rule is broken. It is over once no rule was broken on KEPT_DAYS
-    days in a row on which one that broke in it could be judged: a day that tells nothing neither begins nor ends one. It
-    has got much worse where the drop is twice the one told before, by more than three deviations of chance, or where a
-    critical rule breaks beside those that only warn.
+    A regression begins on the day that a rule is broken. It is over once no rule was broken on KEPT_DAYS days in a row
+    on which one that broke in it could be judged: a day that tells nothing neither begins nor ends one. It has got much
+    worse where the drop is twice the one told before, by more than three deviations of chance, or where a critical rule
+    breaks beside those that only warn.
 
     Args:
         days: The oldest first.
