@@ -22,7 +22,8 @@ from embft.promotion.evaluation_record import QuerySet
 FIRST, N_DAYS = date(2011, 8, 22), 60
 MEASURE = "ndcg_at_10"
 _CUTOFF = 10
-_WINDOW, _TEST_DAYS, _EVERY = 14, 2, 7
+EVERY = 7
+_WINDOW, _TEST_DAYS = 14, 2
 _LOG_FROM = date(2011, 8, 11)
 _N_NEGATIVES = 50
 
@@ -96,7 +97,7 @@ def read_log() -> Log:
 
 def champions_of(log: Log, *, seed: int, is_weekly: bool) -> list[Champion]:
     """Train the champions of a history, in order; a stale one's only champion is the first."""
-    return [_champion(log, since, seed) for since in (range(0, N_DAYS, _EVERY) if is_weekly else (0,))]
+    return [_champion(log, since, seed) for since in (range(0, N_DAYS, EVERY) if is_weekly else (0,))]
 
 
 def base_figures(log: Log) -> Figures:
@@ -168,6 +169,11 @@ class Histories:
         """Say by which share a damage lowers nDCG@10 over all days' clicks."""
         damaged, _ = self._figures(damage)
         return 1 - float(np.concatenate(damaged).mean() / np.concatenate(self.sound[0]).mean())
+
+    def fall_of(self, is_kept: NDArray[np.bool_]) -> float:
+        """Say by which share nDCG@10 over all days' clicks is lower where only some clicks are left."""
+        sound, kept = np.concatenate(self.sound[0]), is_kept[np.concatenate(self._rows)]
+        return 1 - float(sound[kept].mean() / sound.mean())
 
     def damaged(self, damage: Damage) -> Callable[[int], list[MonitoredDay]]:
         """Give what makes a history that is damaged from a day on."""
