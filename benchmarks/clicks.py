@@ -8,7 +8,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
@@ -82,12 +82,20 @@ def best_buy_dev() -> list[Click]:
     return _best_buy_parts()["dev"]
 
 
+def best_buy_dated() -> list[tuple[date, Click]]:
+    """Best Buy's clicks with their days, oldest first."""
+    with gzip.open(realdata.CLICKS / "clicks_train.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [
+            (date.fromisoformat(row["time"][:10]), Click(" ".join(row["query"].lower().split()), row["clicked"]))
+            for row in map(json.loads, lines)
+        ]
+
+
 def _best_buy_parts() -> dict[str, list[Click]]:
     parts = defaultdict(list)
-    with gzip.open(realdata.CLICKS / "clicks_train.jsonl.gz", "rt", encoding="utf-8") as lines:
-        for row in map(json.loads, lines):
-            part = ["train", "validation", "dev"][(row["time"] >= VALIDATION_FROM) + (row["time"] >= DEV_FROM)]
-            parts[part].append(Click(" ".join(row["query"].lower().split()), row["clicked"]))
+    for day, click in best_buy_dated():
+        part = ["train", "validation", "dev"][(str(day) >= VALIDATION_FROM) + (str(day) >= DEV_FROM)]
+        parts[part].append(click)
     return parts
 
 

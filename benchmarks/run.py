@@ -14,6 +14,7 @@ NO_BENCHMARKS = {
     "__init__.py",
     "run.py",
     "figures.py",
+    "alert_days.py",
     "clicks.py",
     "measures.py",
     "baselines.py",

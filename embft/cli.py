@@ -248,9 +248,9 @@ def report(
         typer.echo(to)
 
 
-app.command()(monitor)
 app.command()(export)
 app.command()(history)
+app.command()(monitor)
 app.command()(rollback)
 app.command()(validate)
 app.command()(render_job)

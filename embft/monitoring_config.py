@@ -43,7 +43,7 @@ class TrailingRule(_Rule):
     days: int = Field(14, ge=3, le=366, description="Judged days before it that say what is usual.")
     min_days: int = Field(7, ge=3, description="Fewer of them say nothing.")
     max_drop: float = Field(0.05, gt=0, lt=1, description="Share of the median by which it may be worse.")
-    deviations: float = Field(3.0, gt=0, description="Usual deviations (from MAD, and the day's own error) it may be.")
+    deviations: float = Field(3.5, gt=0, description="Usual deviations (from MAD, and the day's own error) it may be.")
 
 
 class DeclineRule(_Rule):
@@ -53,7 +53,7 @@ class DeclineRule(_Rule):
     days: int = Field(28, ge=5, le=366, description="Judged days that it looks back.")
     min_days: int = Field(10, ge=5, description="Fewer of them say nothing.")
     slack: float = Field(0.5, gt=0, description="Usual deviations that a day may be worse without adding up.")
-    threshold: float = Field(5.0, gt=0, description="Usual deviations that may add up.")
+    threshold: float = Field(7.0, gt=0, description="Usual deviations that may add up.")
 
 
 class PromotionRule(_Rule):
@@ -68,8 +68,10 @@ class SameClicksRule(_Rule):
     """The clicks of the day monitored before, ranked by what serves now: a drop is no matter of who searched what."""
 
     kind: Literal["same_clicks"]
-    max_drop: float = Field(0.03, gt=0, lt=1, description="Share by which they may be worse than on their own day.")
-    deviations: float = Field(3.0, gt=0, description="Standard errors of the difference that it may be.")
+    max_drop: float = Field(0.02, gt=0, lt=1, description="Share by which they may be worse than on their own day.")
+    deviations: float = Field(
+        3.0, gt=0, description="Standard errors of the difference that it may be, where the champion is a new one."
+    )
 
 
 MonitorRule = Annotated[

@@ -6,6 +6,7 @@ By hand, connections come from AIRFLOW_CONN_* and from Airflow's secrets backend
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,6 +15,8 @@ from typing import Any
 from airflow.sdk import BaseNotifier
 
 from embft.errors import EXIT_OK, ConfigError, EmbftError, TemporaryError
+
+_ADDRESS = re.compile(r"https?://\S+|/services/\S+")
 
 
 def notify(notifier: str, arguments: Mapping[str, Any]) -> None:
@@ -42,7 +45,9 @@ def notify(notifier: str, arguments: Mapping[str, Any]) -> None:
     try:
         called({})
     except Exception as error:
-        raise TemporaryError(f"{notifier} failed: {type(error).__name__}: {error}") from error
+        # An address may be the secret itself (Slack's webhooks), so none is told, here or in a traceback.
+        said = _ADDRESS.sub("<address>", str(error))
+        raise TemporaryError(f"{notifier} failed: {type(error).__name__}: {said}") from None
 
 
 def _class_of(notifier: str) -> type[Any]:

@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from embft.airflow.command import tell_arguments
 from embft.airflow.day import monitor_schedule, night_day
 from embft.airflow.frame import task_arguments
+from embft.airflow.gauges import emit
 from embft.airflow.notify import notify
 from embft.airflow.operators import StageOperator
 from embft.airflow.outcome import explained, fail, last_error
@@ -26,6 +27,7 @@ from embft.airflow.run_facts import facts_of
 from embft.alerts_config import load_channels
 from embft.config import ModelConfig
 from embft.errors import ConfigError, EmbftError
+from embft.monitoring.gauge import Gauge
 from embft.monitoring.run_facts import Kind, RunFacts
 from embft.paths import Paths
 
@@ -103,7 +105,7 @@ def tell_task(config: ModelConfig, include: Path, kind: Kind) -> TellOperator:
 
 
 def tell(run: Run, config: ModelConfig, include: Path, facts: RunFacts | None) -> None:
-    """Run the command that tells people, then call the notifiers that only Airflow can.
+    """Run the command that tells people, then do what only Airflow can: notifiers, and its metrics.
 
     Args:
         run: Runs the command.
@@ -121,11 +123,12 @@ def tell(run: Run, config: ModelConfig, include: Path, facts: RunFacts | None) -
         if file and facts:
             file.write_bytes(facts.to_json())
         ended = run(tell_arguments(config.name, file), connections)
-    calls = _calls(ended.output)
-    faults += _notified(config, calls or [])
+    told = _printed(ended.output)
+    faults += _notified(config, told["calls"] if told else [])
+    emit(config.name, [Gauge.model_validate(it) for it in told["gauges"]] if told else [])
     if ended.code != 0:
         fail(ended.code, last_error(ended.last_lines))
-    if calls is None:
+    if told is None:
         raise AirflowFailException(f"`embft alerts tell --json` printed no result but {ended.output[:200]!r}")
     if faults:
         raise AirflowException("; ".join(faults))
@@ -151,10 +154,11 @@ def _connections(include: Path) -> tuple[dict[str, str], list[str]]:
     return found, faults
 
 
-def _calls(output: bytes) -> list[dict[str, Any]] | None:
-    """Read the calls that the command printed; None where it printed no result."""
+def _printed(output: bytes) -> dict[str, Any] | None:
+    """Read what the command printed; None where that is no result."""
     try:
-        return list(json.loads(output)["calls"])
+        told = json.loads(output)
+        return {name: list(told[name]) for name in ("calls", "gauges")}
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -96,7 +96,7 @@ class MonitoredDay(Record):
     )
     same_clicks: SameClicks | None = Field(
         None,
-        description="What the champion, its vectors and the catalogue of this day make of the day before's clicks.",
+        description="What this day's champion, vectors and catalogue make of the day before's clicks.",
     )
     traffic: Traffic
     mlflow_run_id: str | None = Field(None, description="Run that has the figures, too; None until it has them.")

@@ -79,7 +79,10 @@ def tell(options: dict) -> int:
     if behaviour.get("prints", True):
         calls = behaviour.get("calls", [])
         print(
-            json.dumps({"model": told["model"], "messages": [], "deliveries": [], "calls": calls}, indent=2), flush=True
+            json.dumps(
+                {"model": told["model"], "messages": [], "deliveries": [], "calls": calls, "gauges": []}, indent=2
+            ),
+            flush=True,
         )
     return int(behaviour.get("exit", 0))
 
