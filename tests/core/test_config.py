@@ -10,9 +10,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from embft.alerts_config import AlertChannels, load_channels
 from embft.cli import app
 from embft.config import config_files, load_config
 from embft.errors import ConfigError
+from embft.monitoring_config import Monitoring
 from embft.results import digest_of
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -230,7 +232,7 @@ def test_amounts_are_written_as_kubernetes_writes_them(include: Path, setting: s
 
 
 def test_the_pod_that_the_demos_config_shows_can_be_uncommented(include: Path) -> None:
-    shown = (Path(__file__).parents[2] / "include" / "models" / "demo.yaml").read_text()
+    shown = (REPOSITORY / "include" / "models" / "demo.yaml").read_text()
     text = shown.replace("\n  # ", "\n  ").replace("name: demo", "name: shop", 1)
     assert text.count("kubernetes:") == 1
     config = load_config(written(include, text.replace("\n  Training in", "\n  # Training in")))
@@ -300,3 +302,31 @@ def test_what_the_pages_show_of_evaluation_and_gate_is_a_valid_config(page: str,
     config = yaml.safe_load(MINIMAL) | shown
     (include / "models" / "shop.yaml").write_text(yaml.safe_dump(config))
     assert load_config(include / "models" / "shop.yaml").gate.rules
+
+
+def test_the_rules_that_the_docs_show_are_the_default_ones() -> None:
+    shown = _yaml_blocks("monitoring.md")["monitoring"]
+    assert Monitoring.model_validate(shown) == Monitoring()
+
+
+@pytest.mark.parametrize("page", ["alerts.md", "monitoring.md"])
+def test_the_alerts_that_the_docs_show_can_be_read(tmp_path: Path, page: str) -> None:
+    shown = {key: it for key, it in _yaml_blocks(page).items() if key in ("channels", "routes", "prometheus")}
+    assert shown
+    (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(shown))
+    assert load_channels(tmp_path) != AlertChannels()
+
+
+def test_the_alerts_of_the_project_are_read_as_they_are_and_with_what_they_suggest(tmp_path: Path) -> None:
+    text = (REPOSITORY / "include" / "alerts.yaml").read_text()
+    (tmp_path / "alerts.yaml").write_text(text)
+    assert load_channels(tmp_path) == AlertChannels()
+    suggested = re.sub(r"(channels: \{\}|routes: \[\])", lambda it: it[0].split()[0], text)
+    (tmp_path / "alerts.yaml").write_text(re.sub(r"^#(  )", r"\1", suggested, flags=re.MULTILINE))
+    assert load_channels(tmp_path).receivers("shop-de", "info") == ["search_mail"]
+
+
+def _yaml_blocks(page: str) -> dict[str, Any]:
+    text = (REPOSITORY / "docs" / page).read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    return {key: it for block in blocks for key, it in yaml.safe_load(block).items()}
