@@ -50,10 +50,10 @@ class DeclineRule(_Rule):
     """A slow decline: small drops that add up, by a one-sided CUSUM."""
 
     kind: Literal["decline"]
-    days: int = Field(28, ge=5, le=366, description="Judged days that it looks back.")
+    days: int = Field(42, ge=5, le=366, description="Judged days that it looks back.")
     min_days: int = Field(10, ge=5, description="Fewer of them say nothing.")
     slack: float = Field(0.5, gt=0, description="Usual deviations that a day may be worse without adding up.")
-    threshold: float = Field(7.0, gt=0, description="Usual deviations that may add up.")
+    threshold: float = Field(10.0, gt=0, description="Usual deviations that may add up.")
 
 
 class PromotionRule(_Rule):
