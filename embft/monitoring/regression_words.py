@@ -8,7 +8,7 @@ from embft.monitoring.causes import likely_causes, scene_of
 from embft.monitoring.day import MonitoredDay
 from embft.monitoring.message import Chart, Words
 from embft.monitoring.regressions import KEPT_DAYS, Standing
-from embft.monitoring.rules import NEW_USUAL_AFTER, Verdict
+from embft.monitoring.rules import Verdict
 from embft.monitoring.wording import figure_text, share_text, where
 from embft.promotion.wording import is_lower_better, measure_name
 
@@ -94,7 +94,7 @@ def _what_was_usual(standing: Standing) -> list[str]:
     first = standing.first
     if first is None or first.usual is None or not _is_still_low(standing):
         return []
-    return [f"Before, {figure_text(first.usual)} was usual; a new level counts as usual after {NEW_USUAL_AFTER} days."]
+    return [f"Before, {figure_text(first.usual)} was usual."]
 
 
 def _finding(it: Verdict, day: MonitoredDay) -> str:

@@ -25,7 +25,9 @@ from embft.promotion.wording import is_lower_better, measure_name
 from embft.results import Record
 
 NEW_USUAL_AFTER = 42
-"""Days after which a level that stays is the usual one; nothing older says what is usual."""
+"""Days after which what was lost at once is lost for good, and no news."""
+
+_USUAL_FOR = 3  # times the days that a rule looks back: what is older says nothing of what is usual
 
 RuleState = Literal["kept", "broken", "not_enough_clicks", "not_enough_days", "not_measured"]
 
@@ -77,11 +79,12 @@ def verdicts(rule: MonitorRule, days: Sequence[MonitoredDay]) -> list[Verdict]:
     - limit: l as it stands in the config.
     - trailing: u is the median of the judged days before, l = u - max(max_drop u, deviations s); see `usual_of` for s.
       Days that broke the rule say nothing of what is usual, so a fall that stays is not forgotten the week after; but
-      after NEW_USUAL_AFTER days it is the usual level.
+      where all others are older than three times the rule's days, it is the usual level.
     - same_clicks: x and u are of the same clicks, ranked now and on their own day; l = u - max(max_drop u, deviations
       e), where e is the standard error of their difference if there is a new champion, which ranks some queries better
       and some worse; else 0: the same model on the same clicks moves by no chance. Once broken, it stays so until what
-      was lost since has come back to within max_drop: u is then x over the product of all steps since.
+      was lost since has come back to within max_drop, u then being x over the product of all steps since, or for
+      NEW_USUAL_AFTER days.
     - decline: by a CUSUM; see `decline_of`.
     - promotion: u is what the champion showed on the night it was promoted, l as of trailing with s² = e² + e_u².
 
@@ -133,7 +136,7 @@ def _by_limit(rule: LimitRule, reading: Reading) -> Verdict:
 
 
 def _by_trailing(rule: TrailingRule, reading: Reading, past: Sequence[Reading]) -> Verdict:
-    recent = [it for it in past if (reading.day - it.day).days <= NEW_USUAL_AFTER]
+    recent = [it for it in past if (reading.day - it.day).days <= _USUAL_FOR * rule.days]
     kept = [it for it in recent if not it.is_broken]
     is_new = len(kept) < rule.min_days <= len(recent)
     said = (recent if is_new else kept)[-rule.days :]

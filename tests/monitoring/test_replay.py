@@ -113,7 +113,7 @@ def test_a_recovery_says_how_long_it_was_worse() -> None:
 def test_a_level_that_became_usual_ends_the_regression_and_says_so() -> None:
     opened, over = told(days_of([0.72] * 10 + [0.60] * 60))
     assert (opened.state, over.state) == ("opened", "recovered")
-    assert over.words.title == "shop: nDCG@10 stays at 0.600 on 2026-04-21; that counts as usual now"
+    assert over.words.title == "shop: nDCG@10 stays at 0.600 on 2026-03-31; that counts as usual now"
 
 
 def test_a_loss_that_rises_is_told_as_rising() -> None:
