@@ -2,7 +2,7 @@
 
     plan ─► pull ─► validate_sessions ─► preprocess_ranks ─► validate_ranks ─► fine_tune ─► evaluate ─► gate
             (mapped: one per log day
-             that needs it)                              gate ─┬► (approve ─►) register ─┬► publish
+             that needs it)                              gate ─┬► (approve ─►) register ─┬► publish ─► tell
                                                                └► rejected ──────────────┘
 
 What each stage reads and writes, and what to do when it is red, stands on its task's page.
@@ -40,3 +40,5 @@ for config in project.configs:
             gate >> register
         gate >> rejected
         [register, rejected] >> publish
+        # Where one day's `pull` fails, all that follows is off at once, while other days are still being pulled.
+        [pull, publish] >> night.tell()

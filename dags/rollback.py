@@ -1,6 +1,6 @@
 """A DAG `rollback_<model>` for every config in `include/models/`: a person brings a former champion back.
 
-rollback
+rollback ─► tell
 """
 
 from embft.airflow.project import read_project

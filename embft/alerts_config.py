@@ -1,4 +1,4 @@
-"""`include/alerts.yaml`: the channels that messages go to, and which of them get what. For all models of a project.
+"""`include/alerts.yaml`: who is told what: people by channels, Prometheus by a file or a push. For all of a project.
 
 It is read whenever messages are sent, never frozen with a night: a corrected channel gets what was kept for it. No
 secret stands here: a channel names an Airflow connection.
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from embft.config_base import Strict
+from embft.config_base import Strict, WebUrl
 from embft.promotion_config import Name, closest
 from embft.yaml_files import YamlFile, error_at
 
@@ -82,11 +82,27 @@ class Route(Strict):
         return is_bad_enough and any(fnmatchcase(model, it) for it in self.models)
 
 
+class Prometheus(Strict):
+    """Where the models' figures are put for Prometheus, whenever messages are told."""
+
+    folder: str | None = Field(
+        None, description="Folder that a node exporter's textfile collector reads, on the worker: embft_<model>.prom."
+    )
+    pushgateway: WebUrl | None = Field(None, description="Address of a Pushgateway, such as http://pushgateway:9091.")
+
+    @model_validator(mode="after")
+    def _says_where(self) -> "Prometheus":
+        if self.folder is None and self.pushgateway is None:
+            raise ValueError("give a folder, a pushgateway, or both; or leave `prometheus` out")
+        return self
+
+
 class AlertChannels(Strict):
     """The whole file."""
 
     channels: dict[Name, Channel] = Field(default_factory=dict)
     routes: tuple[Route, ...] = ()
+    prometheus: Prometheus | None = None
 
     @model_validator(mode="after")
     def _routes_lead_somewhere(self) -> "AlertChannels":

@@ -18,8 +18,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from embft.cli_alerts import alerts_app
 from embft.cli_champions import history, rollback
 from embft.cli_export import export
+from embft.cli_metrics import metrics
 from embft.cli_monitor import monitor
 from embft.cli_prune import prune
 from embft.cli_render_job import render_job
@@ -40,6 +42,7 @@ config_app = typer.Typer(help="The models' configs.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 logs_app = typer.Typer(help="Click logs.", no_args_is_help=True)
 app.add_typer(logs_app, name="logs")
+app.add_typer(alerts_app, name="alerts")
 
 
 class ClickModelOption(StrEnum):
@@ -252,6 +255,7 @@ app.command()(rollback)
 app.command()(validate)
 app.command()(render_job)
 app.command()(prune)
+app.command()(metrics)
 
 
 @app.command()

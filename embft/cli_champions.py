@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
+from embft.alerts_config import load_channels
 from embft.cli_shared import Model, exit_codes, print_json, stdout_kept_for_the_result
 from embft.config import include_folder
+from embft.errors import ConfigError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 
@@ -60,3 +62,16 @@ def rollback(
             from embft.console_champions import print_rollback
 
             print_rollback(done)
+            if done.number is not None:
+                _say_who_is_told(model)
+
+
+def _say_who_is_told(model: str) -> None:
+    """Say when people hear of it. The rollback is made: a fault in who they are is a warning."""
+    try:
+        channels = load_channels(include_folder()).channels
+    except ConfigError as error:
+        typer.secho(f"warning: nobody is told before this is mended: {error}", err=True, fg="yellow")
+        return
+    if channels:
+        typer.echo(f"told by the next run, or now: embft alerts tell --model {model}")

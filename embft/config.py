@@ -50,6 +50,9 @@ STAGES = (
     "register",
     "publish",
 )
+MONITOR = "monitor"
+# What may run in a pod: a night's stages, and the one of the days between them.
+_PLACED = (*STAGES, MONITOR)
 _WEEK_S = 7 * 24 * 3600
 
 
@@ -246,7 +249,7 @@ class Runtime(Strict):
     """Where each stage runs: on the worker (a subprocess), or in a pod."""
 
     python: str | None = Field(None, description="Interpreter of worker stages; Airflow's own when left out.")
-    stages: dict[Literal[STAGES], Literal["worker", "pod"]] = Field(  # type: ignore[valid-type]
+    stages: dict[Literal[_PLACED], Literal["worker", "pod"]] = Field(  # type: ignore[valid-type]
         default_factory=dict, description="Stages that do not run on the worker."
     )
     kubernetes: Kubernetes | None = None

@@ -6,8 +6,9 @@
     │       └── ObjectMissing     2   S3 has no such object
     ├── DataRejected              3   the data or the model was rejected; never retried
     └── TemporaryError           75   something is away for now; the retry policy tries again
-        └── StorageUnavailable   75   S3 did not answer, or answered 5xx
-            └── ObjectChanged    75   an object is no longer the one that was listed
+        ├── StorageUnavailable   75   S3 did not answer, or answered 5xx
+        │   └── ObjectChanged    75   an object is no longer the one that was listed
+        └── ChannelAway          75   a channel of alerts did not answer, or asked for patience
 
 A message is one sentence that names what was wrong, the value, the rule, and where to change it.
 """
@@ -53,3 +54,7 @@ class StorageUnavailable(TemporaryError):
 
 class ObjectChanged(StorageUnavailable):
     """An object was replaced or removed after it was listed: a new listing helps, reading again does not."""
+
+
+class ChannelAway(TemporaryError):
+    """A channel of alerts did not answer, or asked for patience: what else is meant for it would fail alike now."""

@@ -164,9 +164,14 @@ class Paths:
         """The mark that a channel took a message."""
         return f"{self.all_sent}/{message_id}/{channel}.json"
 
+    @property
+    def all_claims(self) -> str:
+        """Prefix of who is sending what."""
+        return f"{self.all_alerts}/claims"
+
     def claims(self, message_id: str, channel: str) -> str:
         """Prefix of who is sending a message to a channel."""
-        return f"{self.all_alerts}/claims/{message_id}/{channel}"
+        return f"{self.all_claims}/{message_id}/{channel}"
 
 
 def stage_command(stage: str) -> str:

@@ -11,6 +11,7 @@ from embft.airflow.day import night_day
 from embft.airflow.links import pages_of
 from embft.airflow.operators import StageOperator
 from embft.airflow.outcome import explained
+from embft.airflow.quote import quotable
 from embft.config import ModelConfig
 from embft.paths import Paths
 from embft.results import StageResult
@@ -52,20 +53,8 @@ class ApproveOperator(StageOperator, ApprovalOperator):  # type: ignore[misc]
             AirflowException: The decision cannot be read for now.
             AirflowFailException: Airflow would show what was asked here first, about another model.
         """
-        with explained():
-            config = self.read_config()
-        if promotes(context["params"], context["dag_run"].run_type) == "never":
-            self.log.info("this run registers its model and does not promote it, so nobody is asked")
-            return
-        day = night_day(context, config.schedule)
-        judged = self._judged(config, day)
-        context["ti"].xcom_push(key=_ASKED_ABOUT, value=judged.attempt)
-        self.subject = f"Shall the model {self.model} of {day} serve?"
-        self.body = self._summary(context, config, day, judged)
-        for line in self.body.splitlines():
-            self.log.info("%s", line)
-        self._must_be_shown(context, day)
-        ApprovalOperator.execute(self, context)
+        with quotable(context):
+            self._ask(context)
 
     def execute_complete(self, context: "Context", event: dict[str, Any]) -> Any:
         """Let the night go on, or skip `register`.
@@ -88,9 +77,26 @@ class ApproveOperator(StageOperator, ApprovalOperator):  # type: ignore[misc]
             )
         elif "error" not in event:
             if self.APPROVE in event["chosen_options"]:
-                self._must_be_what_was_asked(context)
+                with quotable(context):
+                    self._must_be_what_was_asked(context)
             self.log.info("%s, says %s", event["chosen_options"][0], event["responded_by_user"])
         return super().execute_complete(context, event)
+
+    def _ask(self, context: "Context") -> None:
+        with explained():
+            config = self.read_config()
+        if promotes(context["params"], context["dag_run"].run_type) == "never":
+            self.log.info("this run registers its model and does not promote it, so nobody is asked")
+            return
+        day = night_day(context, config.schedule)
+        judged = self._judged(config, day)
+        context["ti"].xcom_push(key=_ASKED_ABOUT, value=judged.attempt)
+        self.subject = f"Shall the model {self.model} of {day} serve?"
+        self.body = self._summary(context, config, day, judged)
+        for line in self.body.splitlines():
+            self.log.info("%s", line)
+        self._must_be_shown(context, day)
+        ApprovalOperator.execute(self, context)
 
     def _judged(self, config: ModelConfig, day: date) -> StageResult:
         # Only here: boto3 has no place in the parsing of a DAG.

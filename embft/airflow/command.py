@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from embft.paths import stage_command
@@ -65,6 +66,20 @@ def explain_arguments(model: str, day: date, *, markdown: bool = False) -> list[
     """
     how = ["--explain", *(["--markdown"] if markdown else [])]
     return ["-m", "embft", "gate", "--model", model, "--day", day.isoformat(), *how]
+
+
+def tell_arguments(model: str, facts: Path | None) -> list[str]:
+    """Spell the command that tells people what they have not been told.
+
+    Args:
+        model: The model's name.
+        facts: File with what Airflow knows of the run; None where nothing of the run is to be told.
+
+    Returns:
+        A list for exec, for a Python interpreter.
+    """
+    run = ["--run", str(facts)] if facts else []
+    return ["-m", "embft", "alerts", "tell", "--model", model, *run, "--json"]
 
 
 def rollback_arguments(model: str, params: Mapping[str, Any], request: str) -> list[str]:

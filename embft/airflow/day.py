@@ -1,4 +1,4 @@
-"""Which day D a run retrains: the start of its data interval, never "now"."""
+"""Which day D a run retrains or monitors: the start of its data interval, never "now"."""
 
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from embft.config import Schedule
+from embft.config import ModelConfig, Schedule
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,11 +44,23 @@ def night_day(context: "Context", schedule: Schedule) -> date:
     return start.astimezone(ZoneInfo(schedule.timezone)).date()
 
 
+def monitor_schedule(config: ModelConfig) -> Schedule:
+    """Give the schedule of a model's monitoring: a cron of its own, in the time zone of the nights.
+
+    Args:
+        config: The model's config.
+
+    Returns:
+        As `night_day` wants it.
+    """
+    return config.schedule.model_copy(update={"cron": config.monitoring.cron})
+
+
 def _named_day(named: str, run_type: str) -> date:
     if run_type == "backfill":
         raise AirflowFailException(
-            f"the backfill was given day={named!r}, so each of its nights would retrain that same day; "
-            "leave `day` empty: a backfill's dates name its nights"
+            f"the backfill was given day={named!r}, so each of its runs would work on that same day; "
+            "leave `day` empty: a backfill's dates name its days"
         )
     try:
         return date.fromisoformat(named)

@@ -95,6 +95,29 @@ The challenger was not better, so the champion stays. The log says why, rule by 
 
 **Red?** The decision could not be read; clear this task, so that `publish` runs.
 """,
+    "monitor": """
+Measures the champion and the base model on the day's clicks, as `evaluate` does, and adds the day to the monitoring
+history. No training, no GPU; it runs whether or not the night succeeded.
+
+**Red?** The next days go on without it, and its figures are missing from what they are held against. The log line says
+what to do: most often the day has no logs yet, or S3 or MLflow was away for longer than the retries. Then clear this
+task with `tell`; a day that was measured already returns its result without work. Days that are missing for longer come
+by a backfill of this DAG.
+""",
+    "tell": """
+Tells people what happened in this run, as `include/alerts.yaml` routes it, and sends what was kept because a channel
+was away. It runs last whatever became of the rest: after the last retry, after failures and skips. A message is written
+to S3 before it is sent, and each channel takes it once. A backfill tells nothing of its own runs.
+
+**Red?** The run's own state is not touched, and no message that was written is lost: the next `tell` of any of the
+model's DAGs sends it. The log line names the channel and what is wrong.
+
+1. The channel was away: nothing to do; or clear this task to send at once.
+2. A connection is missing or wrong: make it under *Admin*, *Connections*, as `include/alerts.yaml` names it; then clear
+   this task. `embft alerts test` sends a sample to every channel.
+3. `include/alerts.yaml` is wrong: correct it, then clear this task. It is read anew each time.
+4. S3 was away, so nothing was written: clear this task when it is back.
+""",
     "rollback": """
 Brings the champion's predecessor back, or the version that the form names: MLflow's aliases and the pointer to the
 vectors go back together, and the history of champions keeps who did it and why. The weights that were left do not come
@@ -104,6 +127,8 @@ back by themselves. Skipped: that version serves already.
 Cleared or retried, it completes the same rollback, and goes no further back.
 """,
 }
+
+_SYNTHETIC = "**Synthetic: all clicks of this model are simulated.**\n\n"
 
 _NIGHT_PAGE = """
 # Retrain `{name}`
@@ -127,6 +152,12 @@ that is over.
    settings and the listing that `plan` froze.
 5. `rejected` green, `register` or `publish` skipped is no failure: the champion, or its vectors, stay.
 6. A bad model serves? Trigger `rollback_{name}`.
+7. `tell` alone red: the night is what its other tasks say; a channel did not take a message. Its page says what now.
+
+### Who hears of it
+
+The last task, `tell`, tells people as `include/alerts.yaml` routes it: once, when a stage has failed for good, data or
+model were rejected, or a new champion serves; and once when it is over. {deadline}
 
 ### Backfills
 
@@ -141,11 +172,38 @@ A backfill computes old nights and registers their models, but promotes none of 
 Results: `{artifacts}/{name}/runs/<day>/<stage>/result.json`. Settings: `include/models/{name}.yaml`.
 """
 
+_DEADLINE = """A night that is not over {hours:g} hours after it was queued is told as late, by the triggerer; where
+that fails, the triggerer's log says why, and `tell` sends what was written when the night is over."""
+_NO_DEADLINE = "No night is told as late: `alerts.deadline_hours` sets no limit."
+
 _POOL = """Its own limit of active runs counts, not the DAG's. Trainings wait in the pool `{pool}`: give the backfill
 fewer active runs than the pool has slots, and one is always left for the night. A task that stays *scheduled* says
 under *Details* what blocks it: most often the pool has to be made first (*Admin*, *Pools*)."""
 _NO_POOL = """Its own limit of active runs counts, not the DAG's; set `runtime.pool` in the model's config where a
 backfill and a night would train on the same GPU."""
+
+_MONITOR_PAGE = """
+# Monitor `{name}`
+
+{notice}Owner: **{owner}**. Every day this measures the champion on the day's clicks, beside the base model, and tells
+people when it gets worse by the rules of `monitoring.rules`. It trains nothing, and runs whether or not
+`retrain_{name}` succeeded.
+
+A run looks at day **D**, the date on which its data interval starts ({timezone}): yesterday's clicks. A backfill
+measures old days, with the champion that no model of that day or later had replaced, and tells nobody about its runs.
+
+### When a task is red
+
+Its last log line says what was wrong, and its page what now. Nothing is lost meanwhile: the next days are measured
+without it.
+
+### By hand, from the project's folder
+
+    python -m embft monitor --model {name} --day 2011-10-20
+    python -m embft monitor --model {name} --replay
+
+Results: `{artifacts}/{name}/monitoring/<day>/result.json`. Settings: `include/models/{name}.yaml`.
+"""
 
 _ROLLBACK_PAGE = """
 # Roll back `{name}`
@@ -178,9 +236,10 @@ def night_page(config: ModelConfig) -> str:
     Returns:
         Markdown.
     """
+    hours = config.alerts.deadline_hours
     return _NIGHT_PAGE.format(
         name=config.name,
-        notice="**Synthetic: all clicks of this model are simulated.**\n\n" if config.synthetic else "",
+        notice=_SYNTHETIC if config.synthetic else "",
         description=f"{config.description}\n\n" if config.description else "",
         owner=config.owner,
         days=config.window.days,
@@ -188,7 +247,26 @@ def night_page(config: ModelConfig) -> str:
         timezone=config.schedule.timezone,
         retries=config.runtime.retries,
         artifacts=config.storage.artifacts,
+        deadline=_DEADLINE.format(hours=hours) if hours else _NO_DEADLINE,
         pool=_POOL.format(pool=config.runtime.pool) if config.runtime.pool else _NO_POOL,
+    ).strip()
+
+
+def monitor_page(config: ModelConfig) -> str:
+    """Write the page of a model's monitoring.
+
+    Args:
+        config: The model's config.
+
+    Returns:
+        Markdown.
+    """
+    return _MONITOR_PAGE.format(
+        name=config.name,
+        notice=_SYNTHETIC if config.synthetic else "",
+        owner=config.owner,
+        timezone=config.schedule.timezone,
+        artifacts=config.storage.artifacts,
     ).strip()
 
 

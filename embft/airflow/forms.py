@@ -1,4 +1,4 @@
-"""The forms that Airflow shows when a person triggers a night, starts a backfill, or rolls back."""
+"""The forms that Airflow shows when a person triggers a run, starts a backfill, or rolls back."""
 
 from airflow.sdk import Param
 
@@ -50,6 +50,30 @@ def night_form(config: ModelConfig) -> dict[str, Param]:
             type="boolean",
             title="Recompute",
             description="Work again even where an up-to-date result exists. Off: only what is missing or changed.",
+        ),
+    }
+
+
+def monitor_form() -> dict[str, Param]:
+    """Describe what a person may choose for one run of the monitoring.
+
+    Returns:
+        Typed parameters, all valid as they stand.
+    """
+    return {
+        "day": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Day",
+            description="Log day to look at. Empty: the newest one that is over at the run's logical date. Leave it "
+            "empty in a backfill, whose dates name its days.",
+        ),
+        "force": Param(
+            False,
+            type="boolean",
+            title="Recompute",
+            description="Measure again even where an up-to-date result exists.",
         ),
     }
 

@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from embft.airflow.actor import ACTOR
 from embft.airflow.command import explain_arguments
-from embft.airflow.day import night_day
 from embft.airflow.outcome import explained, fail, last_error, parse_result
 from embft.airflow.process import Child, Ended
+from embft.airflow.quote import quotable
 from embft.airflow.task import GateTask, StageTask
 from embft.config import ModelConfig
 from embft.errors import DataRejected
@@ -62,6 +62,15 @@ class StageOperator(StageTask, BaseOperator):  # type: ignore[misc]
             AirflowException: The stage failed, and a retry may help.
             AirflowFailException: The stage failed, and a retry cannot help.
         """
+        with quotable(context):
+            return self._executed(context)
+
+    def on_kill(self) -> None:
+        """End the stage, and whatever it has started, when the task is told to stop."""
+        if self._child:
+            self._child.stop()
+
+    def _executed(self, context: "Context") -> Any:
         self.links = {}
         with explained():
             config = self.read_config()
@@ -78,22 +87,23 @@ class StageOperator(StageTask, BaseOperator):  # type: ignore[misc]
             )
         return self.conclude(context, config, result)
 
-    def on_kill(self) -> None:
-        """End the stage, and whatever it has started, when the task is told to stop."""
-        if self._child:
-            self._child.stop()
-
     def _printed(self, context: "Context", arguments: list[str], config: ModelConfig) -> str:
         ended = self._run(context, arguments, config)
         if ended.code != 0:
             fail(ended.code, last_error(ended.last_lines))
         return ended.output.decode(errors="backslashreplace")
 
-    def _run(self, context: "Context", arguments: list[str], config: ModelConfig) -> Ended:
+    def _run(
+        self,
+        context: "Context",
+        arguments: list[str],
+        config: ModelConfig,
+        environment: Mapping[str, str] | None = None,
+    ) -> Ended:
         self.command = [config.runtime.python or sys.executable, *arguments]
         # As a person would type it, from the project's folder.
         self.log.info("%s", shlex.join(["EMBFT_INCLUDE=" + self.include, *self.command]))
-        env = {**os.environ, "EMBFT_INCLUDE": self.include, ACTOR: self.actor_for(context)}
+        env = {**os.environ, "EMBFT_INCLUDE": self.include, ACTOR: self.actor_for(context), **(environment or {})}
         self._child = Child(self.command, env=env, folder=Path(self.include).parent)
         try:
             return self._child.run(lambda line: self.log.log(_level_of(line), "%s", line))
@@ -122,11 +132,12 @@ class RejectedOperator(StageOperator):
         Raises:
             AirflowException: The decision cannot be read for now.
         """
-        with explained():
-            config = self.read_config()
-        day = night_day(context, config.schedule)
-        for line in self._printed(context, explain_arguments(self.model, day), config).splitlines():
-            self.log.info("%s", line)
+        with quotable(context):
+            with explained():
+                config = self.read_config()
+            arguments = explain_arguments(self.model, self.day_of(context, config))
+            for line in self._printed(context, arguments, config).splitlines():
+                self.log.info("%s", line)
 
 
 _LEVEL = re.compile(r"^(?:\S+ )?(ERROR|WARNING|CRITICAL|error)\b")

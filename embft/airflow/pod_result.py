@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from embft.airflow.outcome import parse_result
-from embft.config import STAGES, ModelConfig
+from embft.config import MONITOR, STAGES, ModelConfig
 from embft.errors import TemporaryError
 from embft.paths import Paths
 from embft.results import StageResult
@@ -80,11 +80,12 @@ def find_result(
 
     paths, storage = Paths(config.storage.artifacts, config.name), Storage(config.storage)
     # A pulled log day is kept outside the night; only its print says where.
-    place = f"{paths.root}/sessions" if stage == "pull" else paths.stage(day, stage)
+    usual = paths.monitoring(day) if stage == MONITOR else paths.stage(day, stage)
+    place = paths.all_sessions if stage == "pull" else usual
     if printed and not printed.uri.startswith(f"{place}/"):
         # Whatever printed it, it was not this stage.
         printed = None
-    prefix = os.path.dirname(printed.uri) if printed else paths.stage(day, stage)
+    prefix = os.path.dirname(printed.uri) if printed else usual
     stored = storage.read_result(prefix)
     if stored is None or stored.stage != stage:
         return None
@@ -103,6 +104,9 @@ def _must_fit(result: StageResult, storage: "Storage", paths: Paths, day: date) 
             f"{result.uri} names {missing.uri} with {missing.size_bytes} bytes, but S3 holds no such object; "
             "the stage runs again"
         )
+    if result.stage == MONITOR:
+        # It looks at what serves: inputs of other nights than its day's.
+        return
     known: dict[str, StageResult | None] = {}
     for name, digest in result.inputs.items():
         stage, _, output = name.partition("/")

@@ -22,11 +22,11 @@ from kubernetes.client.exceptions import ApiException
 
 from embft.airflow.actor import ACTOR
 from embft.airflow.cluster import LastLook, PatientPodManager, is_away, is_gone, is_refused, patient
-from embft.airflow.day import night_day
 from embft.airflow.outcome import explained
 from embft.airflow.pod_end import PodEnd, has_ended, is_dying
 from embft.airflow.pod_result import find_result, printed_result
 from embft.airflow.pod_spec import pod_settings
+from embft.airflow.quote import quotable
 from embft.airflow.task import GateTask, StageTask
 from embft.config import ModelConfig
 
@@ -75,16 +75,17 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         Raises:
             AirflowException: No result of this run is there, and a retry may help; else AirflowFailException.
         """
-        config = self._begin(context)
-        self._wait_for_dying_pods(context)
-        result = self._result_of_an_earlier_try(context, config)
-        if result is None:
-            self._executes = True
-            try:
-                result = self._result_after(partial(super().execute, context), context, config)
-            finally:
-                self._executes = False
-        return self._end(context, config, result)
+        with quotable(context):
+            config = self._begin(context)
+            self._wait_for_dying_pods(context)
+            result = self._result_of_an_earlier_try(context, config)
+            if result is None:
+                self._executes = True
+                try:
+                    result = self._result_after(partial(super().execute, context), context, config)
+                finally:
+                    self._executes = False
+            return self._end(context, config, result)
 
     def trigger_reentry(self, context: "Context", event: dict[str, Any]) -> Any:
         """Wake up after the trigger, and conclude as `execute` does.
@@ -131,14 +132,15 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
             AirflowException: As `execute`.
         """
         wake_up = partial(super().resume_execution, next_method, next_kwargs, context)
-        if next_method != TRIGGER_FAIL_REPR or not _is_last_try(context):
-            # A later try goes on with the pod.
-            return wake_up()
-        config = self._begin(context)
-        for pod in self._my_pods(context):
-            self.pod, self._since = pod, pod.metadata.creation_timestamp
-            self._look = self.pod_manager.last_look(pod, self.base_container_name)
-        return self._end(context, config, self._result_after(wake_up, context, config))
+        with quotable(context):
+            if next_method != TRIGGER_FAIL_REPR or not _is_last_try(context):
+                # A later try goes on with the pod.
+                return wake_up()
+            config = self._begin(context)
+            for pod in self._my_pods(context):
+                self.pod, self._since = pod, pod.metadata.creation_timestamp
+                self._look = self.pod_manager.last_look(pod, self.base_container_name)
+            return self._end(context, config, self._result_after(wake_up, context, config))
 
     @cached_property
     def pod_manager(self) -> PatientPodManager:
@@ -250,11 +252,11 @@ class StagePodOperator(StageTask, KubernetesPodOperator):  # type: ignore[misc]
         return config
 
     def _names_of_run(self, context: "Context", config: ModelConfig) -> dict[str, str]:
-        day = night_day(context, config.schedule).isoformat()
+        day = self.day_of(context, config).isoformat()
         return {"embft-day": day, **({"embft-log-day": self.log_day} if self.log_day else {})}
 
     def _found(self, context: "Context", config: ModelConfig, look: LastLook, since: datetime) -> Any:
-        day = night_day(context, config.schedule)
+        day = self.day_of(context, config)
         return find_result(config, self.stage, day, printed_result(look.lines), since)
 
     def _end(self, context: "Context", config: ModelConfig, result: Any) -> Any:

@@ -53,7 +53,8 @@ def read_project(dag_file: str) -> Project:
         try:
             config = load_config(path)
             # What else would stop the file that holds all models' DAGs.
-            _check_cron(config, path)
+            _check_cron(timetable_of(config), "schedule.cron", path)
+            _check_cron(monitor_timetable_of(config), "monitoring.cron", path)
             pod_template(config, include)
         except ConfigError as error:
             faults.append(str(error))
@@ -87,12 +88,24 @@ def timetable_of(config: ModelConfig) -> CronDataIntervalTimetable:
     return CronDataIntervalTimetable(config.schedule.cron, timezone=config.schedule.timezone)
 
 
-def _check_cron(config: ModelConfig, path: Path) -> None:
+def monitor_timetable_of(config: ModelConfig) -> CronDataIntervalTimetable:
+    """Give the timetable of a model's monitoring, as `timetable_of` does of its nights.
+
+    Args:
+        config: The model's config.
+
+    Returns:
+        The timetable, unchecked.
+    """
+    return CronDataIntervalTimetable(config.monitoring.cron, timezone=config.schedule.timezone)
+
+
+def _check_cron(timetable: CronDataIntervalTimetable, key: str, path: Path) -> None:
     # Airflow finds a bad cron only when it takes the DAG in, and then blames the whole DAG file.
     try:
-        timetable_of(config).validate()
+        timetable.validate()
     except AirflowTimetableInvalid as error:
         raise ConfigError(
-            f"{path}: schedule.cron: is {config.schedule.cron!r}, which is no cron expression ({error}); "
+            f"{path}: {key}: is {timetable.expression!r}, which is no cron expression ({error}); "
             'expected five fields such as "0 2 * * *"'
         ) from None

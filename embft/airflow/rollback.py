@@ -14,7 +14,9 @@ from embft.airflow.forms import rollback_form
 from embft.airflow.frame import default_arguments, runs_in_pod, tags_of, task_arguments
 from embft.airflow.operators import StageOperator
 from embft.airflow.outcome import explained
+from embft.airflow.quote import quotable
 from embft.airflow.task import StageTask
+from embft.airflow.tell import tell_task
 from embft.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -72,13 +74,14 @@ class RollbackOperator(RollbackTask, StageOperator):
             AirflowException: It failed, and a retry may help.
             AirflowFailException: It failed, and a retry cannot help; or it printed no result.
         """
-        with explained():
-            config = self.read_config()
-        printed = self._printed(context, self.arguments_for(context, config), config)
-        result = parse_printed(printed)
-        if result is None:
-            raise AirflowFailException(f"`embft rollback --json` printed no result but {printed[:200]!r}")
-        self.conclude(context, config, result)
+        with quotable(context):
+            with explained():
+                config = self.read_config()
+            printed = self._printed(context, self.arguments_for(context, config), config)
+            result = parse_printed(printed)
+            if result is None:
+                raise AirflowFailException(f"`embft rollback --json` printed no result but {printed[:200]!r}")
+            self.conclude(context, config, result)
 
 
 def parse_printed(printed: str) -> dict[str, Any] | None:
@@ -91,7 +94,7 @@ def parse_printed(printed: str) -> dict[str, Any] | None:
 
 
 def rollback_dag(config: ModelConfig, include: Path) -> DAG:
-    """Make the DAG of a model's rollbacks: one task, where `publish` runs, too.
+    """Make the DAG of a model's rollbacks: one task that works, where `publish` runs, too.
 
     Args:
         config: The model's config.
@@ -118,7 +121,8 @@ def rollback_dag(config: ModelConfig, include: Path) -> DAG:
         arguments = task_arguments(config, include, "publish")
         # Whoever rolls back does not wait for a training to end: no pool, and as a stage of its own no GPU either.
         arguments.pop("pool", None)
-        _operator(config)(**arguments | {"task_id": ROLLBACK, "stage": ROLLBACK, "doc_md": TASK_DOCS[ROLLBACK]})
+        arguments |= {"task_id": ROLLBACK, "stage": ROLLBACK, "doc_md": TASK_DOCS[ROLLBACK]}
+        _operator(config)(**arguments) >> tell_task(config, include, "rollback")
     return dag
 
 

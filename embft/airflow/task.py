@@ -1,6 +1,7 @@
 """What every task of a stage shares, wherever the stage runs: its command, and what its result means to Airflow."""
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,18 @@ class StageTask:
         """
         return load_config(config_path(Path(self.include), self.model))
 
+    def day_of(self, context: "Context", config: ModelConfig) -> date:
+        """Find the day that the run works on.
+
+        Args:
+            context: The task's context.
+            config: The model's config.
+
+        Returns:
+            The day.
+        """
+        return night_day(context, config.schedule)
+
     def arguments_for(self, context: "Context", config: ModelConfig) -> list[str]:
         """Spell the stage's command for this run.
 
@@ -62,7 +75,7 @@ class StageTask:
         Returns:
             Arguments of a Python interpreter.
         """
-        day, run_type = night_day(context, config.schedule), context["dag_run"].run_type
+        day, run_type = self.day_of(context, config), context["dag_run"].run_type
         return stage_arguments(self.stage, self.model, day, context["params"], run_type=run_type, log_day=self.log_day)
 
     def actor_for(self, context: "Context") -> str:

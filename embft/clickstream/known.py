@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -46,6 +47,30 @@ def keep_known(sessions: pa.Table, item_ids: Collection[str]) -> Known:
     changed = with_lists(sessions, {"shown": after, "positions": [places for _, places in cut]})
     kept = changed.filter(pa.array([ids != [] for ids in after], pa.bool_()))
     return Known(kept, _n_ids(before) - _n_ids(after), sessions.num_rows - kept.num_rows)
+
+
+def keep_known_clicks(sessions: pa.Table, item_ids: Collection[str]) -> pa.Table:
+    """Drop clicked ids that the catalogue lacks, and sessions that have no click left.
+
+    Args:
+        sessions: `embft.clickstream.sessions.SCHEMA`.
+        item_ids: The catalogue's ids.
+
+    Returns:
+        Those that still have a click, in order; their shown lists are as they were.
+    """
+    known = frozenset(item_ids)
+    clicked = sessions["clicked"].to_pylist()
+    is_known = [[id_ in known for id_ in ids] for ids in clicked]
+    lists: dict[str, list[Any]] = {"clicked": [_kept(*row) for row in zip(clicked, is_known, strict=True)]}
+    for name in ("actions", "dwell_s"):
+        rows = zip(sessions[name].to_pylist(), is_known, strict=True)
+        lists[name] = [None if values is None else _kept(values, kept) for values, kept in rows]
+    return with_lists(sessions, lists).filter(pa.array([any(row) for row in is_known], pa.bool_()))
+
+
+def _kept(values: list[Any], is_kept: list[bool]) -> list[Any]:
+    return [value for value, kept in zip(values, is_kept, strict=True) if kept]
 
 
 def _n_ids(lists: list[list[str] | None]) -> int:

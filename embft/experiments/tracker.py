@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from embft.errors import ConfigError, EmbftError
 from embft.experiments.connection import Connection, Measure
 from embft.experiments.reaching import without_credentials
+from embft.experiments.series import Series
 
 _FLUSH_AT_METRICS = 500  # MLflow takes up to 1,000 in one call; one call each would cost 5 to 10 ms per training step
 _FLUSH_AFTER_S = 10.0
@@ -52,13 +54,17 @@ class RunTracker:
     @property
     def run_url(self) -> str | None:
         """Where a person looks at the run, without credentials; None where MLflow is a file, without a web page."""
+        return self._run_id and self.url_of(self._run_id)
+
+    def url_of(self, run_id: str) -> str | None:
+        """Where a person looks at a run of the experiment, which was asked before; see `run_url`."""
         parts = urlsplit(self.ui_url)
-        if parts.scheme not in ("http", "https") or self._run_id is None:
+        if parts.scheme not in ("http", "https"):
             return None
         base = without_credentials(urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", "")))
         # Without this, MLflow opens the run in its pages for language models, which are empty for a training.
         view = "?workflowType=machine_learning"
-        return f"{base}/#/experiments/{self._mlflow.experiment_id}/runs/{self._run_id}{view}"
+        return f"{base}/#/experiments/{self._mlflow.experiment_id}/runs/{run_id}{view}"
 
     @contextmanager
     def run(
@@ -139,6 +145,29 @@ class RunTracker:
             TemporaryError: MLflow stays away.
         """
         self._mlflow.log(run_id, [self._measure(name, value, 0) for name, value in metrics.items()])
+
+    def log_series(self, name: str, metrics: Mapping[str, float], *, step: int, at: datetime) -> str:
+        """Add a point to measures that go on for ever, in the one run of the experiment that keeps them.
+
+        The run is no training: it counts to no iteration.
+
+        Args:
+            name: Of the series, and of its run, which is made where there is none.
+            metrics: Name → value. What MLflow has already is not doubled.
+            step: Place on the chart's axis.
+            at: The time that the values are of, with its zone.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            ConfigError: MLflow refuses, or a name is that of the quality.
+            TemporaryError: MLflow stays away.
+        """
+        at_ms = int(at.timestamp() * 1000)
+        points = [self._measure(key, value, step)._replace(at_ms=at_ms) for key, value in metrics.items()]
+        with self._mlflow.patient(self.patience_s):
+            return Series(self._mlflow, name).log(points)
 
     def flush(self) -> None:
         """Send the measures that wait.

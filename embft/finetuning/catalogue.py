@@ -58,6 +58,8 @@ class RankedCatalogue:
         ranker: Vectors of queries and items → ranks.
         is_similarity: Whether a bigger rank is closer.
         queries_per_chunk: Queries whose scores are held in memory at once; fewer where the catalogue is a big one.
+        item_vectors: Of each item, float32 [items, dim], where they are known, such as those that serve: they are
+            ranked as they are, and nothing is encoded. The set is one that is not split then.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class RankedCatalogue:
         ranker: Ranker = cosine_similarity,
         is_similarity: bool = True,
         queries_per_chunk: int = 512,
+        item_vectors: NDArray[np.float32] | None = None,
     ) -> None:
         self._model = model
         self._items_set = items_set
@@ -76,7 +79,15 @@ class RankedCatalogue:
         self._queries_per_chunk = max(1, min(queries_per_chunk, _SCORES_AT_ONCE // max(1, len(items_set))))
         self._row_of = {id_: row for row, id_ in enumerate(items_set)}
         self._parts = items_set.parts(items_set.items)
-        self._item_vectors = Vectors(model.encode_items, self._parts.parts)[self._parts.parts]
+        self._item_vectors = (
+            Vectors(model.encode_items, self._parts.parts)[self._parts.parts]
+            if item_vectors is None
+            else torch.from_numpy(item_vectors)
+        )
+
+    def __contains__(self, id_: object) -> bool:
+        """Whether an item of this id is ranked."""
+        return id_ in self._row_of
 
     @property
     def is_finite(self) -> bool:

@@ -21,11 +21,16 @@ class Traffic(Record):
     lost_sessions: int = Field(
         description="Of the clicked ones: no clicked item is in what is ranked. Each counts as a miss."
     )
-    unseen_share: float | None = Field(description="Share of the clicked ones whose query no day before it had.")
+    unseen_share: float | None = Field(
+        description="Share of the clicked ones whose query had no click on the window's days before it; None where "
+        "there was no click at all."
+    )
     items: int = Field(description="Of the catalogue.")
     items_added: int | None = Field(description="Since the day monitored before; None where there is none.")
     items_removed: int | None
-    warnings: tuple[str, ...] = Field((), description="Of the night's validation, where there was one.")
+    warnings: tuple[str, ...] = Field(
+        (), description="Of the night's validation, where there was one, and of the measuring."
+    )
 
 
 class Shown(Record):
@@ -94,6 +99,7 @@ class MonitoredDay(Record):
         description="What this day's champion, vectors and catalogue make of the day before's clicks.",
     )
     traffic: Traffic
+    mlflow_run_id: str | None = Field(None, description="Run that has the figures, too; None until it has them.")
     mlflow_url: str | None = None
 
     def shown(self, slice_name: str) -> Shown | None:

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from embft.results import Record
 
+Kind = Literal["retrain", "monitor", "rollback"]
+
 
 class TaskFailure(Record):
     """A task that failed after its last try."""
@@ -27,7 +29,7 @@ class Deadline(Record):
 class RunFacts(Record):
     """One run of one of a model's DAGs."""
 
-    kind: Literal["retrain", "monitor", "rollback"]
+    kind: Kind
     run_id: str
     day: date | None = Field(None, description="Night or log day that it works on; None of a rollback.")
     url: str | None = Field(None, description="Of its page.")

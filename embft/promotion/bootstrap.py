@@ -37,6 +37,11 @@ class Sample:
         """Whether there were enough queries for an interval."""
         return bool(self.resampled.size)
 
+    @property
+    def standard_error(self) -> float:
+        """The figure's standard error over queries; NaN where there are too few."""
+        return float(self.resampled.std()) if self.is_sure else nan
+
     def interval(self, confidence: float) -> tuple[float, float]:
         """Give the percentile interval.
 
@@ -77,7 +82,7 @@ class Sample:
             return nan
         normal = NormalDist()
         z = normal.inv_cdf(1 - (1 - confidence) / 2) + normal.inv_cdf(_POWER)
-        return z * float(self.resampled.std())
+        return z * self.standard_error
 
     def _share(self, is_so: NDArray[np.bool_]) -> float:
         # Plus one: no p of 0 from so many resamples. Source: Davison and Hinkley 1997, section 4.2.

@@ -21,6 +21,7 @@ from embft.promotion_config import SHIFTS
 LOWER_IS_BETTER = frozenset({"val_loss"})
 Kind = Literal["slice", "guard"]
 Numbers = NDArray[np.float64]
+NO_GUARDS = pa.table({"guard": pa.array([], pa.string()), "query": pa.array([], pa.string())})
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,20 @@ class QueryFigures:
         """Give a model's figures, float64 [rows]; NaN where a row has none."""
         figures: Numbers = self.table[f"{model}.{measure}"].to_numpy().astype(np.float64)
         return figures
+
+    def errors(self, model: str, resamples: int) -> dict[str, float | None]:
+        """Give the standard error of a model's means.
+
+        Args:
+            model: The model.
+            resamples: Of the bootstrap over queries.
+
+        Returns:
+            Measure → standard error; None where there are too few queries.
+        """
+        figures = {name: (self.of(model, name), self.of(model, name)) for name in self.measures}
+        drawn = resample(self.queries, figures, lower_is_better=LOWER_IS_BETTER, resamples=resamples)
+        return {name: finite(pair.ours.standard_error) for name, pair in drawn.items()}
 
     def compared(self, candidate: str, opponent: str, resamples: int) -> dict[str, Pair]:
         """Compare two models by every measure, with a bootstrap over the queries; see `resample`."""

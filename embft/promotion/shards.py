@@ -125,6 +125,34 @@ def write_shard(
     return Shard(artifact, encoded, vectors.shape[1])
 
 
+def read_shards(storage: Storage, shards: Sequence[Artifact], folder: Path) -> tuple[list[str], NDArray[np.float32]]:
+    """Read a whole set's vectors into memory, as whoever serves them does.
+
+    Args:
+        storage: S3.
+        shards: Of the set, in its order.
+        folder: Scratch folder; it takes one shard.
+
+    Returns:
+        Ids, and their vectors, float32 [items, dim].
+
+    Raises:
+        DataRejected: A shard is not the one that was published.
+        ObjectMissing: A shard is gone.
+        StorageUnavailable: S3 did not answer.
+    """
+    ids: list[str] = []
+    vectors: list[NDArray[np.float32]] = []
+    for shard in shards:
+        path = storage.fetch(shard, folder / "shard.parquet")
+        table = pq.read_table(path, columns=["id", "vector"])
+        path.unlink()
+        ids += table["id"].to_pylist()
+        column = table["vector"].combine_chunks()
+        vectors.append(column.flatten().to_numpy().reshape(-1, column.type.list_size))
+    return ids, np.concatenate(vectors)
+
+
 def shard_bytes(rows: ShardRows, dimensions: int) -> int:
     """Tell a shard's size beforehand, to a few percent: its columns, uncompressed.
 

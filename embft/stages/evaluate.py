@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embft.promotion.evaluation import QueryFigures, comparisons, described, figures_of, per_query_table
+from embft.promotion.evaluation import NO_GUARDS, QueryFigures, comparisons, described, figures_of, per_query_table
 from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.slices import slices_of
 from embft.results import RunSpec, files_digest, weights_digest
@@ -128,8 +128,7 @@ def _tables(
         )
         for guard in guards
     ]
-    nothing = pa.table({"guard": pa.array([], pa.string()), "query": pa.array([], pa.string())})
-    tables = {"per_query.parquet": per_query, "guards.parquet": pa.concat_tables(of_guards) if of_guards else nothing}
+    tables = {"per_query.parquet": per_query, "guards.parquet": pa.concat_tables(of_guards) if of_guards else NO_GUARDS}
     for name, table in tables.items():
         pq.write_table(table, context.folder / name)
     sets = figures_of(per_query, tables["guards.parquet"], ["all", *night.slices])

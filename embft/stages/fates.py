@@ -17,6 +17,8 @@ from embft.storage import Storage, StoredObject
 
 # A night that runs beside it has written what it needs within a day, or has it in its window.
 _YOUNG = timedelta(days=1)
+# Longer than messages are sent for. A mark is younger than its message, so that one is too old for long.
+_MESSAGES_ARE_SENT_FOR = timedelta(days=30)
 _UNKNOWN = "not known to embft"
 _ATTEMPTS = "/attempts/"
 
@@ -79,6 +81,10 @@ class Fates:
                 return self._by_age(it, timedelta(days=self._config.validation.keep_pages_days), "pages")
             case paths.all_vectors:
                 return Fate(it.uri in self._old_vectors, "vectors")
+            case paths.all_monitoring:
+                return self._of_monitoring(it)
+            case paths.all_alerts:
+                return self._of_alerts(it)
             case paths.history:
                 return Fate(False, "the history of champions")
             case paths.mlflow:
@@ -103,8 +109,27 @@ class Fates:
         if needed is None:
             return Fate(False, f"sessions, for the plan of a kept night is {UNREADABLE}")
         if not it.uri.startswith(tuple(f"{prefix}/" for prefix in needed)):
-            return Fate(True, "sessions")
+            # Where no night runs, monitoring still does, and tomorrow its window has all these days but one.
+            return self._by_age(it, timedelta(days=self._config.window.days), "sessions")
         return self._of_attempt(it, "sessions that kept nights learn from")
+
+    def _of_monitoring(self, it: StoredObject) -> Fate:
+        """Results are the history, which is small, and stays; what lies below them is looked into for a while."""
+        prefix = _stage_prefix(it.uri)
+        if prefix is None:
+            return Fate(False, _UNKNOWN)
+        age = self._config.retention.keep_days
+        fate = self._of_attempt(it, "the history of monitoring")
+        if fate.goes or fate.what == UNREADABLE or it.uri == Paths.result(prefix):
+            return fate
+        return self._by_age(it, timedelta(days=age), "monitored days' files")
+
+    def _of_alerts(self, it: StoredObject) -> Fate:
+        """Messages stay. That one was sent is of use while somebody might send it again."""
+        if it.uri.startswith((f"{self._paths.all_sent}/", f"{self._paths.all_claims}/")):
+            age = max(timedelta(days=self._config.retention.keep_days), _MESSAGES_ARE_SENT_FOR)
+            return self._by_age(it, age, "marks of sent messages")
+        return Fate(False, "messages")
 
     def _of_attempt(self, it: StoredObject, stays_as: str) -> Fate:
         prefix, _, rest = it.uri.partition(_ATTEMPTS)
@@ -158,8 +183,9 @@ class Fates:
 
     @cached_property
     def _results(self) -> dict[str, StageResult | None]:
-        """Results of all that has attempts: of kept nights, and of sessions."""
-        areas = (*(f"{self._paths.run(day)}/" for day in self._kept_nights), f"{self._paths.all_sessions}/")
+        """Results of all that has attempts: of kept nights, of sessions, and of monitored days."""
+        shared = (f"{self._paths.all_sessions}/", f"{self._paths.all_monitoring}/")
+        areas = (*(f"{self._paths.run(day)}/" for day in self._kept_nights), *shared)
         prefixes = {uri.partition(_ATTEMPTS)[0] for uri in self._uris if uri.startswith(areas) and _ATTEMPTS in uri}
         return results_at(self._storage, prefixes)
 

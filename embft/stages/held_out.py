@@ -64,8 +64,23 @@ def night_of(context: Context) -> Night:
     guards, guard_items = _guards(context, items_set)
     searched = [query_identity(it.query) for it in train if it.events]
     slices = query_slices((query_identity(it.query) for it in sessions), searched)
-    own = {it.name: _queries(context, it) for it in context.run.config.evaluation.slices}
-    return Night(HeldOut(sessions, items_set, retriever, guards, guard_items), chosen_on.not_irrelevant, slices | own)
+    held_out = HeldOut(sessions, items_set, retriever, guards, guard_items)
+    return Night(held_out, chosen_on.not_irrelevant, slices | own_slices(context))
+
+
+def own_slices(context: Context) -> dict[str, set[str]]:
+    """Read the slices of `evaluation.slices`.
+
+    Args:
+        context: Of the stage.
+
+    Returns:
+        Name → queries.
+
+    Raises:
+        ConfigError: One cannot be read.
+    """
+    return {it.name: _queries(context, it) for it in context.run.config.evaluation.slices}
 
 
 def _queries(context: Context, chosen: QuerySlice) -> set[str]:

@@ -6,7 +6,7 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from embft.clickstream.days import Role, objects_of
+from embft.clickstream.days import DayPattern, Role, objects_of
 from embft.config import ModelConfig
 from embft.paths import Paths
 from embft.results import LogDay, digest_of
@@ -49,6 +49,12 @@ class ListedDay:
         """Name some of the objects by what they hold."""
         listed = [[it.uri, it.size_bytes, it.etag, role.value] for it, role in self.objects[first:end]]
         return digest_of([first, listed])
+
+
+def no_logs(config: ModelConfig, day: date) -> str:
+    """Say that a day has no log, and where it was looked for; the beginning of a sentence."""
+    places = [DayPattern.of(it, day).prefix for it in config.logs.uri]
+    return f"there is no log object for {day} below {', '.join(places)}"
 
 
 def list_day(storage: Storage, config: ModelConfig, day: date) -> ListedDay:

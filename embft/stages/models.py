@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from embft.config import ModelConfig
 from embft.errors import ConfigError, DataRejected, ObjectMissing
 from embft.finetuning.params import FineTuningSettings
+from embft.paths import Paths
 from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.ledger import read_history
 from embft.results import Artifact, Champion, RunSpec, StageResult
@@ -182,16 +183,20 @@ def evaluation_of(context: Context) -> Evaluation:
 
 
 def tracker_of(context: Context) -> "ExperimentsManager":
-    """Open the experiment of the model in MLflow; a new one keeps its files beside the model's other artifacts."""
+    """Open the experiment of the model in MLflow; see `experiment_of`."""
+    return experiment_of(context.run.config, context.paths)
+
+
+def experiment_of(config: ModelConfig, paths: Paths) -> "ExperimentsManager":
+    """Open a model's experiment in MLflow; a new one keeps its files beside the model's other artifacts."""
     from embft.experiments.manager import ExperimentsManager
 
-    config = context.run.config.mlflow
     return ExperimentsManager(
-        config.tracking_uri,
-        config.experiment or context.run.model,
-        artifact_location=context.paths.mlflow,
-        s3_endpoint=context.run.config.storage.endpoint_url,
-        ui_url=config.ui_url,
+        config.mlflow.tracking_uri,
+        config.mlflow.experiment or config.name,
+        artifact_location=paths.mlflow,
+        s3_endpoint=config.storage.endpoint_url,
+        ui_url=config.mlflow.ui_url,
     )
 
 

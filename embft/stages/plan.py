@@ -1,21 +1,17 @@
 """`plan`: freeze the night's facts, and find the log days that were never pulled or have changed."""
 
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from embft.clickstream.days import DayPattern
-from embft.clickstream.privacy import ClientHash
 from embft.config import ModelConfig, Window
 from embft.errors import ConfigError
-from embft.promotion.ledger import read_history
-from embft.promotion_config import Evaluation
-from embft.results import RunSpec, StageResult, digest_of
-from embft.stages.log_days import days_to_pull, list_day
+from embft.results import RunSpec, StageResult
+from embft.stages.frozen_run import frozen_run
+from embft.stages.log_days import days_to_pull, no_logs
 from embft.stages.stage import Draft, Outcome, commit, open_model
-from embft.storage import Storage
 
 
 def run(
@@ -48,54 +44,12 @@ def run(
     config, storage, paths = open_model(model, include)
     if window_days is not None:
         config = _with_window(config, window_days)
-    if day.toordinal() < config.window.days:
-        raise ConfigError(f"--day {day}: its window of {config.window.days} days begins before the calendar does")
-    days = [day - timedelta(days=back) for back in reversed(range(config.window.days))]
-    listed = [list_day(storage, config, it) for it in days]
-    spec = RunSpec(
-        model=model,
-        day=day,
-        config=config,
-        promote=promote,
-        window=tuple(it.log_day() for it in listed),
-        champion=read_history(storage, paths).champion_before(day),
-        base_model_sha256=_base_model_digest(storage, config.training.base_model),
-        judged_by_sha256=_judged_by_digest(storage, config.evaluation),
-        client_key=ClientHash.from_environment().fingerprint,
-    )
+    spec, listed = frozen_run(storage, paths, config, day, promote=promote)
     missing = days_to_pull(storage, paths, config, spec.client_key, listed)
     # The frozen run is itself all that the plan depends on, so it is reused exactly when it would come out the same.
     draft = Draft(stage="plan", model=model, day=day, prefix=paths.stage(day, "plan"), inputs={}, settings=spec)
     result = commit(storage, draft, lambda folder, _: _freeze(spec, missing, folder), force=force)
     return result.model_copy(update={"figures": {**result.figures, "days_to_pull": missing}})
-
-
-def _base_model_digest(storage: Storage, source: str) -> str | None:
-    """Name what a base model in S3 is made of now: where other weights are put there, a night trains anew."""
-    if not source.startswith("s3://"):
-        return None
-    return digest_of([[it.uri, it.size_bytes, it.etag] for it in storage.objects(source)])
-
-
-def _judged_by_digest(storage: Storage, evaluation: Evaluation) -> str | None:
-    """Name what the slices and guard sets in S3 hold now: where one is changed, a night is judged anew."""
-    places = [(f"evaluation.slices {it.name!r}", it.uri) for it in evaluation.slices]
-    for guard in evaluation.guards:
-        places += [(f"evaluation.guards {guard.name!r}", uri) for uri in (guard.uri, guard.items)]
-    listed = [_described(storage, uri, where) for where, uri in places if uri]
-    return digest_of(listed) if listed else None
-
-
-def _described(storage: Storage, uri: str, where: str) -> list[str | int]:
-    """Describe an object.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    found = storage.head(uri)
-    if found is None:
-        raise ConfigError(f"{uri} of {where} does not exist; correct its address in the config, or put it there")
-    return [found.uri, found.size_bytes, found.etag]
 
 
 def _with_window(config: ModelConfig, days: int) -> ModelConfig:
@@ -118,11 +72,9 @@ def _freeze(spec: RunSpec, days_to_pull: list[str], folder: Path) -> Outcome:
         "days_to_pull": days_to_pull,
     }
     if not tonight.objects:
-        places = [DayPattern.of(it, tonight.day).prefix for it in spec.config.logs.uri]
         reason = (
-            f"there is no log object for {tonight.day} below {', '.join(places)}, so nothing was "
-            "trained; when the day's logs have arrived, run plan again (in Airflow: clear the plan task), "
-            "and if they lie elsewhere, correct logs.uri"
+            f"{no_logs(spec.config, tonight.day)}, so nothing was trained; when the day's logs have arrived, run plan "
+            "again (in Airflow: clear the plan task), and if they lie elsewhere, correct logs.uri"
         )
         return Outcome(files={}, figures=figures, status="rejected", reason=reason)
     path = folder / "run.json"

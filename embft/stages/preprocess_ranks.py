@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from embft.clickstream.judgements import Judged, event_weights, judge, strongest_weight
 from embft.clickstream.known import keep_known
 from embft.clickstream.split import n_unseen_sessions, split_by_time, unseen_queries
+from embft.config import EventWeights
 from embft.errors import DataRejected
 from embft.results import RunSpec
 from embft.stages.models import base_model, champion_model, vocabulary
@@ -25,6 +26,7 @@ from embft.stages.position_bias import PositionBias, position_bias, propensity_c
 from embft.stages.stage import Context, Outcome, Stage, run_stage
 
 if TYPE_CHECKING:
+    from embft.finetuning.inputs import FineTuningInput
     from embft.finetuning.items import ItemsSet
     from embft.finetuning.vectors import Vectors
 
@@ -108,18 +110,16 @@ def _ranked_inputs(
     """
     from embft.finetuning.ranks import fill_ranks, shown_vectors
     from embft.finetuning.registry import find_ranker
-    from embft.finetuning.tables import inputs_from_table, inputs_to_table
+    from embft.finetuning.tables import inputs_to_table
 
     weights, known = context.run.config.judgements.weights, vocabulary(items)
     strongest = strongest_weight(pa.concat_tables(told.values()), weights)
     model = champion_model(context) or base_model(context)
     ranker = find_ranker(context.run.config.training.settings.ranker)
-    inputs = {}
-    for name, part in with_shown(context, parts, told, known).items():
-        further = propensity_column(parts[name], part, bias)
-        inputs[name] = inputs_from_table(
-            _as_inputs(part, event_weights=event_weights(part, weights, strongest), **further)
-        )
+    inputs = {
+        name: fine_tuning_inputs(parts[name], part, weights, strongest, bias)
+        for name, part in with_shown(context, parts, told, known).items()
+    }
     # What EmbeddingsFineTuner.preprocess_inputs does, without importing Lightning for it. All parts at once: they share
     # most of their items and many queries, and none is encoded twice.
     sessions = list(chain.from_iterable(inputs.values()))
@@ -132,6 +132,27 @@ def _ranked_inputs(
         files[f"inputs/{name}.parquet"] = context.folder / f"{name}.parquet"
         pq.write_table(inputs_to_table(part_inputs), files[f"inputs/{name}.parquet"], row_group_size=_ROW_GROUP)
     return files
+
+
+def fine_tuning_inputs(
+    part: pa.Table, filled: pa.Table, weights: EventWeights, strongest: float, bias: PositionBias | None
+) -> "list[FineTuningInput]":
+    """Make of judged sessions what the fine-tuner reads.
+
+    Args:
+        part: The sessions, `shown` null where the log does not tell it.
+        filled: The same, with `shown` filled in.
+        weights: Of actions.
+        strongest: The greatest weight that occurs, see `strongest_weight`.
+        bias: Of positions; None where clicks are not weighed by it.
+
+    Returns:
+        The sessions, in their order, without ranks.
+    """
+    from embft.finetuning.tables import inputs_from_table
+
+    further = propensity_column(part, filled, bias)
+    return inputs_from_table(_as_inputs(filled, event_weights=event_weights(filled, weights, strongest), **further))
 
 
 def _write_vectors(path: Path, ids: Sequence[str], items_set: "ItemsSet", vectors: "Vectors", dim: int) -> None:

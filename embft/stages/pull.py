@@ -71,6 +71,24 @@ def run(
     return pull.day(force=force) if others_stand else result
 
 
+def pull_day(
+    storage: Storage, paths: Paths, config: ModelConfig, client_hash: ClientHash, listed: ListedDay
+) -> StageResult:
+    """Give a log day's sessions, whatever night or monitoring asks for them; read where that was not done yet.
+
+    Args:
+        storage: S3.
+        paths: Of the model.
+        config: How the log is read.
+        client_hash: Hashes the clients.
+        listed: The log day as listed; it has objects.
+
+    Returns:
+        The log day's result.
+    """
+    return _Pull(storage, paths, config, client_hash, listed).day(force=False)
+
+
 class _Pull:
     """The work on one log day."""
 

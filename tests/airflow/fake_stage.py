@@ -6,6 +6,9 @@ A finished training is not repeated: its result is printed as reused.
 
 Where the behaviours say `keeps`, it keeps a registry: each night's choice, decision and version, and who was promoted.
 
+Messages it does not write: `alerts tell` is a line in `told.jsonl`. Where the behaviours say `tells_by`, the real
+command runs in its place.
+
 Standard library only; it is copied into a test's folder and made executable, so that it can be `runtime.python`, or
 the `python` of an emulated pod. A stage's entry is a list, one element for each time it runs; the last one repeats.
 """
@@ -32,6 +35,8 @@ CREDENTIALS = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_reques
 def main() -> int:
     stage = sys.argv[3].replace("-", "_")
     options = dict(zip(sys.argv[4::1], sys.argv[5::1], strict=False))
+    if stage == "alerts":
+        return tell(options)
     explain = "--explain" in sys.argv
     with (HERE / "calls.jsonl").open("a") as calls:
         record = {"argv": sys.argv[1:], "include": os.environ.get("EMBFT_INCLUDE"), "folder": os.getcwd()}
@@ -51,6 +56,34 @@ def main() -> int:
         finish(stage, options, behaviour)
     if "dies_by" in behaviour:
         os.kill(os.getpid(), behaviour["dies_by"])
+    return int(behaviour.get("exit", 0))
+
+
+def tell(options: dict) -> int:
+    """Keep what people would be told; or let the interpreter that `tells_by` names run the real command."""
+    if "tells_by" in behaviours():
+        os.execv(behaviours()["tells_by"], [behaviours()["tells_by"], *sys.argv[1:]])
+    behaviour = next_behaviour("tell", options)
+    facts = json.loads(Path(options["--run"]).read_text()) if "--run" in options else None
+    connections = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_")}
+    told = {
+        "model": options["--model"],
+        "run": facts,
+        "connections": connections,
+        "include": os.environ["EMBFT_INCLUDE"],
+    }
+    with (HERE / "told.jsonl").open("a") as file:
+        file.write(json.dumps({**told, "argv": sys.argv[1:]}) + "\n")
+    for line in behaviour.get("says", []):
+        print(line, file=sys.stderr, flush=True)
+    if behaviour.get("prints", True):
+        calls = behaviour.get("calls", [])
+        print(
+            json.dumps(
+                {"model": told["model"], "messages": [], "deliveries": [], "calls": calls, "gauges": []}, indent=2
+            ),
+            flush=True,
+        )
     return int(behaviour.get("exit", 0))
 
 
@@ -162,6 +195,8 @@ def standing(options: dict) -> dict | None:
 
 
 def place(options: dict) -> str:
+    if sys.argv[3] == "monitor":
+        return f"models/{options['--model']}/monitoring/{options['--day']}/result.json"
     if "--log-day" in options:
         return f"models/{options['--model']}/sessions/{options['--log-day']}/abc/result.json"
     stage = sys.argv[3].replace("-", "_")

@@ -56,10 +56,15 @@ class Project:
         entries = {stage: each if isinstance(each, list) else [each] for stage, each in stages.items()}
         (self.python.parent / "behaviour.json").write_text(json.dumps({**LATER, **entries}))
 
+    def route(self, channels: dict[str, Any]) -> None:
+        """Write `alerts.yaml`: every message goes to every channel."""
+        routes = [{"to": list(channels), "severity": "info"}]
+        (self.include / "alerts.yaml").write_text(yaml.safe_dump({"channels": channels, "routes": routes}))
+
     def forget(self) -> None:
         """Let the stages start anew: how often they ran, and what they trained."""
         folder = self.python.parent
-        for pattern in ("times.*", "steps.*", "checkpoint.*", "calls.jsonl"):
+        for pattern in ("times.*", "steps.*", "checkpoint.*", "calls.jsonl", "told.jsonl"):
             for path in folder.glob(pattern):
                 path.unlink()
 
@@ -67,6 +72,11 @@ class Project:
         """Every step that a model's stand-in trained, in order."""
         path = self.python.parent / f"steps.{model}.jsonl"
         return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def told(self) -> list[dict[str, Any]]:
+        """Every time that people would have been told, in order."""
+        path = self.python.parent / "told.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def calls(self) -> list[dict[str, Any]]:
         """Every command that was run, in order."""

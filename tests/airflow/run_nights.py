@@ -3,7 +3,7 @@
 Arguments: the DAG folder and, where a stand-in plays the stages, its project's root. Scenarios come on stdin, one JSON
 object a line: `name`, `dag`, `logical_date` (or null), `run_after`, `conf`, `include` (the project's, where it is not
 the environment's), `stages` (what the stand-in does), `faults` (what the emulated cluster does), `patience_s`,
-`answer` (what a person says who is asked).
+`answer` (what a person says who is asked), `connections` (made before the night).
 """
 
 import contextlib
@@ -36,7 +36,7 @@ def main() -> None:
         if stand_in:
             cluster = stand_in.root / "cluster"
             night |= {"calls": stand_in.calls(), "pods": pods(cluster), "left": pods_left(cluster)}
-            night |= {"steps": stand_in.steps(scenario["dag"].removeprefix("retrain_"))}
+            night |= {"steps": stand_in.steps(scenario["dag"].removeprefix("retrain_")), "tellings": stand_in.told()}
         print("NIGHT " + json.dumps(night), flush=True)
 
 
@@ -65,7 +65,19 @@ def prepare(project: Project, cluster: Path, scenario: dict[str, Any]) -> None:
     project.forget()
     (cluster / "pods.jsonl").unlink(missing_ok=True)
     project.behave(**scenario.get("stages", {}))
-    (cluster / "faults.json").write_text(json.dumps(scenario.get("faults", [])))
+    if cluster.exists():
+        (cluster / "faults.json").write_text(json.dumps(scenario.get("faults", [])))
+    for connection in scenario.get("connections", []):
+        add_connection(connection)
+
+
+def add_connection(facts: dict[str, Any]) -> None:
+    """Make a connection as the interface does: it lies in Airflow's database."""
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(Connection(**facts))
 
 
 def moment(text: str | None) -> datetime | None:
@@ -79,6 +91,8 @@ def pods(cluster: Path) -> list[dict[str, Any]]:
 
 def pods_left(cluster: Path, patience_s: float = 20) -> list[str]:
     """Names of the pods that are in the cluster when the grace periods are over."""
+    if not cluster.exists():
+        return []
     until = time.monotonic() + patience_s
     while True:
         with urllib.request.urlopen((cluster / "url").read_text() + "/api/v1/namespaces/embft/pods") as answer:

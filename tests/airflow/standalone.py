@@ -62,9 +62,20 @@ class Standalone(AirflowApi):
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run}/taskInstances/{task['task_id']}"
         self._call("PATCH", path, {"new_state": "failed"})
 
-    def kill_worker(self, dag_id: str) -> None:
+    def make_connection(self, name: str, **facts: Any) -> None:
+        self._call("POST", "/api/v2/connections", {"connection_id": name, **facts})
+
+    def log(self, dag_id: str, run_id: str, task: str, number: int) -> str:
+        """What a try of a task wrote into its log."""
+        run = quote(run_id, safe="")
+        answer = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run}/taskInstances/{task}/logs/{number}")
+        return "\n".join(str(it.get("event", it)) for it in answer["content"])
+
+    def kill_worker(self, dag_id: str, task: str | None = None) -> None:
         """Kill the task's process and the executor's that watches it, as when their machine is gone."""
-        self._kill(self.task(dag_id)["id"])
+        run = self.runs(dag_id)[0]["dag_run_id"]
+        named = [it["id"] for it in self.tasks(dag_id, run) if task in (None, it["task_id"])]
+        self._kill(named[0])
 
     @contextmanager
     def new_triggerer(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ def main() -> None:
     begun = time.process_time()  # not the clock on the wall: others use this machine too
     import runpy
 
-    for name in ("retrain", "rollback"):
+    for name in ("retrain", "monitor", "rollback"):
         runpy.run_path(f"{sys.argv[1]}/{name}.py")
     seconds = time.process_time() - begun
     heavy = sorted(set(sys.argv[2].split(",")) & set(sys.modules))
@@ -39,6 +39,8 @@ def main() -> None:
             "descriptions": {name: dag.params.get_param(name).description for name in dag.params},
             "retries": dag.default_args["retries"],
             "can_skip": [task.task_id for task in again.tasks if task.inherits_from_skipmixin],
+            "teardowns": {it.task_id: it.on_failure_fail_dagrun for it in again.tasks if it.is_teardown},
+            "deadlines": [{"hours": it.interval / 3600, "callback": it.callback.path} for it in dag.deadline or []],
             "links": {task.task_id: task.extra_links for task in again.tasks},
         }
     found = {"seconds": seconds, "heavy": heavy, "errors": bag.import_errors, "dags": dags}

@@ -29,8 +29,11 @@ EDGES = sorted(
         ["gate", "rejected"],
         ["register", "publish"],
         ["rejected", "publish"],
+        ["pull", "tell"],
+        ["publish", "tell"],
     ]
 )
+KINDS = ("monitor", "retrain", "rollback")
 ASKING = sorted([["approve", "register"], *(["gate", "approve"] if it == ["gate", "register"] else it for it in EDGES)])
 
 
@@ -62,13 +65,16 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("dags")
     project = make_project(root / "project")
     project.add_model("shop", synthetic=True, description="Search of a shop.")
-    places = pod(fine_tune="pod", pull="pod", gate="pod", publish="pod")
+    places = pod(fine_tune="pod", pull="pod", gate="pod", publish="pod", monitor="pod")
     asks = {"max_val_loss": 1.0, "approval": {"timeout_hours": 2}}
     project.add_model("pods", runtime={**places, "pool": "gpus"}, gate=asks)
     schedule = {"cron": "30 3 * * *", "timezone": "Europe/Berlin", "max_active_runs": 2}
-    project.add_model("berlin", schedule=schedule, runtime={"retries": 0, "retry_delay_s": 5, "timeout_s": 60})
+    limits = {"retries": 0, "retry_delay_s": 5, "timeout_s": 60}
+    told = {"monitoring": {"cron": "15 7 * * *"}, "alerts": {"deadline_hours": None}}
+    project.add_model("berlin", schedule=schedule, runtime=limits, **told)
     project.add_model("misspelt", windw={"days": 3})
     project.add_model("badcron", schedule={"cron": "every night"})
+    project.add_model("badmonitor", monitoring={"cron": "0 25 * * *"})
     lost = pod(fine_tune="pod")
     lost["kubernetes"] = lost["kubernetes"] | {"pod_template": "kubernetes/lost.yaml"}
     project.add_model("notemplate", runtime=lost)
@@ -78,7 +84,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_right_config_has_its_dag(found: dict[str, Any]) -> None:
     models = ("berlin", "pods", "shop")
-    assert sorted(found["dags"]) == [f"{kind}_{model}" for kind in ("retrain", "rollback") for model in models]
+    assert sorted(found["dags"]) == [f"{kind}_{model}" for kind in KINDS for model in models]
 
 
 def test_broken_configs_are_import_errors_of_a_file_without_dags(found: dict[str, Any]) -> None:
@@ -88,6 +94,7 @@ def test_broken_configs_are_import_errors_of_a_file_without_dags(found: dict[str
     assert "misspelt.yaml" in message
     assert "windw: unknown key; did you mean 'window'?" in message
     assert "badcron.yaml: schedule.cron: is 'every night', which is no cron expression" in message
+    assert "badmonitor.yaml: monitoring.cron: is '0 25 * * *', which is no cron expression" in message
     assert "runtime.kubernetes.pod_template of notemplate: " in message
     assert "kubernetes/lost.yaml does not exist" in message
     assert "runtime.timeout_s: Input should be less than or equal to 604800 (found 1000000000000000)" in message
@@ -99,7 +106,8 @@ def test_tasks_and_edges_are_the_diagram(found: dict[str, Any], model: str) -> N
     assert dag["edges"] == (ASKING if model == "pods" else EDGES)
     assert [name for name, task in dag["tasks"].items() if task["is_mapped"]] == ["pull"]
     rules = {name: task["trigger_rule"] for name, task in dag["tasks"].items()}
-    assert rules == dict.fromkeys(rules, "all_success") | dict.fromkeys(["validate_sessions", "publish"], "none_failed")
+    expected = dict.fromkeys(rules, "all_success") | dict.fromkeys(["validate_sessions", "publish"], "none_failed")
+    assert rules == expected | {"tell": "all_done_setup_success"}
     assert sorted(dag["can_skip"]) == (["approve", "gate"] if model == "pods" else ["gate"])
 
 
@@ -112,6 +120,44 @@ def test_stages_run_where_the_config_says(found: dict[str, Any]) -> None:
     assert kinds["approve"] == "ApproveOperator"
     assert found["dags"]["rollback_pods"]["tasks"]["rollback"]["task_type"] == "RollbackPodOperator"
     assert found["dags"]["rollback_shop"]["tasks"]["rollback"]["task_type"] == "RollbackOperator"
+    assert found["dags"]["monitor_pods"]["tasks"]["monitor"]["task_type"] == "MonitorPodOperator"
+    assert found["dags"]["monitor_shop"]["tasks"]["monitor"]["task_type"] == "MonitorOperator"
+    # Connections are Airflow's, so people are told from the worker.
+    assert {found["dags"][f"{kind}_pods"]["tasks"]["tell"]["task_type"] for kind in KINDS} == {"TellOperator"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_run_ends_by_telling_people_which_never_turns_it_red(found: dict[str, Any], kind: str) -> None:
+    dag = found["dags"][f"{kind}_berlin"]
+    assert dag["teardowns"] == {"tell": False}
+    assert not [edge for edge in dag["edges"] if edge[0] == "tell"]
+    tell = dag["tasks"]["tell"]
+    # Its retries and limit are its own: a channel that is away has nothing to do with the stages.
+    assert (tell["retries"], tell["limit_s"]) == (3, 900)
+    assert "**Red?**" in tell["doc_md"]
+
+
+def test_a_champion_is_looked_at_every_day_by_a_dag_of_its_own(found: dict[str, Any]) -> None:
+    dag = found["dags"]["monitor_berlin"]
+    assert dag["edges"] == [["monitor", "tell"]]
+    assert dag["timetable"] == {"expression": "15 7 * * *", "timezone": "Europe/Berlin"}
+    assert found["dags"]["monitor_shop"]["timetable"] == {"expression": "0 6 * * *", "timezone": "UTC"}
+    assert (dag["catchup"], dag["max_active_runs"]) == (False, 1)
+    assert dag["params"] == {"day": None, "force": False}
+    assert all(dag["descriptions"].values())
+    assert {task["pool"] for task in found["dags"]["monitor_pods"]["tasks"].values()} == {"default_pool"}
+    assert "**Red?**" in dag["tasks"]["monitor"]["doc_md"]
+    assert "embft monitor --model berlin --day" in dag["doc"]
+
+
+def test_a_night_has_the_deadline_of_its_config(found: dict[str, Any]) -> None:
+    [deadline] = found["dags"]["retrain_shop"]["deadlines"]
+    assert deadline["hours"] == 5
+    assert deadline["callback"] == "embft.airflow.deadline.missed"
+    assert "is not over 5 hours after it was queued" in found["dags"]["retrain_shop"]["doc"]
+    assert found["dags"]["retrain_berlin"]["deadlines"] == []
+    assert "No night is told as late" in found["dags"]["retrain_berlin"]["doc"]
+    assert found["dags"]["monitor_shop"]["deadlines"] == found["dags"]["rollback_shop"]["deadlines"] == []
 
 
 def test_tasks_that_train_or_encode_wait_in_the_configs_pool(found: dict[str, Any]) -> None:
@@ -168,9 +214,10 @@ def test_retries_and_limits_come_from_the_config(found: dict[str, Any]) -> None:
     dag = found["dags"]["retrain_berlin"]
     # The team's own check of default_args passes; the tasks do what the config says.
     assert dag["retries"] >= 2
-    assert {task["retries"] for task in dag["tasks"].values()} == {0}
+    stages = [task for name, task in dag["tasks"].items() if name != "tell"]
+    assert {task["retries"] for task in stages} == {0}
     assert {task["retry_delay_s"] for task in dag["tasks"].values()} == {5}
-    assert {task["limit_s"] for task in dag["tasks"].values()} == {60}
+    assert {task["limit_s"] for task in stages} == {60}
     assert {task["retry_exponential_backoff"] for task in dag["tasks"].values()} == {2}
 
 
@@ -204,7 +251,7 @@ def test_parsing_imports_nothing_heavy_and_is_fast(tmp_path: Path) -> None:
         project.add_model(f"model{number}")
     found = read_dags(tmp_path / "home", project.include)
     assert found["heavy"] == []
-    assert len(found["dags"]) == 2 * 20
+    assert len(found["dags"]) == len(KINDS) * 20
     assert found["errors"] == {}
     # Beyond Airflow's own import; generous, for busy machines.
     assert found["seconds"] < 2.0
@@ -223,7 +270,7 @@ def test_every_config_of_this_repo_has_its_dag(tmp_path: Path) -> None:
         pytest.skip("this checkout has no config")
     found = read_dags(tmp_path / "home", None)
     assert found["errors"] == {}
-    assert sorted(found["dags"]) == [f"{kind}_{path.stem}" for kind in ("retrain", "rollback") for path in models]
+    assert sorted(found["dags"]) == [f"{kind}_{path.stem}" for kind in KINDS for path in models]
     for path in models:
         owner = yaml.safe_load(path.read_text())["owner"]
         assert {task["owner"] for task in found["dags"][f"retrain_{path.stem}"]["tasks"].values()} == {owner}

@@ -5,7 +5,8 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from embft.errors import ConfigError, TemporaryError
+from embft.experiments.connection import Connection, Measure
 from embft.experiments.manager import ExperimentsManager
 from embft.experiments.reaching import without_credentials
 
@@ -55,6 +57,39 @@ def test_a_run_holds_tags_params_and_every_step_of_a_measure(tracking_uri: str) 
     assert [(metric.step, metric.value) for metric in sorted(history, key=lambda metric: metric.step)] == [
         (step, 1.0 / (step + 1)) for step in range(1200)
     ]
+
+
+def points(tracking_uri: str, run_id: str) -> list[tuple[int, float]]:
+    history = MlflowClient(tracking_uri=tracking_uri).get_metric_history(run_id, "ndcg")
+    return [(it.step, it.value) for it in history]
+
+
+def test_a_series_has_one_run_also_where_two_made_one(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = ExperimentsManager(tracking_uri, "series")
+    noon = datetime(2026, 3, 10, 12, tzinfo=UTC)
+    log, others = Connection.log, []
+
+    def log_after_a_rival(self: Connection, run_id: str, measures: Sequence[Measure]) -> None:
+        """Whoever's clock is behind has made a run meanwhile that counts as the older one."""
+        if not others:
+            client = MlflowClient(tracking_uri=tracking_uri)
+            tags = {"embft.series": "daily"}
+            others.append(client.create_run(str(self.experiment_id), start_time=1, tags=tags).info.run_id)
+        log(self, run_id, measures)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "log", log_after_a_rival)
+        kept = manager.log_series("daily", {"ndcg": 0.5}, step=1, at=noon)
+    assert [kept] == others
+    for step in (2, 2, 3):  # the second one twice, as after a kill
+        assert manager.log_series("daily", {"ndcg": step / 10}, step=step, at=noon) == kept
+    assert points(tracking_uri, kept) == [(1, 0.5), (2, 0.2), (3, 0.3)]
+    left = manager._mlflow.search("tags.`embft.series` = 'daily'")
+    assert [it.info.run_id for it in left] == [kept]
+    with manager.iteration("2026-03-10"):
+        assert manager.top_params(3) == []
+        assert manager.best_run() is None
+    assert manager.log_series("other", {"ndcg": 1.0}, step=1, at=noon) != kept
 
 
 def test_a_run_whose_params_are_refused_ends_as_failed(tracking_uri: str) -> None:

@@ -16,9 +16,10 @@ from embft.errors import ConfigError, StorageUnavailable, TemporaryError
 from embft.finetuning.models import load_model
 from embft.promotion.ledger import append, read_history
 from embft.promotion.pointer import read_pointer, settle_pointer
-from embft.results import Artifact
+from embft.results import Artifact, StageResult
 from embft.stages.log_days import sessions_of_day
 from embft.stages.prune import Pruning, prune
+from embft.stages.stage import Draft, Outcome, commit
 from embft.storage import Storage, StoredObject
 from tests.buckets import new_bucket
 from tests.pipeline.nights_by_hand import DAY, ITEMS, NightsByHand, nights_by_hand
@@ -51,6 +52,14 @@ def build(folder: Path, endpoint: str) -> NightsByHand:
     for name in ("mlflow/1/model", "notes.txt", "runs/README", f"runs/{DAYS[0]}/plan/by-hand.txt"):
         nights.storage.write(f"{nights.paths.root}/{name}", b"somebody's")
     return nights
+
+
+def monitored_twice(nights: NightsByHand, day: date) -> StageResult:
+    """Leave a monitored day, and what its first attempt wrote."""
+    prefix = nights.paths.monitoring(day)
+    draft = Draft(stage="monitor", model="tiny", day=day, prefix=prefix, inputs={}, settings=None)
+    outcome = Outcome(files={"items.parquet": nights.file("ids", b"ids")}, figures={})
+    return [commit(nights.storage, draft, lambda *_: outcome, force=True) for _ in range(2)][1]
 
 
 @pytest.fixture
@@ -145,12 +154,22 @@ def test_after_pruning_the_champion_loads_a_rollback_is_possible_and_kept_nights
     ages |= {f"runs/{last}": 20}
     nights.storage.write(f"{nights.paths.checkpoints(last, 'fine_tune')}/x/1.ckpt", b"forgotten")
     nights.storage.write(f"{nights.paths.pages(last, 'gate')}/x/index.html", b"old")
+    monitored = [monitored_twice(nights, day) for day in DAYS[2:]]
+    ages |= {f"monitoring/{last}": 20, "alerts/sent/new": 80}
+    message, *marks = (
+        nights.paths.message("gate", 1, "open", "0" * 64),
+        nights.paths.sent("old", "slack"),
+        f"{nights.paths.claims('old', 'slack')}/x.json",
+        nights.paths.sent("new", "slack"),
+    )
+    for uri in (message, *marks):
+        nights.storage.write(uri, b"{}")
 
     before = there(nights)
     dry = pruned(nights, yes=False)
     assert there(nights) == before
-    kinds = ["checkpoints", "old nights", "pages", "sessions", "superseded attempts", "vectors"]
-    assert [it.what for it in dry.goes] == kinds
+    kinds = ["checkpoints", "marks of sent messages", "monitored days' files", "old nights", "pages", "sessions"]
+    assert [it.what for it in dry.goes] == [*kinds, "superseded attempts", "vectors"]
     assert {it.what: it.objects for it in dry.goes}["sessions"] == 3 * 5 * 2  # of days that no kept night learns from
     assert {it.what: it.objects for it in dry.stays}["not known to embft"] == 3
 
@@ -167,6 +186,10 @@ def test_after_pruning_the_champion_loads_a_rollback_is_possible_and_kept_nights
     pruned(nights, yes=True)
     assert len(before) - len(there(nights)) == sum(it.objects for it in dry.goes)
     assert pruned(nights, yes=True).goes == ()
+    # The history of monitoring and every message stay; of the files below them the last days' do.
+    assert {it.uri for it in monitored} | {message, marks[2]} <= there(nights)
+    assert {*(it.uri for it in monitored[0].outputs.values()), *marks[:2]}.isdisjoint(there(nights))
+    assert {it.uri for it in monitored[1].outputs.values()} <= there(nights)
 
     history = read_history(nights.storage, nights.paths)
     for who in (history.champion, history.previous):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embft.finetuning.models import load_model
+from embft.monitoring.day import MonitoredDay
 from embft.promotion.ledger import read_history
 from embft.results import Champion, StageResult
 from tests.pipeline.conftest import Project
@@ -145,6 +146,27 @@ def test_champion_of_a_night_is_an_earlier_one(xbox: Project, nights: Nights) ->
         earlier = [version for promoted_on, version in promoted.items() if promoted_on < day]
         champion = xbox.spec(day).champion
         assert (champion.version if champion else None) == (earlier[-1] if earlier else None)
+
+
+def test_a_monitored_day_finds_of_its_clicks_what_the_night_found_of_them(xbox: Project, nights: Nights) -> None:
+    day = NIGHTS[-1]
+    monitored = xbox.stage("monitor", day)
+    figures = MonitoredDay.model_validate(monitored.figures)
+    champion = xbox.spec(day).champion
+    assert champion is not None
+    assert (figures.status, figures.champion) == ("measured", champion.version)
+    ours = pq.read_table(fetched(xbox, monitored, "per_query.parquet")).to_pylist()
+    theirs = pq.read_table(fetched(xbox, result(nights[day], "evaluate"), "per_query.parquet")).to_pylist()
+    night = {it["session_id"]: it for it in theirs}
+    both = [it for it in ours if it["session_id"] in night]
+    # What the night's rules set aside is measured here, for it was clicked all the same.
+    assert len(both) >= 0.95 * len(ours) > 100
+    for it in both:
+        for model in ("champion", "base"):
+            measure = f"{model}.ndcg_at_10"
+            assert it[measure] == pytest.approx(night[it["session_id"]][measure], abs=1e-6)
+    assert figures.promised["all"].errors["ndcg_at_10"] == pytest.approx(0.015, abs=0.01)
+    assert figures.traffic.unseen_share == sum("unseen" in it["slices"] for it in ours) / len(ours) > 0
 
 
 def test_forced_night_gives_the_same_decision(xbox: Project, nights: Nights) -> None:
