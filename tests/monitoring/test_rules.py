@@ -187,6 +187,12 @@ def test_same_clicks_stay_broken_until_what_was_lost_is_back() -> None:
     assert [round(it.drop or 0, 3) for it in found[2:]] == [0.1, 0.1, 0.055, 0.008]
 
 
+def test_vectors_that_are_gone_for_some_days_are_broken_until_they_are_back() -> None:
+    agains = [(0.7, 0.0), (0.0, 0.0), (0.0, 0.69), (0.69, 0.69)]
+    days = [day_of(0, 0.7), *(day_of(number, 0.7, again=it) for number, it in enumerate(agains, 1))]
+    assert [it.state for it in verdicts(SAME, days)[1:]] == ["broken", "broken", "kept", "kept"]
+
+
 def test_same_clicks_say_what_stays_usual_after_six_weeks() -> None:
     days = [day_of(0, 0.7), day_of(1, 0.7, again=(0.7, 0.6))]
     days += [day_of(number, 0.6, again=(0.6, 0.6)) for number in range(2, 60)]
