@@ -131,8 +131,9 @@ def noisy(scale: float, seed: int) -> Damage:
 
     def damage(items: Vectors) -> Vectors:
         noise = np.random.default_rng(seed).standard_normal(items.shape).astype(np.float32)
-        noisy_items: Vectors = items + scale * noise / np.linalg.norm(noise, axis=1, keepdims=True)
-        return noisy_items / np.linalg.norm(noisy_items, axis=1, keepdims=True)
+        noisy_items = items + scale * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+        unit: Vectors = noisy_items / np.linalg.norm(noisy_items, axis=1, keepdims=True)
+        return unit
 
     return damage
 

@@ -28,6 +28,7 @@ import numpy as np
 
 from benchmarks import clicks
 from benchmarks.alert_days import (
+    EVERY,
     MEASURE,
     N_DAYS,
     Damage,
@@ -156,8 +157,10 @@ def _report_planted(name: str, kind: str, planted: Sequence[Planted], teller: Te
         "within two weeks": np.mean([it <= _PATIENCE for it in days]),
     }
     each = ", ".join(f"{100 * share:.0f} % {what}" for what, share in shares.items())
+    hard = np.mean([day == 0 for day, is_new in zip(days, with_new, strict=True) if is_new])
     data = (
-        f"{_DATA}; nDCG@10 {100 * fall:.0f} % lower over all days; {each}; 90th percentile {np.percentile(days, 90):g}"
+        f"{_DATA}; nDCG@10 {100 * fall:.0f} % lower over all days; 90th percentile {np.percentile(days, 90):g}; "
+        f"{each}; {100 * hard:.0f} % the same day where the damage comes with a new champion"
     )
     median = float(np.median(days))
     print_figure(f"alerts.{name}days_until_told.{kind}", median, "days", baseline=None, n=len(days), data=data)

@@ -22,6 +22,11 @@ class _Rule(Strict):
     )
 
 
+def _must_look_back(rule: str, min_days: int, days: int) -> None:
+    if min_days > days:
+        raise ValueError(f"rule {rule!r} needs min_days {min_days} of the {days} days it looks back; give fewer")
+
+
 class LimitRule(_Rule):
     """An absolute limit."""
 
@@ -45,15 +50,26 @@ class TrailingRule(_Rule):
     max_drop: float = Field(0.05, gt=0, lt=1, description="Share of the median by which it may be worse.")
     deviations: float = Field(3.5, gt=0, description="Usual deviations (from MAD, and the day's own error) it may be.")
 
+    @model_validator(mode="after")
+    def _can_judge(self) -> "TrailingRule":
+        _must_look_back(self.name, self.min_days, self.days)
+        return self
+
 
 class DeclineRule(_Rule):
     """A slow decline: small drops that add up, by a one-sided CUSUM."""
 
     kind: Literal["decline"]
-    days: int = Field(28, ge=5, le=366, description="Judged days that it looks back.")
+    days: int = Field(42, ge=5, le=366, description="Judged days that it looks back.")
     min_days: int = Field(10, ge=5, description="Fewer of them say nothing.")
     slack: float = Field(0.5, gt=0, description="Usual deviations that a day may be worse without adding up.")
-    threshold: float = Field(7.0, gt=0, description="Usual deviations that may add up.")
+    threshold: float = Field(10.0, gt=0, description="Usual deviations that may add up.")
+
+    @model_validator(mode="after")
+    def _can_judge(self) -> "DeclineRule":
+        # The newest day is one of those that it looks at.
+        _must_look_back(self.name, self.min_days, self.days - 1)
+        return self
 
 
 class PromotionRule(_Rule):

@@ -169,6 +169,15 @@ def _champion(scene: Scene) -> Iterator[Cause]:
         )
 
 
+def _age(scene: Scene) -> Iterator[Cause]:
+    learned = scene.day.champion_day
+    if learned is not None and (age := (scene.day.day - learned).days) > _USUAL_DAYS:
+        yield Cause(
+            what="The champion is old",
+            evidence=f"version {scene.day.champion} knows no click after {learned}, {age} days before",
+        )
+
+
 def _unseen(scene: Scene) -> Iterator[Cause]:
     now, usual = _unusual(scene, lambda it: it.unseen_share, at_least=0.05)
     if now is not None and usual is not None and now > usual:
@@ -236,6 +245,7 @@ _FINDERS: tuple[Callable[[Scene], Iterator[Cause]], ...] = (
     _lost_items,
     _traffic,
     _champion,
+    _age,
     _catalogue,
     _unseen,
     _quarantine,
@@ -289,7 +299,8 @@ def _added_share(traffic: Traffic) -> float | None:
 
 def _signed(verdict: Verdict) -> str:
     assert verdict.drop is not None
-    return f"{-100 * verdict.drop:+.1f} %"
+    change = -round(100 * verdict.drop, 1)
+    return f"{change:+g} %" if change else "no change"
 
 
 def _short(query: str) -> str:

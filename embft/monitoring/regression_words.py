@@ -8,7 +8,7 @@ from embft.monitoring.causes import likely_causes, scene_of
 from embft.monitoring.day import MonitoredDay
 from embft.monitoring.message import Chart, Words
 from embft.monitoring.regressions import KEPT_DAYS, Standing
-from embft.monitoring.rules import NEW_USUAL_AFTER, Verdict
+from embft.monitoring.rules import Verdict
 from embft.monitoring.wording import figure_text, share_text, where
 from embft.promotion.wording import is_lower_better, measure_name
 
@@ -44,7 +44,8 @@ def _of_regression(
     since = next(number for number, it in enumerate(days) if it.day == standing.since)
     scene = scene_of(days, standing.day, since, told, standing.verdicts)
     title = f"{subject}{_finding(told, day)}"
-    can_help = scene.is_of_the_model is not False and not scene.has_lost_items
+    # What slowly goes stale was never better; it needs to be trained anew.
+    can_help = told.kind != "decline" and scene.is_of_the_model is not False and not scene.has_lost_items
     why = f"{measure_name(told.measure)}{where(told.slice)} got worse on {standing.since}"
     return Words(
         title=title,
@@ -62,22 +63,38 @@ def _of_end(days: Sequence[MonitoredDay], standing: Standing, subject: str) -> W
         queries = "all queries" if standing.slice == "all" else f"{standing.slice} queries"
         return Words(title=f"{subject}no rule is broken on {queries} any more ({day.day})", links=_links(day))
     name = f"{measure_name(told.measure)}{where(told.slice)}"
-    usual = "" if told.usual is None else f" (usual: {figure_text(told.usual)})"
-    if any(it.is_new_usual for it in standing.verdicts):
-        title = f"{name} stays at {figure_text(told.figure)}; that now counts as usual, as a new level does after "
-        title += f"{NEW_USUAL_AFTER} days"
+    if _is_still_low(standing):
+        title = f"{name} stays at {figure_text(told.figure)} on {day.day}; that counts as usual now"
     else:
+        usual = "" if told.usual is None else f" (usual: {figure_text(told.usual)})"
         title = f"{name} has recovered: {figure_text(told.figure)} on {day.day}{usual}"
     n_days = (day.day - since).days
     return Words(
         title=f"{subject}{title}",
         details=(
-            f"It was worse from {since} on, {n_days} days; every rule was kept on {KEPT_DAYS} days in a row now.",
+            f"It was worse from {since} on, for {n_days} days; every rule was kept on {KEPT_DAYS} days in a row now.",
+            *_what_was_usual(standing),
             *_served(days[: standing.day + 1]),
         ),
         chart=_chart(days[: standing.day + 1], told),
         links=_links(day),
     )
+
+
+def _is_still_low(standing: Standing) -> bool:
+    """Say whether it is what is usual that has moved, not the figure."""
+    first, told = standing.first, standing.told
+    if first is None or told is None or told.figure is None or not first.usual or first.kind == "same_clicks":
+        return any(it.is_new_usual for it in standing.verdicts)
+    drop = (first.usual - told.figure) / abs(first.usual)
+    return (-drop if is_lower_better(told.measure) else drop) > (first.drop or 0.0) / 2
+
+
+def _what_was_usual(standing: Standing) -> list[str]:
+    first = standing.first
+    if first is None or first.usual is None or not _is_still_low(standing):
+        return []
+    return [f"Before, {figure_text(first.usual)} was usual."]
 
 
 def _finding(it: Verdict, day: MonitoredDay) -> str:

@@ -36,6 +36,7 @@ class Standing:
         severity: The worst of the rules that broke in it.
         depth: How often it has got much worse since, counted from 1.
         told: What is said first: of a regression the worst verdict; of its end that of the same rule.
+        first: Of an end: what was told first when it began.
     """
 
     day: int
@@ -46,6 +47,7 @@ class Standing:
     severity: Severity = "warning"
     depth: int = 1
     told: Verdict | None = None
+    first: Verdict | None = None
 
     @property
     def cause(self) -> str:
@@ -72,10 +74,10 @@ class _Regression:
 def standings(days: Sequence[MonitoredDay], rules: Sequence[MonitorRule]) -> list[list[Standing]]:
     """Go through the history, and say of each day how it stood then.
 
-    A regression begins on the day that a rule is broken. It is over once no rule was broken on KEPT_DAYS days in a row
-    on which one that broke in it could be judged: a day that tells nothing neither begins nor ends one. It has got much
-    worse where the drop is twice the one told before, by more than three deviations of chance, or where a critical rule
-    breaks beside those that only warn.
+    A regression begins on the day that a rule is broken. It is over after KEPT_DAYS days in a row that show it to
+    be: no rule is broken, one that broke in it could be judged, and is worse by half of what was told at most. A day
+    that tells nothing neither begins nor ends one. It has got much worse where the drop is twice the one told before,
+    by more than three deviations of chance, or where a critical rule breaks beside those that only warn.
 
     Args:
         days: The oldest first.
@@ -123,13 +125,17 @@ def _standing(
         return Standing(number, name, None, said, before.since, before.severity, before.depth)
     del open_[name]
     same = next((it for it in said if it.rule == before.told.rule), None)
-    return Standing(number, name, False, said, before.since, before.severity, before.depth, same)
+    return Standing(number, name, False, said, before.since, before.severity, before.depth, same, before.told)
 
 
 def _tells_of_the_end(regression: _Regression, said: Sequence[Verdict], day: date) -> bool:
-    judged = {it.rule for it in said if it.is_judged}
-    # A rule may never be judged again, such as a promise that is not known of the next champion.
-    return bool(judged & regression.rules) or (bool(judged) and (day - regression.since).days > NEW_USUAL_AFTER)
+    judged = [it for it in said if it.is_judged]
+    of_it = [it for it in judged if it.rule in regression.rules]
+    if not of_it:
+        # A rule may never be judged again, such as a promise that is not known of the next champion.
+        return bool(judged) and (day - regression.since).days > NEW_USUAL_AFTER
+    # Few clicks let a rule be kept by a figure that is as low as ever.
+    return all((it.drop or 0.0) <= regression.drop / 2 for it in of_it)
 
 
 def _first_told(verdict: Verdict) -> tuple[bool, int, float]:

@@ -4,7 +4,7 @@ A day is judged by what came before it alone, so that a replay of the history sa
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from math import isfinite
 from typing import Any, Literal, TypeGuard
@@ -25,7 +25,9 @@ from embft.promotion.wording import is_lower_better, measure_name
 from embft.results import Record
 
 NEW_USUAL_AFTER = 42
-"""Days after which a level that stays is the usual one; nothing older says what is usual."""
+"""Days after which what was lost at once is lost for good, and no news."""
+
+_USUAL_FOR = 3  # times the days that a rule looks back: what is older says nothing of what is usual
 
 RuleState = Literal["kept", "broken", "not_enough_clicks", "not_enough_days", "not_measured"]
 
@@ -77,11 +79,12 @@ def verdicts(rule: MonitorRule, days: Sequence[MonitoredDay]) -> list[Verdict]:
     - limit: l as it stands in the config.
     - trailing: u is the median of the judged days before, l = u - max(max_drop u, deviations s); see `usual_of` for s.
       Days that broke the rule say nothing of what is usual, so a fall that stays is not forgotten the week after; but
-      after NEW_USUAL_AFTER days it is the usual level.
+      where all others are older than three times the rule's days, it is the usual level.
     - same_clicks: x and u are of the same clicks, ranked now and on their own day; l = u - max(max_drop u, deviations
       e), where e is the standard error of their difference if there is a new champion, which ranks some queries better
       and some worse; else 0: the same model on the same clicks moves by no chance. Once broken, it stays so until what
-      was lost since has come back to within max_drop: u is then x over the product of all steps since.
+      was lost since has come back to within max_drop, u then being x over the product of all steps since, or for
+      NEW_USUAL_AFTER days.
     - decline: by a CUSUM; see `decline_of`.
     - promotion: u is what the champion showed on the night it was promoted, l as of trailing with s² = e² + e_u².
 
@@ -133,7 +136,7 @@ def _by_limit(rule: LimitRule, reading: Reading) -> Verdict:
 
 
 def _by_trailing(rule: TrailingRule, reading: Reading, past: Sequence[Reading]) -> Verdict:
-    recent = [it for it in past if (reading.day - it.day).days <= NEW_USUAL_AFTER]
+    recent = [it for it in past if (reading.day - it.day).days <= _USUAL_FOR * rule.days]
     kept = [it for it in recent if not it.is_broken]
     is_new = len(kept) < rule.min_days <= len(recent)
     said = (recent if is_new else kept)[-rule.days :]
@@ -180,38 +183,50 @@ def _by_decline(rule: DeclineRule, reading: Reading, past: Sequence[Reading]) ->
     )
 
 
+@dataclass(frozen=True)
+class _Lost:
+    """What same clicks have lost: since when, the share that is left, and what they showed before."""
+
+    since: date
+    level: float
+    usual: float
+
+
 def _same_clicks(rule: SameClicksRule, days: Sequence[MonitoredDay]) -> list[Verdict]:
     found: list[Verdict] = []
     champions = {it.day: it.champion for it in days}
-    level, since = 1.0, None
+    lost: _Lost | None = None
     for day in days:
-        verdict = _by_same_clicks(rule, day, champions, level)
-        if since and (day.day - since).days > NEW_USUAL_AFTER and verdict.is_judged:
+        verdict = _by_same_clicks(rule, day, champions, lost)
+        if lost and (day.day - lost.since).days > NEW_USUAL_AFTER and verdict.is_judged:
             verdict = verdict.model_copy(update={"state": "kept", "is_new_usual": True})
         found.append(verdict)
         if verdict.state == "broken":
             assert verdict.figure is not None
             assert verdict.usual
-            level, since = verdict.figure / verdict.usual, since or day.day
+            level = verdict.figure / verdict.usual
+            lost = _Lost(lost.since, level, lost.usual) if lost else _Lost(day.day, level, verdict.usual)
         elif verdict.state == "kept":
-            level, since = 1.0, None
+            lost = None
     return found
 
 
 def _by_same_clicks(
-    rule: SameClicksRule, day: MonitoredDay, champions: Mapping[date, str | None], level: float
+    rule: SameClicksRule, day: MonitoredDay, champions: Mapping[date, str | None], lost: _Lost | None
 ) -> Verdict:
     pair = None if day.same_clicks is None else day.same_clicks.slices.get(rule.slice)
     now, before = (None, None) if pair is None else (pair.now.get(rule.measure), pair.before.get(rule.measure))
-    if day.same_clicks is None or pair is None or not _is_number(now) or not _is_number(before) or not before:
+    if day.same_clicks is None or pair is None or not _is_number(now) or not _is_number(before) or not (before or lost):
         return _verdict(rule, "not_measured", reason=day.reason or "no clicks of a day before were ranked again")
     if pair.n_queries < rule.min_queries:
         reason = f"{pair.n_queries} queries were clicked the day before, {rule.min_queries} are needed"
         return _verdict(rule, "not_enough_clicks", reason=reason, n_queries=pair.n_queries)
-    # What those clicks would show had nothing been lost since the rule broke.
-    usual = before / level
-    is_same_model = day.champion is not None and champions.get(day.same_clicks.day) == day.champion
-    noise = 0.0 if is_same_model or level != 1 else _error(pair.errors.get(rule.measure))
+    usual, noise = before, 0.0
+    if lost is not None:
+        # What those clicks would show had nothing been lost; where all was lost, no ratio tells of it.
+        usual = before / lost.level if before and lost.level else lost.usual
+    elif day.champion is None or champions.get(day.same_clicks.day) != day.champion:
+        noise = _error(pair.errors.get(rule.measure))
     return _held(rule, Reading(day.day, now, noise, pair.n_queries), usual, noise)
 
 

@@ -39,6 +39,14 @@ def test_days_to_and_fro_are_one_regression() -> None:
     assert states(days) == [("regression_all", "opened", 4), ("regression_all", "recovered", 10)]
 
 
+def test_few_clicks_that_leave_it_open_do_not_end_one() -> None:
+    """On 0.62 ± 0.04 the rule is kept, and yet it is as low as before."""
+    vague = [day_of(number, 0.62, error=0.04) for number in (5, 6, 7)]
+    days = [*days_of(USUAL), day_of(4, 0.61), *vague]
+    assert states(days) == [("regression_all", "opened", 4)]
+    assert states([*days, day_of(8, 0.72), day_of(9, 0.72)])[-1] == ("regression_all", "recovered", 9)
+
+
 def test_days_that_say_nothing_neither_begin_nor_end_one() -> None:
     dull = [day_of(4, 0.2, n_queries=5), unmeasured(5)]
     opened = [*days_of(USUAL), *dull, day_of(6, 0.61)]
@@ -99,15 +107,13 @@ def test_the_words_say_what_and_how_bad_and_since_when() -> None:
 def test_a_recovery_says_how_long_it_was_worse() -> None:
     *_, over = told(days_of([*USUAL, 0.61, 0.60, 0.72, 0.72]))
     assert over.words.title == "shop: nDCG@10 has recovered: 0.720 on 2026-03-08 (usual: 0.720)"
-    assert over.words.details[0].startswith("It was worse from 2026-03-05 on, 3 days")
+    assert over.words.details[0].startswith("It was worse from 2026-03-05 on, for 3 days")
 
 
 def test_a_level_that_became_usual_ends_the_regression_and_says_so() -> None:
     opened, over = told(days_of([0.72] * 10 + [0.60] * 60))
     assert (opened.state, over.state) == ("opened", "recovered")
-    assert (
-        over.words.title == "shop: nDCG@10 stays at 0.600; that now counts as usual, as a new level does after 42 days"
-    )
+    assert over.words.title == "shop: nDCG@10 stays at 0.600 on 2026-03-31; that counts as usual now"
 
 
 def test_a_loss_that_rises_is_told_as_rising() -> None:
