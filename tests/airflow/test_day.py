@@ -61,7 +61,7 @@ def test_named_day_wins() -> None:
 
 
 def test_backfill_refuses_a_named_day() -> None:
-    with pytest.raises(AirflowFailException, match="a backfill's dates name its nights"):
+    with pytest.raises(AirflowFailException, match="a backfill's dates name its days"):
         day(UTC_NIGHT, named="2026-05-01", run_type="backfill")
 
 

@@ -196,7 +196,7 @@ def test_downstream_dags_hear_of_vectors_that_moved(
 
 def test_a_rollback_in_a_pod_says_who_and_why_and_takes_no_gpu(nights: dict[str, dict[str, Any]]) -> None:
     night = nights["rolled back in a pod"]
-    assert states(night) == {"rollback": "success"}, night["log"][-3000:]
+    assert states(night) == {"rollback": "success", "tell": "success"}, night["log"][-3000:]
     [created] = [it["body"]["spec"]["containers"][0] for it in night["pods"] if it["event"] == "created"]
     # Kubernetes would put a variable of the pod in the place of $(SHOES).
     assert "--why=no $$(SHOES)" in created["args"]
