@@ -6,8 +6,8 @@ A finished training is not repeated: its result is printed as reused.
 
 Where the behaviours say `keeps`, it keeps a registry: each night's choice, decision and version, and who was promoted.
 
-Messages it does not write: `alerts tell` is a line in `told.jsonl`. Where the behaviours say `tells_by`, the real
-command runs in its place.
+Messages it does not write: `alerts tell` is a line in `told.jsonl`. Where the behaviour says `tells_by`, the real
+command follows.
 
 Standard library only; it is copied into a test's folder and made executable, so that it can be `runtime.python`, or
 the `python` of an emulated pod. A stage's entry is a list, one element for each time it runs; the last one repeats.
@@ -60,9 +60,7 @@ def main() -> int:
 
 
 def tell(options: dict) -> int:
-    """Keep what people would be told; or let the interpreter that `tells_by` names run the real command."""
-    if "tells_by" in behaviours():
-        os.execv(behaviours()["tells_by"], [behaviours()["tells_by"], *sys.argv[1:]])
+    """Keep what people are to be told; then let the interpreter that `tells_by` may name run the real command."""
     behaviour = next_behaviour("tell", options)
     facts = json.loads(Path(options["--run"]).read_text()) if "--run" in options else None
     connections = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_")}
@@ -74,6 +72,8 @@ def tell(options: dict) -> int:
     }
     with (HERE / "told.jsonl").open("a") as file:
         file.write(json.dumps({**told, "argv": sys.argv[1:]}) + "\n")
+    if "tells_by" in behaviour:
+        os.execv(behaviour["tells_by"], [behaviour["tells_by"], *sys.argv[1:]])
     for line in behaviour.get("says", []):
         print(line, file=sys.stderr, flush=True)
     if behaviour.get("prints", True):

@@ -56,9 +56,9 @@ class Project:
         entries = {stage: each if isinstance(each, list) else [each] for stage, each in stages.items()}
         (self.python.parent / "behaviour.json").write_text(json.dumps({**LATER, **entries}))
 
-    def route(self, channels: dict[str, Any]) -> None:
-        """Write `alerts.yaml`: every message goes to every channel."""
-        routes = [{"to": list(channels), "severity": "info"}]
+    def route(self, channels: dict[str, Any], *, to: str) -> None:
+        """Write `alerts.yaml`: every message goes to one of the channels."""
+        routes = [{"to": [to], "severity": "info"}]
         (self.include / "alerts.yaml").write_text(yaml.safe_dump({"channels": channels, "routes": routes}))
 
     def forget(self) -> None:

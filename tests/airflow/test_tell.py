@@ -48,7 +48,7 @@ SCENARIOS: list[dict[str, Any]] = [
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
     project = make_project(tmp_path_factory.mktemp("tell") / "project")
     project.add_model(runtime={"python": str(project.python), "retries": 1, "retry_delay_s": 0})
-    project.route({"chat": CHAT, "other": {"type": "slack", "connection": "gone"}})
+    project.route({"chat": CHAT, "other": {"type": "slack", "connection": "gone"}}, to="chat")
     environment = {"EMBFT_INCLUDE": str(project.include), "AIRFLOW__API__BASE_URL": "http://airflow.test/"}
     home = tmp_path_factory.mktemp("airflow-home")
     with airflow_process(home, environment, stand_in=project.root) as run:
