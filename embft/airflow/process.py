@@ -72,15 +72,18 @@ class Child:
                 encoding="utf-8",
                 errors="backslashreplace",
             )
+            errors = self._process.stderr
+            assert errors is not None
             try:
-                assert self._process.stderr is not None
-                for line in self._process.stderr:
+                for line in errors:
                     last_lines.append(line.rstrip())
                     say(last_lines[-1])
                 code = self._process.wait()
             finally:
                 # A time limit or an error here must not leave the child behind, nor a child its own children.
                 self.stop()
+                # Only now: a child that is told to stop may have more to say. The triggerer lives for weeks.
+                errors.close()
             output.seek(0)
             return Ended(code, output.read(), tuple(last_lines))
 
