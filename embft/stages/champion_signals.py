@@ -107,7 +107,7 @@ def _gain(it: Comparison) -> str:
     if not is_lower_better(it.measure):
         better = "better" if it.figure >= it.opposed else "worse"
         share = f" ({abs(it.figure / it.opposed - 1):.1%} {better})" if it.opposed else ""
-        return f"{name} {it.opposed:.2f} → {it.figure:.2f}{share}"
+        return f"{name} {it.figure:.2f} instead of {it.opposed:.2f}{share}"
     lower = "lower" if it.figure <= it.opposed else "higher"
     return f"{name} {abs(it.figure / it.opposed - 1):.1%} {lower}" if it.opposed else f"{name} {it.figure:.4f}"
 
