@@ -44,7 +44,8 @@ def test_a_promotion_is_told_quietly_and_a_rollback_with_who_and_why(
         assert nights.told() == [("promotion_1_1", "happened"), ("promotion_2_2", "happened")]
         message = nights.last("promotion_2_2")
         assert message.words.title == (
-            "tiny: version 2 serves: nDCG@10 0.74 instead of 0.71 (4.2% better), validation loss 10.0% lower than the champion's"
+            "tiny: version 2 serves: nDCG@10 0.74 instead of 0.71 (4.2% better), validation loss 10.0% lower than the "
+            "champion's"
         )
         assert (message.severity, message.receivers) == ("info", ())
         assert (
