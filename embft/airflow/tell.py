@@ -9,27 +9,28 @@ import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Connection
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from embft.airflow.command import tell_arguments
 from embft.airflow.day import monitor_schedule, night_day
 from embft.airflow.frame import task_arguments
 from embft.airflow.gauges import emit
-from embft.airflow.notify import notify
+from embft.airflow.notify import notify_once
 from embft.airflow.operators import StageOperator
 from embft.airflow.outcome import explained, fail, last_error
 from embft.airflow.process import Ended
 from embft.airflow.run_facts import facts_of
 from embft.alerts_config import load_channels
 from embft.config import ModelConfig
-from embft.errors import ConfigError, EmbftError
+from embft.errors import EXIT_OK, ConfigError, EmbftError, TemporaryError
 from embft.monitoring.gauge import Gauge
 from embft.monitoring.run_facts import Kind, RunFacts
-from embft.paths import Paths
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -126,15 +127,24 @@ def tell(run: Run, config: ModelConfig, include: Path, facts: RunFacts | None) -
     told = _printed(ended.output)
     faults += _notified(config, told["calls"] if told else [])
     emit(config.name, [Gauge.model_validate(it) for it in told["gauges"]] if told else [])
-    if ended.code != 0:
-        fail(ended.code, last_error(ended.last_lines))
-    if told is None:
+    if ended.code == EXIT_OK and told is None:
         raise AirflowFailException(f"`embft alerts tell --json` printed no result but {ended.output[:200]!r}")
-    if faults:
-        raise AirflowException("; ".join(faults))
+    _judge(ended, faults)
 
 
-def _connections(include: Path) -> tuple[dict[str, str], list[str]]:
+def _judge(ended: Ended, faults: list[EmbftError]) -> None:
+    said = [last_error(ended.last_lines)] if ended.code != EXIT_OK else []
+    said += map(str, faults)
+    if not said:
+        return
+    code = ended.code or ConfigError.exit_code
+    if code == ConfigError.exit_code and any(isinstance(it, TemporaryError) for it in faults):
+        # What a person must correct is not tried in vain: it is what may work later that is tried again.
+        code = TemporaryError.exit_code
+    fail(code, "; ".join(said))
+
+
+def _connections(include: Path) -> tuple[dict[str, str], list[EmbftError]]:
     """Fetch what channels need: variables for the command, and what went wrong."""
     try:
         channels = load_channels(include).channels.values()
@@ -142,7 +152,7 @@ def _connections(include: Path) -> tuple[dict[str, str], list[str]]:
         # The command reads the same file, writes its messages first, and says what is wrong with it.
         return {}, []
     found: dict[str, str] = {}
-    faults: list[str] = []
+    faults: list[EmbftError] = []
     for name in sorted({str(getattr(it, "connection", "")) for it in channels} - {""}):
         try:
             found[f"AIRFLOW_CONN_{name.upper()}"] = Connection.get(name).as_json()
@@ -150,7 +160,7 @@ def _connections(include: Path) -> tuple[dict[str, str], list[str]]:
             # The command names the channels that it is missing for.
             log.warning("Airflow has no connection %s, which include/alerts.yaml names", name)
         except Exception as error:
-            faults.append(f"the connection {name} could not be read: {error}")
+            faults.append(TemporaryError(f"the connection {name} could not be read: {error}"))
     return found, faults
 
 
@@ -163,24 +173,13 @@ def _printed(output: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _notified(config: ModelConfig, calls: list[dict[str, Any]]) -> list[str]:
-    """Make calls; give what went wrong."""
-    faults: list[str] = []
-    for call in calls:
+def _notified(config: ModelConfig, calls: list[dict[str, Any]]) -> list[EmbftError]:
+    """Call notifiers, one channel after the other; give what went wrong."""
+    faults: list[EmbftError] = []
+    for channel, group in groupby(calls, key=itemgetter("channel")):
         try:
-            notify(call["notifier"], call["arguments"])
-            _mark_sent(config, call["message"], call["channel"])
+            notify_once(config, channel, list(group))
         except EmbftError as error:
-            faults.append(f"channel {call['channel']}: {error}")
+            faults.append(type(error)(f"channel {channel}: {error}"))
             log.error("%s", faults[-1])
-        else:
-            log.info("channel %s took message %s", call["channel"], call["message"])
     return faults
-
-
-def _mark_sent(config: ModelConfig, message: str, channel: str) -> None:
-    # Only here: boto3 has no place in the parsing of a DAG.
-    from embft.monitoring.outbox import mark_sent
-    from embft.storage import Storage
-
-    mark_sent(Storage(config.storage), Paths(config.storage.artifacts, config.name), message, channel)

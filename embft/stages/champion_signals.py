@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 
 from embft.errors import ConfigError
 from embft.monitoring.message import Signal, Words
+from embft.monitoring.run_facts import RunFacts
 from embft.monitoring.sentences import first_clause, one_line
 from embft.promotion.evaluation_record import Comparison, Evaluation
 from embft.promotion.history import Change, History, Step, version_of
@@ -15,7 +16,7 @@ from embft.promotion_config import MAIN_CUTOFF
 from embft.results import StageResult, weights_digest
 from embft.stages.evidence import Evidence
 from embft.stages.models import weights_of
-from embft.stages.night_words import broken_rules, decision_of
+from embft.stages.night_words import broken_rules, decision_of, links_of
 
 # A first use over an old history tells what is new, and not a year of promotions.
 YOUNG = timedelta(days=3)
@@ -23,13 +24,16 @@ _MOST_NIGHTS = 30
 _MAIN = f"ndcg_at_{MAIN_CUTOFF}"
 
 
-def change_signals(evidence: Evidence, history: History, is_told: Callable[[str], bool]) -> list[Signal]:
+def change_signals(
+    evidence: Evidence, history: History, is_told: Callable[[str], bool], run: RunFacts | None
+) -> list[Signal]:
     """Tell of changes of champion; of none that took no effect.
 
     Args:
         evidence: Of the model.
         history: Of its champions.
         is_told: Says of an incident whether people know it.
+        run: The run that tells: a change that it made has its page among the links.
 
     Returns:
         A signal for each change of the last three days that nobody was told of.
@@ -38,7 +42,7 @@ def change_signals(evidence: Evidence, history: History, is_told: Callable[[str]
         StorageUnavailable: S3 did not answer.
     """
     young = (it for it in history.steps if it.took_effect and it.change.at_utc >= evidence.now - YOUNG)
-    return [_changed(evidence, it) for it in young if not is_told(_incident(it.change))]
+    return [_changed(evidence, it, run) for it in young if not is_told(_incident(it.change))]
 
 
 def _incident(change: Change) -> str:
@@ -46,15 +50,18 @@ def _incident(change: Change) -> str:
     return re.sub(r"[^a-z0-9_-]", "-", f"{change.kind}_{change.number}_{change.to.version}".lower())
 
 
-def _changed(evidence: Evidence, step: Step) -> Signal:
+def _changed(evidence: Evidence, step: Step, run: RunFacts | None) -> Signal:
     promoted = step.change.kind == "promotion"
+    words = _promoted(evidence, step) if promoted else _rolled_back(evidence, step)
+    # Who made a change is written by Airflow's task with the run's id in it.
+    pages = links_of(run) if run and run.run_id in step.change.who else {}
     return Signal(
         incident=_incident(step.change),
         kind=step.change.kind,
         day=step.change.to.day,
         state="happened",
         severity="info" if promoted else "warning",
-        words=_promoted(evidence, step) if promoted else _rolled_back(evidence, step),
+        words=words.model_copy(update={"links": {**words.links, **pages}}),
     )
 
 
@@ -62,12 +69,13 @@ def _promoted(evidence: Evidence, step: Step) -> Words:
     change, results = step.change, evidence.results(step.change.to.day)
     gains, problem = _gains(evidence, change, results["fine_tune"], results["evaluate"])
     replaces = f"replaces version {step.before.version}, of {step.before.day}" if step.before else "is the first"
+    forced = "; its run was told to promote it (promote: force)" if change.forced else ""
     links = {name: url for it in (results["gate"], results["fine_tune"]) if it for name, url in it.links.items()}
     return Words(
         title=f"{evidence.model}: version {change.to.version} serves{f': {gains}' if gains else ''}",
         details=(
-            f"It comes from the night of {change.to.day}, and {replaces}{'; it was forced' if change.forced else ''}.",
-            one_line(f"Why: {change.why}"),
+            f"It comes from the night of {change.to.day}, and {replaces}{forced}.",
+            one_line(f"Why: {change.why.removeprefix('passed: ')}"),
             *([f"What it gained could not be read: {problem}"] if problem else []),
         ),
         links=links if not problem else {},
@@ -99,7 +107,7 @@ def _gain(it: Comparison) -> str:
     if not is_lower_better(it.measure):
         better = "better" if it.figure >= it.opposed else "worse"
         share = f" ({abs(it.figure / it.opposed - 1):.1%} {better})" if it.opposed else ""
-        return f"{name} {it.opposed:.2f} → {it.figure:.2f}{share}"
+        return f"{name} {it.figure:.2f} instead of {it.opposed:.2f}{share}"
     lower = "lower" if it.figure <= it.opposed else "higher"
     return f"{name} {abs(it.figure / it.opposed - 1):.1%} {lower}" if it.opposed else f"{name} {it.figure:.4f}"
 
@@ -110,7 +118,7 @@ def _rolled_back(evidence: Evidence, step: Step) -> Words:
     stays_out = f"The weights of version {left} stay out of service until somebody chooses them again."
     why = first_clause(change.why, 120)
     return Words(
-        title=f"{evidence.model}: version {change.to.version} {in_place} by {one_line(change.who, 60)}: {why}",
+        title=f"{evidence.model}: version {change.to.version} {in_place} by {_person(change.who)}: {why}",
         details=(
             f"It comes from the night of {change.to.day}; the change was made at {_moment(evidence, change.at_utc)}.",
             f"By: {change.who}",
@@ -119,6 +127,11 @@ def _rolled_back(evidence: Evidence, step: Step) -> Words:
         ),
         command=f"embft history --model {evidence.model}",
     )
+
+
+def _person(who: str) -> str:
+    """Name the person alone: the run that they started has its place in the details, and is long."""
+    return one_line(who.rpartition(", started by ")[2], 60)
 
 
 def _moment(evidence: Evidence, at: datetime) -> str:

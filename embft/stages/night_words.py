@@ -21,12 +21,12 @@ from embft.stages.stage import read_run
 _NIGHTS_IN_A_ROW = 14
 _LONGEST_DETAIL = 2000
 SAID_NOTHING = "it said nothing: its worker or pod was lost, or somebody stopped it"
-_NO_MODEL = "no model of {day}: "
+_NO_MODEL = "no new model from the night of {day}"
 OF_DATA = {
-    "plan": _NO_MODEL + "there was nothing to learn from",
-    "validate_sessions": _NO_MODEL + "its clicks or catalogue were rejected",
-    "preprocess_ranks": _NO_MODEL + "its clicks cannot be learned from",
-    "validate_ranks": _NO_MODEL + "its fine-tuning inputs were rejected",
+    "plan": _NO_MODEL,
+    "validate_sessions": f"{_NO_MODEL}: its clicks or catalogue were rejected",
+    "preprocess_ranks": f"{_NO_MODEL}: its clicks cannot be learned from",
+    "validate_ranks": f"{_NO_MODEL}: its fine-tuning inputs were rejected",
     "monitor": "{day} was not monitored",
 }
 """Stages that may reject their data → what is lost by it."""
@@ -195,7 +195,7 @@ def failed_words(
     elif first.task == "publish":
         lost = f"the vectors of {day} were not published"
     elif first.task in STAGES:
-        lost = f"no model of {day}"
+        lost = _NO_MODEL.format(day=day)
     else:
         lost = f"the night of {day} did not come to its end"
     details = [one_line(f"{first.task} said: {_without_end(said)}.", _LONGEST_DETAIL)]

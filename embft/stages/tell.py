@@ -117,7 +117,7 @@ def _signals(
     if run is not None:
         sources.append(lambda: run_signals(evidence, run))
     if history is not None:
-        sources.append(lambda: change_signals(evidence, history, lambda it: ledger.last(it) is not None))
+        sources.append(lambda: change_signals(evidence, history, lambda it: ledger.last(it) is not None, run))
         sources.append(lambda: [silence_signal(evidence, history)])
     if run is None or run.kind == "monitor":
         sources.append(lambda: _regressions(evidence, run))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,11 +12,16 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from embft.airflow.quote import quotable
 from embft.airflow.tell import TellOperator
+from embft.config import StorageConfig
+from embft.monitoring import outbox
+from embft.paths import Paths
+from embft.storage import Storage
 from tests.airflow.cluster import moto_s3
 from tests.airflow.conftest import make_context
 from tests.airflow.process import airflow_process, states
 from tests.airflow.project import Project, make_project
 
+PATHS = Paths("s3://bucket/models", "shop")
 CHAT = {"type": "webhook", "connection": "chat"}
 SECRET = "s3cret-in-a-connection"
 S3_AWAY = {"exit": 75, "prints": False, "says": ["error: S3 is away"]}
@@ -189,37 +195,67 @@ def test_a_broken_alerts_file_is_left_to_the_command_which_writes_its_messages_f
     assert len(project.told()) == 1
 
 
-@pytest.mark.parametrize("code", [0, 75])
-def test_airflows_notifiers_are_called_and_what_they_took_is_marked(
-    project: Project, tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def s3(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    name = "tests.airflow.notifiers.FileNotifier"
-    calls = [
-        {"message": "1", "channel": "broken", "notifier": name, "arguments": {"path": "", "text": "fail"}},
-        {
-            "message": "1",
-            "channel": "good",
-            "notifier": name,
-            "arguments": {"path": str(tmp_path / "x"), "text": "{{}}"},
-        },
-    ]
-    project.behave(tell={"calls": calls, "exit": code, "says": ["error: chat is away"]})
-    with moto_s3() as s3:
-        project.add_model(storage={"artifacts": "s3://bucket/models", "endpoint_url": s3})
-        from embft.config import StorageConfig
-        from embft.paths import Paths
-        from embft.storage import Storage
+    monkeypatch.setattr(outbox, "_SETTLES_S", 0)
+    with moto_s3() as endpoint:
+        where = {"artifacts": "s3://bucket/models", "endpoint_url": endpoint}
+        project.add_model(storage=where)
+        storage = Storage(StorageConfig(**where))
+        storage.remove([it.uri for it in storage.objects("s3://bucket")])  # an earlier test's: moto keeps them
+        yield storage
 
-        task = operator(project)
-        # Retried in either case; what was taken is not called again.
-        with pytest.raises(AirflowException, match="chat is away" if code else "channel broken: .*the chat is away"):
-            task.execute(backfill(task))
-        storage = Storage(StorageConfig(artifacts="s3://bucket/models", endpoint_url=s3))
-        paths = Paths("s3://bucket/models", "shop")
-        assert [it.uri for it in storage.objects(paths.all_sent)] == [paths.sent("1", "good")]
-    assert (tmp_path / "x").read_text() == "{{}}\n"
+
+def call(channel: str, message: str, path: Path, **changes: str) -> dict[str, Any]:
+    arguments = {"path": str(path), "text": changes.get("text", message)}
+    notifier = changes.get("notifier", "tests.airflow.notifiers.FileNotifier")
+    return {"message": message, "channel": channel, "notifier": notifier, "arguments": arguments}
+
+
+@pytest.mark.parametrize(
+    ("command", "notifier", "error", "message"),
+    [
+        (0, "tests.airflow.notifiers.FileNotifier", AirflowException, "channel broken: .*the chat is away"),
+        (75, "tests.airflow.notifiers.FileNotifier", AirflowException, "mail is away; channel broken: .*chat is away"),
+        # What may work later is tried again, whatever else a person must correct.
+        (2, "tests.airflow.notifiers.FileNotifier", AirflowException, "mail is away; channel broken: .*chat is away"),
+        (0, "no.such.Notifier", AirflowFailException, "channel broken: there is no notifier no.such.Notifier"),
+    ],
+)
+def test_airflows_notifiers_are_called_in_order_and_what_they_took_is_marked(
+    project: Project, tmp_path: Path, s3: Storage, command: int, notifier: str, error: type[Exception], message: str
+) -> None:
+    calls = [
+        call("broken", "1", tmp_path / "broken", text="fail", notifier=notifier),
+        call("broken", "2", tmp_path / "broken"),
+        call("good", "1", tmp_path / "good", text="{{}}"),
+        call("good", "2", tmp_path / "good"),
+    ]
+    project.behave(tell={"calls": calls, "exit": command, "says": ["error: mail is away"]})
+    task = operator(project)
+    with pytest.raises(AirflowException, match=message) as raised:
+        task.execute(backfill(task))
+    assert type(raised.value) is error
+    # Nobody reads the second message where the first did not arrive.
+    assert not (tmp_path / "broken").exists()
+    assert (tmp_path / "good").read_text() == "{{}}\n2\n"
+    sent = {it.uri for it in s3.objects(PATHS.all_sent)}
+    assert sent == {PATHS.sent("1", "good"), PATHS.sent("2", "good")}
+
+
+def test_a_notifier_is_called_once_where_two_runs_tell_at_once(project: Project, tmp_path: Path, s3: Storage) -> None:
+    project.behave(tell={"calls": [call("chat", "1", tmp_path / "chat")]})
+    task = operator(project)
+    other = outbox.Claims(s3, PATHS, "chat", ["1"], datetime.now(UTC))
+    with pytest.raises(AirflowException, match="channel chat: another run is calling it"):
+        task.execute(backfill(task))
+    outbox.mark_sent(s3, PATHS, "1", "chat")
+    task.execute(backfill(task))
+    assert not (tmp_path / "chat").exists()
+    # A run that could not send leaves nothing in the way of the next.
+    assert [it.uri for it in s3.objects(PATHS.claims("1", "chat"))] == [other._uris["1"]]
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,8 @@ def test_rejected_data_is_told_with_its_rule_its_shares_and_the_remedy(nights: T
     assert (message.kind, message.severity) == ("data_rejected", "critical")
     assert message.cause == "validate_sessions: clicks_arrive", "the other rule set some rows aside, and that is all"
     assert message.words.title == (
-        "tiny: no model of 2026-03-10: its clicks or catalogue were rejected: the sessions of 2026-03-10: has_click "
-        "is 0.001"
+        "tiny: no new model from the night of 2026-03-10: its clicks or catalogue were rejected: the sessions of "
+        "2026-03-10: has_click is 0.001"
     )
     details = " ".join(message.words.details)
     assert "next: look" in details
@@ -124,8 +124,8 @@ def test_a_stage_that_failed_for_good_is_told_by_its_own_sentence_once(nights: T
     message = nights.last("night")
     assert (message.kind, message.severity) == ("stage_failed", "critical")
     assert message.words.title == (
-        "tiny: no model of 2026-03-10: fine_tune failed for good after 3 tries: s3://b/models/tiny: S3 at "
-        "http://127.0.0.1:41233 did not answer within 60 s (try 4)"
+        "tiny: no new model from the night of 2026-03-10: fine_tune failed for good after 3 tries: "
+        "s3://b/models/tiny: S3 at http://127.0.0.1:41233 did not answer within 60 s (try 4)"
     )
     assert "Failed as well: publish." in message.words.details
     assert any("clear fine_tune in Airflow" in it for it in message.words.details)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from embft.cli import app
 from embft.monitoring.day import MonitoredDay
 from embft.monitoring.message import Signal, Words
+from embft.monitoring.run_facts import RunFacts
 from embft.promotion.history import Change
 from embft.stages import tell as telling
 from embft.stages.open_alerts import open_alerts
@@ -43,20 +44,24 @@ def test_a_promotion_is_told_quietly_and_a_rollback_with_who_and_why(
         assert nights.told() == [("promotion_1_1", "happened"), ("promotion_2_2", "happened")]
         message = nights.last("promotion_2_2")
         assert message.words.title == (
-            "tiny: version 2 serves: nDCG@10 0.71 → 0.74 (4.2% better), validation loss 10.0% lower than the champion's"
+            "tiny: version 2 serves: nDCG@10 0.74 instead of 0.71 (4.2% better), validation loss 10.0% lower than the "
+            "champion's"
         )
         assert (message.severity, message.receivers) == ("info", ())
         assert (
             message.words.details[0] == "It comes from the night of 2026-03-11, and replaces version 1, of 2026-03-10."
         )
-        assert message.words.details[1].startswith("Why: passed: validation loss 2.9610")
+        assert message.words.details[1].startswith("Why: validation loss 2.9610")
         assert message.words.links == {"Report": "http://pages/report.html", "MLflow run": "http://mlflow/run"}
         assert message.words.command == "embft rollback --model tiny"
 
         nights.promote("1")  # no effect: version 2 is of a newer night
+        monkeypatch.setenv("EMBFT_ACTOR", "rollback_tiny manual__2026-03-12T08:00:00, started by ops@laptop")
         nights.roll_back("1", why="bad results\nfor <!channel>")
-        assert nights.told() == [("rollback_3_1", "happened")]
-        assert nights.told() == []
+        run = RunFacts(kind="rollback", run_id="manual__2026-03-12T08:00:00", url="http://airflow/run")
+        assert nights.told(run) == [("rollback_3_1", "happened")]
+        assert nights.told(run) == []
+        assert nights.last("rollback_3_1").words.links == {"Airflow run": "http://airflow/run"}
         title = "tiny: version 1 serves again in place of 2, rolled back by ops@laptop: bad results for <!channel>"
         assert team.titles() == [title]
     # Who comes to an old history is not told of all that is in it.
