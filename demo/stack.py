@@ -85,8 +85,8 @@ def _settings(ports: dict[str, int]) -> dict[str, str]:
         "EMBFT_BROWSE_URL": f"http://127.0.0.1:{ports['browse']}",
         "EMBFT_MLFLOW_UI": f"http://127.0.0.1:{ports['mlflow']}",
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
-        # The demo's nights lie in the past and are backfilled; nothing else is due before tomorrow. No later than today:
-        # a run that a person triggers before a DAG's start has no task, and is a success.
+        # The demo's nights lie in the past and are backfilled; nothing else is due before tomorrow. No later than
+        # today: a run that a person triggers before a DAG's start has no task, and is a success.
         "EMBFT_DEMO_START_DATE": today.isoformat(),
         "AIRFLOW_HOME": str(HOME / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),

@@ -28,7 +28,8 @@ def print_replay(found: Replay) -> None:
     span = f"{found.n_days} monitored {'day' if found.n_days == 1 else 'days'}, {found.first} to {found.last}"
     n = len(found.messages)
     told = f"{n} {'message' if n == 1 else 'messages'}" if n else "nothing would have been told"
-    console.print(Text(f"{found.model}: {told} in {span}"), soft_wrap=True)
+    synthetic = " (synthetic data)" if found.synthetic else ""
+    console.print(Text(f"{found.model}{synthetic}: {told} in {span}"), soft_wrap=True)
     if found.messages:
         console.print(_table(found.messages))
     for it in found.not_judged:

@@ -29,6 +29,7 @@ class Replay(Record):
     """What the rules, as they are now, would have told."""
 
     model: str
+    synthetic: bool = Field(description="The model's clicks are simulated.")
     first: date | None = Field(description="Of the days that were looked at; None where there is none.")
     last: date | None
     n_days: int
@@ -76,9 +77,10 @@ def replay(
             message = next_message(last.get(signal.incident), signal, model=config.name, at_utc=at)
             if message is not None:
                 last[signal.incident] = message
-                messages.append(message)
+                messages.append(message.model_copy(update={"synthetic": config.synthetic}))
     return Replay(
         model=config.name,
+        synthetic=config.synthetic,
         first=days[looked_at[0]].day if looked_at else None,
         last=days[looked_at[-1]].day if looked_at else None,
         n_days=len(looked_at),
@@ -96,7 +98,7 @@ def _signals(days: Sequence[MonitoredDay], row: Sequence[Standing], config: Mode
             state="on" if it.is_on else "off",
             cause=it.cause if it.is_on else "",
             severity=it.severity,
-            words=words_of(days, it, row, subject=config.subject, model=config.name),
+            words=words_of(days, it, row, model=config.name),
         )
         for it in row
         if it.is_on is not None

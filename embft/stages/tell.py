@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 # What a channel did not take in so long is no news any more.
 KEPT_FOR = timedelta(days=14)
+_WITH_PAGES = ("validate_sessions", "gate")
 
 
 class Told(Record):
@@ -132,7 +133,18 @@ def _regressions(evidence: Evidence, run: RunFacts | None) -> list[Signal]:
     # Who monitors old days anew looks at them; `embft monitor --replay` says what would have been told.
     if not days or (run is None and days[-1].day < evidence.today - YOUNG):
         return []
-    return regression_signals(days, evidence.config)
+    return [_with_evidence(evidence, it, run) for it in regression_signals(days, evidence.config)]
+
+
+def _with_evidence(evidence: Evidence, signal: Signal, run: RunFacts | None) -> Signal:
+    """Add what the figures alone do not know: the day's pages, and whether there is anybody to roll back to."""
+    of_night = evidence.results(signal.day)
+    pages = {name: url for stage in _WITH_PAGES if (it := of_night[stage]) for name, url in it.links.items()}
+    words = signal.words
+    links = {**pages, **words.links, **({"Airflow run": run.url} if run and run.url else {})}
+    can_go_back = evidence.history is not None and evidence.history.previous is not None
+    words = words.model_copy(update={"links": links, "command": words.command if can_go_back else None})
+    return signal.model_copy(update={"words": words})
 
 
 def _looked_at(problems: list[str], source: Callable[[], T]) -> T | None:

@@ -96,7 +96,7 @@ def test_the_words_say_what_and_how_bad_and_since_when() -> None:
     assert words.title == "shop: nDCG@10 fell to 0.610 on 2026-03-05, 15 % below the usual 0.720 (limit 5.7 %)"
     assert words.details == (
         "Measured on 500 searches with a click, 200 distinct queries.",
-        "Version 3 of the night 2026-02-28 is measured, since 2026-03-01.",
+        "Version 3, from the night of 2026-02-28, serves; it is measured since 2026-03-01.",
     )
     assert words.chart is not None
     assert words.chart.figures[-5:] == (*USUAL, 0.61)
@@ -126,8 +126,9 @@ def test_a_loss_that_rises_is_told_as_rising() -> None:
 
 def test_simulated_clicks_are_named_as_such() -> None:
     days = days_of([*USUAL, 0.61])
-    (message,) = replay(days, config_of(DROP, synthetic=True)).messages
-    assert message.words.title.startswith("shop (synthetic data): ")
+    found = replay(days, config_of(DROP, synthetic=True))
+    assert found.synthetic
+    assert [it.synthetic for it in found.messages] == [True]
 
 
 def test_where_the_base_fell_as_well_it_is_the_traffic_and_no_rollback_is_proposed() -> None:
@@ -227,5 +228,5 @@ def test_a_replay_says_which_days_it_could_not_judge_and_why() -> None:
 def test_an_empty_history_tells_nothing(rules: tuple[MonitorRule, ...]) -> None:
     assert regression_signals([], config_of(*rules)) == []
     assert replay([], config_of(*rules)) == Replay(
-        model="shop", first=None, last=None, n_days=0, messages=(), not_judged=()
+        model="shop", synthetic=False, first=None, last=None, n_days=0, messages=(), not_judged=()
     )

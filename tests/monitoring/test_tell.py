@@ -279,3 +279,20 @@ def test_the_command_reads_a_runs_facts_and_refuses_others(nights: ToldNights, t
     refused = command("tell", "--run", str(facts))
     assert (refused.exit_code, "holds no facts of a run (run_id: Field required)" in refused.stderr) == (2, True)
     assert command("tell", "--run", str(tmp_path / "none")).exit_code == 2
+
+
+def test_a_regression_has_the_pages_of_its_day_and_no_rollback_where_nobody_served_before(
+    nights: ToldNights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = Words(
+        title="tiny: nDCG@10 fell to 0.61", links={"MLflow": "http://m"}, command="embft rollback --model tiny"
+    )
+    told = {"kind": "regression", "state": "on", "severity": "warning", "incident": "regression_all"}
+    fell = Signal.model_validate({**told, "day": DAY, "words": words})
+    monkeypatch.setattr("embft.monitoring.replay.regression_signals", lambda *_: [fell])
+    nights.monitored(DAY)
+    run = monitored(DAY).model_copy(update={"url": "http://airflow/run"})
+    assert nights.told(run) == [("regression_all", "opened")]
+    message = nights.last("regression_all")
+    assert message.words.links == {"MLflow": "http://m", "Airflow run": "http://airflow/run"}
+    assert message.words.command is None
