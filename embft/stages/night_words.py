@@ -126,13 +126,21 @@ def rejected_words(evidence: Evidence, result: StageResult, links: Mapping[str, 
         The words.
     """
     reasons = reasons_of(result)
+    # A night keeps the listing and the settings that its plan froze: mended ones are seen by a new plan alone.
+    is_of_night = result.stage in STAGES
+    command = _command(evidence.model, "night" if is_of_night else result.stage, result.day)
     title = f"{evidence.model}: {OF_DATA[result.stage].format(day=result.day)}: {first_clause(reasons[0])}"
     details = [one_line(f"{_without_end(it)}.", _LONGEST_DETAIL) for it in reasons]
     return Words(
         title=title,
-        details=(*details, *_set_aside(evidence, result), evidence.serving, _again(result.stage)),
+        details=(
+            *details,
+            *_set_aside(evidence, result),
+            evidence.serving,
+            _again("plan" if is_of_night else result.stage),
+        ),
         links=dict(links),
-        command=_command(evidence.model, result.stage, result.day),
+        command=command,
     )
 
 

@@ -106,6 +106,9 @@ def test_rejected_data_is_told_with_its_rule_its_shares_and_the_remedy(nights: T
     )
     assert "query_not_blank 3" in details
     assert message.words.links["Data Docs"] == "http://pages/docs"
+    # Mended logs are seen by a new plan alone.
+    assert "clear plan in Airflow with all that follows it" in details
+    assert message.words.command == "embft night --model tiny --day 2026-03-10"
 
     # The next night's log is missing altogether: another cause; the night after that is the same again.
     for number, day in enumerate((NEXT, THIRD)):
