@@ -47,7 +47,8 @@ def run_url(dag_id: str, run_id: str) -> str | None:
 def _failure(context: "Context", ended: Mapping[str, Any]) -> TaskFailure:
     ti, task, index = context["ti"], ended["task_id"], ended["map_index"]
     said = quoted(ti, task, index)
-    tries = _tries(context, task, index) or (said[0] if said else context["dag"].get_task(task).retries + 1)
+    # Not guessed from the task's retries: somebody may have stopped it at its first try.
+    tries = _tries(context, task, index) or (said[0] if said else None)
     page = run_url(ti.dag_id, ti.run_id)
     mapped = f"/mapped/{index}" if index >= 0 else ""
     return TaskFailure(
@@ -55,7 +56,7 @@ def _failure(context: "Context", ended: Mapping[str, Any]) -> TaskFailure:
         tries=tries,
         # An earlier try's sentence says nothing of a later one, whose worker was lost.
         said=said[1] if said and said[0] == tries else None,
-        log_url=f"{page}/tasks/{task}{mapped}?try_number={tries}" if page else None,
+        log_url=f"{page}/tasks/{task}{mapped}{f'?try_number={tries}' if tries else ''}" if page else None,
     )
 
 

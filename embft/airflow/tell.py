@@ -7,7 +7,7 @@ killed, it has retries of its own, and its failure is red without turning the ni
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from itertools import groupby
 from operator import itemgetter
@@ -80,6 +80,7 @@ class TellOperator(StageOperator):
             config,
             Path(self.include),
             facts,
+            emit,
         )
 
     def _day(self, context: "Context", config: ModelConfig) -> Any:
@@ -105,7 +106,13 @@ def tell_task(config: ModelConfig, include: Path, kind: Kind) -> TellOperator:
     return task
 
 
-def tell(run: Run, config: ModelConfig, include: Path, facts: RunFacts | None) -> None:
+def tell(
+    run: Run,
+    config: ModelConfig,
+    include: Path,
+    facts: RunFacts | None,
+    metrics: Callable[[str, Iterable[Gauge]], None] | None = None,
+) -> None:
     """Run the command that tells people, then do what only Airflow can: notifiers, and its metrics.
 
     Args:
@@ -113,6 +120,7 @@ def tell(run: Run, config: ModelConfig, include: Path, facts: RunFacts | None) -
         config: The model's config.
         include: The project's `include` folder.
         facts: Of the run; None where nothing of it is to be told.
+        metrics: Takes the model's figures; None in a process that lives on, which would send them again for ever.
 
     Raises:
         AirflowException: Something was kept that may be sent later.
@@ -126,7 +134,8 @@ def tell(run: Run, config: ModelConfig, include: Path, facts: RunFacts | None) -
         ended = run(tell_arguments(config.name, file), connections)
     told = _printed(ended.output)
     faults += _notified(config, told["calls"] if told else [])
-    emit(config.name, [Gauge.model_validate(it) for it in told["gauges"]] if told else [])
+    if metrics and told:
+        metrics(config.name, [Gauge.model_validate(it) for it in told["gauges"]])
     if ended.code == EXIT_OK and told is None:
         raise AirflowFailException(f"`embft alerts tell --json` printed no result but {ended.output[:200]!r}")
     _judge(ended, faults)

@@ -14,7 +14,7 @@ class TaskFailure(Record):
     """A task that failed after its last try."""
 
     task: str
-    tries: int
+    tries: int | None = Field(None, description="None where Airflow does not say.")
     said: str | None = Field(None, description="The stage's own sentence; None where its worker was lost.")
     log_url: str | None = None
 

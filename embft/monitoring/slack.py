@@ -96,7 +96,8 @@ def _blocks(message: Message, square: str) -> list[Block]:
     ]
     if len(f"{square} {title}") > _HEADER_CHARS:
         blocks.append({"type": "section", "text": _plain_text(title, _SECTION_CHARS)})
-    details = "\n".join(filter(None, (plain(it, 600) for it in words.details)))
+    # A blank line between: on a phone each sentence takes several lines.
+    details = "\n\n".join(filter(None, (plain(it, 600) for it in words.details)))
     if details:  # Slack refuses a message with an empty text in it
         blocks.append({"type": "section", "text": _plain_text(details, _SECTION_CHARS)})
     if words.chart is not None:

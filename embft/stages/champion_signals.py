@@ -77,6 +77,11 @@ def _promoted(evidence: Evidence, step: Step) -> Words:
             f"It comes from the night of {change.to.day}, and {replaces}{forced}.",
             one_line(f"Why: {change.why.removeprefix('passed: ')}"),
             *([f"What it gained could not be read: {problem}"] if problem else []),
+            *(
+                [f"Should it turn out worse, a rollback brings version {step.before.version} back."]
+                if step.before
+                else []
+            ),
         ),
         links=links if not problem else {},
         command=f"embft rollback --model {evidence.model}" if step.before else None,

@@ -91,7 +91,7 @@ class _Night:
         stop = self._stop()
         signals = [self._night(stop), self._gate(stop)]
         if stop is None:
-            signals.append(self._signal("deadline", "deadline_missed", "off", self._through))
+            signals.append(self._signal("deadline", "deadline_missed", "off", self._through("late night")))
         return [it for it in signals if it is not None]
 
     def _stop(self) -> _Stop | None:
@@ -104,7 +104,7 @@ class _Night:
 
     def _night(self, stop: _Stop | None) -> Signal | None:
         if stop is None:
-            return self._signal("night", "stage_failed", "off", self._through)
+            return self._signal("night", "stage_failed", "off", self._through("night"))
         if stop.is_rejection and stop.result:
             links = links_of(self._run, stop.result)
             words = rejected_words(self._evidence, stop.result, links)
@@ -158,9 +158,8 @@ class _Night:
         said = f"its result, {uri}, is damaged or of another version of embft; run it again with --force"
         return [TaskFailure(task=stage, tries=1, said=said)]
 
-    @property
-    def _through(self) -> Words:
-        return through_words(self._evidence, self._results, self._day, self._run)
+    def _through(self, night: str) -> Words:
+        return through_words(self._evidence, self._results, self._day, self._run, night)
 
     def _signal(self, incident: str, kind: Kind, state: _State, words: Words, *, cause: str = "") -> Signal:
         return _signal(incident, kind, state, self._day, words, cause)

@@ -196,7 +196,7 @@ def failed_words(
         The words.
     """
     first, *others = failures
-    tries = f"after {first.tries} tries" if first.tries > 1 else "at its only try"
+    tries = {None: "", 1: " at its only try"}.get(first.tries, f" after {first.tries} tries")
     said = first.said or SAID_NOTHING
     if run.kind == "monitor":
         lost = f"{day} was not monitored"
@@ -210,14 +210,16 @@ def failed_words(
     if others:
         details.append(f"Failed as well: {', '.join(dict.fromkeys(it.task for it in others))}.")
     return Words(
-        title=f"{evidence.model}: {lost}: {first.task} failed for good {tries}: {first_clause(said, 160)}",
+        title=f"{evidence.model}: {lost}: {first.task} failed for good{tries}: {first_clause(said, 160)}",
         details=(*details, evidence.serving, _again(first.task)),
         links=dict(links),
         command=_command(evidence.model, first.task, day) if first.task in (*STAGES, "monitor") else None,
     )
 
 
-def through_words(evidence: Evidence, results: Mapping[str, StageResult | None], day: date, run: RunFacts) -> Words:
+def through_words(
+    evidence: Evidence, results: Mapping[str, StageResult | None], day: date, run: RunFacts, night: str = "night"
+) -> Words:
     """Say that a night came to its end, and what it came to.
 
     Args:
@@ -225,6 +227,7 @@ def through_words(evidence: Evidence, results: Mapping[str, StageResult | None],
         results: Stage → its result.
         day: The night.
         run: Airflow's word on the run.
+        night: What it is called; a night that failed and was late ends two incidents, in two messages.
 
     Returns:
         The words.
@@ -241,7 +244,7 @@ def through_words(evidence: Evidence, results: Mapping[str, StageResult | None],
         came_to = "its model was not promoted"
         details = [f"{_without_end(registered.reason)}." if registered and registered.reason else evidence.serving]
     return Words(
-        title=f"{evidence.model}: the night of {day} is through: {came_to}",
+        title=f"{evidence.model}: the {night} of {day} is through: {came_to}",
         details=tuple(details),
         links=links_of(run, gate),
     )

@@ -10,10 +10,12 @@ from urllib.parse import quote
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
+from embft.airflow.process import Ended
 from embft.airflow.quote import quotable
-from embft.airflow.tell import TellOperator
-from embft.config import StorageConfig
+from embft.airflow.tell import TellOperator, tell
+from embft.config import StorageConfig, load_config
 from embft.monitoring import outbox
+from embft.monitoring.gauge import Gauge
 from embft.paths import Paths
 from embft.storage import Storage
 from tests.airflow.cluster import moto_s3
@@ -273,3 +275,19 @@ def test_a_task_keeps_the_sentence_it_fails_with(project: Project, error: BaseEx
     kept = context["ti"].xcoms.get("error")
     assert (kept is None) == (said is None)
     assert kept is None or (kept["try"] == 1 and kept["said"].startswith(said))
+
+
+def test_figures_are_sent_by_a_task_and_not_by_the_triggerer_which_would_repeat_them_for_ever(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(project.add_model())
+    gauge = {"name": "embft_measure", "labels": {"slice": "all"}, "figure": 0.7}
+    ended = Ended(0, json.dumps({"calls": [], "gauges": [gauge]}).encode(), ())
+    sent: list[Gauge] = []
+    tell(lambda *_: ended, config, project.include, None, lambda _, gauges: sent.extend(gauges))
+    assert [(it.name, it.figure) for it in sent] == [("embft_measure", 0.7)]
+
+    by_airflow: list[object] = []
+    monkeypatch.setattr("airflow.sdk.observability.stats.gauge", lambda *found, **_: by_airflow.append(found))
+    tell(lambda *_: ended, config, project.include, None)
+    assert by_airflow == []

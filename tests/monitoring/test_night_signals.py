@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from embft.monitoring.run_facts import Deadline, RunFacts
+from embft.monitoring.run_facts import Deadline, RunFacts, TaskFailure
 from embft.monitoring.sentences import likeness
 from tests.monitoring.told_nights import DAY, ToldNights, decision, failure, monitored, retrain, told_nights
 
@@ -192,6 +192,11 @@ def test_a_missed_deadline_is_told_while_the_night_goes_on_and_ends_with_it(nigh
     assert nights.told(retrain(**late)) == [], "all of its results are there: nothing is late but the telling"
     nights.promoted("2", NEXT)
     assert nights.told(retrain(NEXT)) == [("deadline", "recovered"), ("promotion_2_2", "happened")]
+    assert nights.last("deadline").words.title == "tiny: the late night of 2026-03-11 is through: version 2 serves"
+    stopped = TaskFailure(task="evaluate")
+    nights.night(THIRD, up_to="fine_tune")
+    assert nights.told(retrain(THIRD, stopped)) == [("night", "opened")]
+    assert "evaluate failed for good: it said nothing: its worker" in nights.last("night").words.title
 
 
 def test_a_failed_monitoring_or_rollback_is_told_by_itself(nights: ToldNights) -> None:
