@@ -20,7 +20,8 @@ def print_replay(found: Replay) -> None:
     console = Console(highlight=False)
     if not found.n_days:
         console.print(
-            f"no monitored day of {found.model} there; `embft monitor --model {found.model} --day` measures one",
+            f"no monitored day of {found.model} there; "
+            f"`embft monitor --model {found.model} --day YYYY-MM-DD` measures one",
             soft_wrap=True,
             markup=False,
         )
@@ -39,7 +40,8 @@ def print_replay(found: Replay) -> None:
 def _table(messages: tuple[Message, ...]) -> Table:
     table = Table("day", "told", "severity", "incident", "words", box=None, padding=(0, 1, 0, 0))
     for it in messages:
-        lines = [it.words.title, *(f"{cause.what}: {cause.evidence}" for cause in it.words.causes)]
+        title = f"{it.words.title}{' (synthetic data)' if it.synthetic else ''}"
+        lines = [title, *(f"{cause.what}: {cause.evidence}" for cause in it.words.causes)]
         state = Text(it.state, _COLOURS[it.state])
         table.add_row(str(it.day), state, it.severity, it.incident, Text("\n".join(map(harmless, lines))))
     return table

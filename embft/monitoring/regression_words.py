@@ -15,35 +15,30 @@ from embft.promotion.wording import is_lower_better, measure_name
 _CHART_DAYS = 14
 
 
-def words_of(
-    days: Sequence[MonitoredDay], standing: Standing, others: Sequence[Standing], *, subject: str, model: str
-) -> Words:
+def words_of(days: Sequence[MonitoredDay], standing: Standing, others: Sequence[Standing], *, model: str) -> Words:
     """Put a standing into words.
 
     Args:
         days: The history.
         standing: With a regression, or its end.
         others: Standings of the same day on other queries.
-        subject: How the first line begins: `shop: `.
-        model: The model's name, for the command.
+        model: The model's name.
 
     Returns:
         Words for a message.
     """
     if standing.is_on:
-        return _of_regression(days, standing, others, subject, model)
-    return _of_end(days, standing, subject)
+        return _of_regression(days, standing, others, model)
+    return _of_end(days, standing, model)
 
 
-def _of_regression(
-    days: Sequence[MonitoredDay], standing: Standing, others: Sequence[Standing], subject: str, model: str
-) -> Words:
+def _of_regression(days: Sequence[MonitoredDay], standing: Standing, others: Sequence[Standing], model: str) -> Words:
     told, day = standing.told, days[standing.day]
     assert told is not None
     assert standing.since is not None
     since = next(number for number, it in enumerate(days) if it.day == standing.since)
     scene = scene_of(days, standing.day, since, told, standing.verdicts)
-    title = f"{subject}{_finding(told, day)}"
+    title = f"{model}: {_finding(told, day)}"
     # What slowly goes stale was never better; it needs to be trained anew.
     can_help = told.kind != "decline" and scene.is_of_the_model is not False and not scene.has_lost_items
     why = f"{measure_name(told.measure)}{where(told.slice)} got worse on {standing.since}"
@@ -57,11 +52,11 @@ def _of_regression(
     )
 
 
-def _of_end(days: Sequence[MonitoredDay], standing: Standing, subject: str) -> Words:
+def _of_end(days: Sequence[MonitoredDay], standing: Standing, model: str) -> Words:
     day, told, since = days[standing.day], standing.told, standing.since
     if told is None or told.figure is None or since is None:
         queries = "all queries" if standing.slice == "all" else f"{standing.slice} queries"
-        return Words(title=f"{subject}no rule is broken on {queries} any more ({day.day})", links=_links(day))
+        return Words(title=f"{model}: no rule is broken on {queries} any more ({day.day})", links=_links(day))
     name = f"{measure_name(told.measure)}{where(told.slice)}"
     if _is_still_low(standing):
         title = f"{name} stays at {figure_text(told.figure)} on {day.day}; that counts as usual now"
@@ -70,7 +65,7 @@ def _of_end(days: Sequence[MonitoredDay], standing: Standing, subject: str) -> W
         title = f"{name} has recovered: {figure_text(told.figure)} on {day.day}{usual}"
     n_days = (day.day - since).days
     return Words(
-        title=f"{subject}{title}",
+        title=f"{model}: {title}",
         details=(
             f"It was worse from {since} on, for {n_days} days; every rule was kept on {KEPT_DAYS} days in a row now.",
             *_what_was_usual(standing),

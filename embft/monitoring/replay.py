@@ -76,7 +76,7 @@ def replay(
             message = next_message(last.get(signal.incident), signal, model=config.name, at_utc=at)
             if message is not None:
                 last[signal.incident] = message
-                messages.append(message)
+                messages.append(message.model_copy(update={"synthetic": config.synthetic}))
     return Replay(
         model=config.name,
         first=days[looked_at[0]].day if looked_at else None,
@@ -96,7 +96,7 @@ def _signals(days: Sequence[MonitoredDay], row: Sequence[Standing], config: Mode
             state="on" if it.is_on else "off",
             cause=it.cause if it.is_on else "",
             severity=it.severity,
-            words=words_of(days, it, row, subject=config.subject, model=config.name),
+            words=words_of(days, it, row, model=config.name),
         )
         for it in row
         if it.is_on is not None

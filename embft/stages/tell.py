@@ -132,7 +132,24 @@ def _regressions(evidence: Evidence, run: RunFacts | None) -> list[Signal]:
     # Who monitors old days anew looks at them; `embft monitor --replay` says what would have been told.
     if not days or (run is None and days[-1].day < evidence.today - YOUNG):
         return []
-    return regression_signals(days, evidence.config)
+    found = regression_signals(days, evidence.config)
+    return [_told_of_who_serves(it, days[-1].champion, evidence.history) for it in found]
+
+
+def _told_of_who_serves(signal: Signal, measured: str | None, history: History | None) -> Signal:
+    """Propose a rollback only where it goes from the version that was measured to another one.
+
+    A day's champion has not learned from it; a model of that night may serve by now, and would be lost by a rollback.
+    """
+    champion = history.champion if history else None
+    words = signal.words
+    if champion is not None and measured not in (None, champion.version):
+        serves = f"Version {champion.version}, from the night of {champion.day}, serves now; no figure here is of it."
+        words = words.model_copy(update={"details": (*words.details, serves), "command": None})
+    elif words.command and (history is None or history.previous is None):
+        details = (*words.details, "There is no version before it to go back to.") if history else words.details
+        words = words.model_copy(update={"details": details, "command": None})
+    return signal.model_copy(update={"words": words})
 
 
 def _looked_at(problems: list[str], source: Callable[[], T]) -> T | None:

@@ -127,7 +127,8 @@ def test_a_loss_that_rises_is_told_as_rising() -> None:
 def test_simulated_clicks_are_named_as_such() -> None:
     days = days_of([*USUAL, 0.61])
     (message,) = replay(days, config_of(DROP, synthetic=True)).messages
-    assert message.words.title.startswith("shop (synthetic data): ")
+    assert message.synthetic, "each place says so in its own way"
+    assert message.words.title.startswith("shop: nDCG@10 fell")
 
 
 def test_where_the_base_fell_as_well_it_is_the_traffic_and_no_rollback_is_proposed() -> None:
