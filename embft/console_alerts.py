@@ -2,7 +2,7 @@
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from embft.monitoring.message import Message
 from embft.stages.open_alerts import OpenAlerts
@@ -35,7 +35,7 @@ def print_open_alerts(found: OpenAlerts) -> None:
     """
     console = Console()
     if found.incidents:
-        table = Table("incident", "since", "told", "what", box=None, title_justify="left")
+        table = Table("incident", "since", "told", Column("what", overflow="fold"), box=None, title_justify="left")
         for it in found.incidents:
             told = f"{it.at_utc:%Y-%m-%d %H:%M} UTC"
             table.add_row(f"[{_COLOURS[it.severity]}]{it.incident}[/]", it.since.isoformat(), told, _title(it))

@@ -20,7 +20,8 @@ def print_replay(found: Replay) -> None:
     console = Console(highlight=False)
     if not found.n_days:
         console.print(
-            f"no monitored day of {found.model} there; `embft monitor --model {found.model} --day` measures one",
+            f"no monitored day of {found.model} there; "
+            f"`embft monitor --model {found.model} --day YYYY-MM-DD` measures one",
             soft_wrap=True,
             markup=False,
         )

@@ -42,7 +42,8 @@ def next_message(
         cause=cause,
         day=signal.day,
         since=last.since if last and is_open else signal.day,
-        at_utc=at_utc,
+        # A clock that went back must not let an end be sent before its beginning.
+        at_utc=max(at_utc, last.at_utc) if last else at_utc,
         receivers=tuple(receivers),
         words=signal.words,
     )

@@ -22,7 +22,7 @@ def words_of(days: Sequence[MonitoredDay], standing: Standing, others: Sequence[
         days: The history.
         standing: With a regression, or its end.
         others: Standings of the same day on other queries.
-        model: The model's name, for the command.
+        model: The model's name.
 
     Returns:
         Words for a message.

@@ -133,17 +133,31 @@ def _regressions(evidence: Evidence, run: RunFacts | None) -> list[Signal]:
     # Who monitors old days anew looks at them; `embft monitor --replay` says what would have been told.
     if not days or (run is None and days[-1].day < evidence.today - YOUNG):
         return []
-    return [_with_evidence(evidence, it, run) for it in regression_signals(days, evidence.config)]
+    found = regression_signals(days, evidence.config)
+    return [_with_pages(_told_of_who_serves(it, days[-1].champion, evidence.history), evidence, run) for it in found]
 
 
-def _with_evidence(evidence: Evidence, signal: Signal, run: RunFacts | None) -> Signal:
-    """Add what the figures alone do not know: the day's pages, and whether there is anybody to roll back to."""
+def _with_pages(signal: Signal, evidence: Evidence, run: RunFacts | None) -> Signal:
+    """Add the pages of the day's night, and of the run."""
     of_night = evidence.results(signal.day)
     pages = {name: url for stage in _WITH_PAGES if (it := of_night[stage]) for name, url in it.links.items()}
+    links = {**pages, **signal.words.links, **({"Airflow run": run.url} if run and run.url else {})}
+    return signal.model_copy(update={"words": signal.words.model_copy(update={"links": links})})
+
+
+def _told_of_who_serves(signal: Signal, measured: str | None, history: History | None) -> Signal:
+    """Propose a rollback only where it goes from the version that was measured to another one.
+
+    A day's champion has not learned from it; a model of that night may serve by now, and would be lost by a rollback.
+    """
+    champion = history.champion if history else None
     words = signal.words
-    links = {**pages, **words.links, **({"Airflow run": run.url} if run and run.url else {})}
-    can_go_back = evidence.history is not None and evidence.history.previous is not None
-    words = words.model_copy(update={"links": links, "command": words.command if can_go_back else None})
+    if champion is not None and measured not in (None, champion.version):
+        serves = f"Version {champion.version}, from the night of {champion.day}, serves now; no figure here is of it."
+        words = words.model_copy(update={"details": (*words.details, serves), "command": None})
+    elif words.command and (history is None or history.previous is None):
+        details = (*words.details, "There is no version before it to go back to.") if history else words.details
+        words = words.model_copy(update={"details": details, "command": None})
     return signal.model_copy(update={"words": words})
 
 

@@ -18,6 +18,7 @@ from embft.promotion.history import Change
 from embft.stages import tell as telling
 from embft.stages.open_alerts import open_alerts
 from embft.stages.rollback import Rollback
+from tests.monitoring.histories import START, day_of, days_of
 from tests.monitoring.told_nights import DAY, ToldNights, decision, failure, monitored, receiving, retrain, told_nights
 
 NEXT = DAY + timedelta(days=1)
@@ -233,6 +234,42 @@ def test_regressions_are_told_of_the_monitoring_history(nights: ToldNights, monk
     nights.monitored(today := datetime.now(UTC).date())
     assert nights.told() == []
     assert seen == [[DAY, NEXT], [DAY, NEXT, today]]
+
+
+def test_a_rollback_is_proposed_only_from_the_version_that_got_worse(nights: ToldNights) -> None:
+    for day in [*days_of([0.72, 0.721] * 5, champion="1"), day_of(10, 0.6, champion="1", again=(0.72, 0.6))]:
+        nights.measured(day)
+    fell = monitored(START + timedelta(10))
+
+    def told_anew() -> Words:
+        nights.storage.remove([it.uri for it in nights.storage.objects(nights.paths.incidents)])
+        assert ("regression_all", "opened") in nights.told(fell)
+        return nights.last("regression_all").words
+
+    nights.promoted("1", START - timedelta(1))
+    words = told_anew()
+    assert (words.command, words.details[-1]) == (None, "There is no version before it to go back to.")
+    # The night of the same day, which learned from it, ended before the day was monitored.
+    nights.promoted("2", START + timedelta(10))
+    words = told_anew()
+    assert words.command is None
+    assert words.details[-1] == "Version 2, from the night of 2026-03-11, serves now; no figure here is of it."
+    nights.measured(day_of(10, 0.6, champion="2", again=(0.72, 0.6)))
+    assert told_anew().command == "embft rollback --model tiny --why 'nDCG@10 got worse on 2026-03-11'"
+
+
+def test_a_clock_that_went_back_lets_no_end_be_sent_before_its_beginning(
+    nights: ToldNights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiving(nights, monkeypatch) as team:
+        team.status = 503
+        nights.rejected()
+        nights.tell(retrain())
+        nights.promoted("1", NEXT)
+        nights.tell(retrain(NEXT), later=timedelta(hours=-2))
+        team.status = 200
+        nights.tell()
+        assert [it["state"] for it in team.bodies] == ["opened", "recovered"]
 
 
 def test_a_rollback_by_hand_says_when_people_hear_of_it(nights: ToldNights, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,11 @@ class ToldNights:
         self.commit("register", day, version=version, promoted=True)
         self.commit("publish", day, published=True)
 
+    def measured(self, seen: MonitoredDay) -> None:
+        """Leave a day with these figures."""
+        figures = {**seen.model_dump(mode="json"), "model": "tiny"}
+        self._commit(self.paths.monitoring(seen.day), "monitor", seen.day, Outcome(files={}, figures=figures))
+
     def monitored(self, day: date) -> None:
         """Leave a day on which there was nothing to measure."""
         traffic = Traffic(
@@ -198,8 +203,7 @@ class ToldNights:
             vectors=None,
             traffic=traffic,
         )
-        outcome = Outcome(files={}, figures=seen.model_dump(mode="json"))
-        self._commit(self.paths.monitoring(day), "monitor", day, outcome)
+        self.measured(seen)
 
     def champion(self, version: str, day: date) -> Champion:
         trained = self.storage.read_result(self.paths.stage(day, "fine_tune"))
