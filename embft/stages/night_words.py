@@ -206,7 +206,8 @@ def failed_words(
         lost = _NO_MODEL.format(day=day)
     else:
         lost = f"the night of {day} did not come to its end"
-    details = [one_line(f"{first.task} said: {_without_end(said)}.", _LONGEST_DETAIL)]
+    told = f"{first.task} said: {_without_end(said)}." if first.said else f"Of {first.task}: {said}."
+    details = [one_line(told, _LONGEST_DETAIL)]
     if others:
         details.append(f"Failed as well: {', '.join(dict.fromkeys(it.task for it in others))}.")
     return Words(
