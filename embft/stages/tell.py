@@ -99,7 +99,8 @@ def tell(
         if message is not None:
             messages.append(message)
     sent = _sent(storage, paths, channels, connections, now) if channels else Deliveries(deliveries=(), calls=())
-    gauges = read_gauges(storage, paths, config, history, ledger) if history else []
+    known = _looked_at(problems, lambda: read_gauges(storage, paths, config, history, ledger)) if history else None
+    gauges = known or []
     exported = exported_gauges(model, gauges, channels.prometheus) if channels and channels.prometheus else []
     return Told(
         model=model,
