@@ -51,7 +51,7 @@ def _changed(evidence: Evidence, step: Step) -> Signal:
     return Signal(
         incident=_incident(step.change),
         kind=step.change.kind,
-        day=step.change.to.day,
+        day=step.change.to.day if promoted else _day(evidence, step.change.at_utc),
         state="happened",
         severity="info" if promoted else "warning",
         words=_promoted(evidence, step) if promoted else _rolled_back(evidence, step),
@@ -125,6 +125,11 @@ def _moment(evidence: Evidence, at: datetime) -> str:
     return f"{at.astimezone(evidence.config.zone):%Y-%m-%d %H:%M %Z}"
 
 
+def _day(evidence: Evidence, at: datetime) -> date:
+    """The day that it was then where the model's logs are written."""
+    return at.astimezone(evidence.config.zone).date()
+
+
 def silence_signal(evidence: Evidence, history: History) -> Signal | None:
     """Say whether no new champion came for too long.
 
@@ -145,7 +150,7 @@ def silence_signal(evidence: Evidence, history: History) -> Signal | None:
     since = _last_new_champion(history) or _first_night(evidence)
     if limit is None or since is None:
         return None
-    days = (evidence.today - since.astimezone(evidence.config.zone).date()).days
+    days = (evidence.today - _day(evidence, since)).days
     champion = history.champion
     if days <= limit:
         title = f"{evidence.model}: version {version_of(champion)} was promoted" if champion else evidence.model

@@ -14,11 +14,12 @@ from pydantic import Field
 from embft.alerts_config import AlertChannels, load_channels
 from embft.errors import ConfigError, EmbftError, TemporaryError
 from embft.monitoring.connections import Connection
+from embft.monitoring.day import MonitoredDay
 from embft.monitoring.delivery import Deliveries, Delivery, NotifierCall, deliver
 from embft.monitoring.gauge import Gauge
 from embft.monitoring.incidents import next_message
 from embft.monitoring.ledger import TO_BE_ROUTED, Ledger, kept
-from embft.monitoring.message import Message, Signal
+from embft.monitoring.message import Message, Signal, Words
 from embft.monitoring.outbox import sent_pairs
 from embft.monitoring.run_facts import RunFacts
 from embft.paths import Paths
@@ -132,7 +133,25 @@ def _regressions(evidence: Evidence, run: RunFacts | None) -> list[Signal]:
     # Who monitors old days anew looks at them; `embft monitor --replay` says what would have been told.
     if not days or (run is None and days[-1].day < evidence.today - YOUNG):
         return []
-    return regression_signals(days, evidence.config)
+    links = _pages_of(evidence, days[-1], run)
+    signals = regression_signals(days, evidence.config)
+    return [it.model_copy(update={"words": _with_links(it.words, links)}) for it in signals]
+
+
+def _pages_of(evidence: Evidence, day: MonitoredDay, run: RunFacts | None) -> dict[str, str]:
+    """Find where a regression is looked into: the night that its champion comes from, the day's data, the run."""
+    gate = evidence.results(day.champion_day)["gate"] if day.champion_day else None
+    validated = evidence.results(day.day)["validate_sessions"]
+    pages = {
+        f"Report of version {day.champion}": gate.links.get("Report") if gate else None,
+        "Data Docs": validated.links.get("Data Docs") if validated else None,
+        "Airflow run": run.url if run else None,
+    }
+    return {name: url for name, url in pages.items() if url}
+
+
+def _with_links(words: Words, links: dict[str, str]) -> Words:
+    return words.model_copy(update={"links": {**words.links, **links}})
 
 
 def _looked_at(problems: list[str], source: Callable[[], T]) -> T | None:
