@@ -16,6 +16,7 @@ from embft.alerts_config import AlertChannels, Channel, EmailChannel, NotifierCh
 from embft.errors import ChannelAway, ConfigError, EmbftError, TemporaryError
 from embft.monitoring.connections import Connection
 from embft.monitoring.email import send_email
+from embft.monitoring.incidents import in_order
 from embft.monitoring.message import Message
 from embft.monitoring.notifier import filled_in
 from embft.monitoring.outbox import Claims, is_sent, mark_sent, sent_pairs
@@ -83,11 +84,11 @@ def deliver(
         StorageUnavailable: S3 did not answer; what was sent and could not be marked is sent again after five minutes.
     """
     sent = sent_pairs(storage, paths) if messages else set()
-    in_order = sorted(messages, key=lambda it: (it.at_utc, it.incident, it.number))
+    ordered = in_order(messages)
     deliveries: list[Delivery] = []
     calls: list[NotifierCall] = []
     for name, channel in channels.channels.items():
-        due = [it for it in in_order if name in it.receivers and (it.id, name) not in sent]
+        due = [it for it in ordered if name in it.receivers and (it.id, name) not in sent]
         if isinstance(channel, NotifierChannel):
             calls += [notifier_call(it, name, channel) for it in due]
             deliveries += [Delivery(message=it.id, channel=name, outcome="airflow") for it in due]

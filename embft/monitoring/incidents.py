@@ -1,10 +1,12 @@
 """One incident, one message, until it changes. Reads no clock, disk or network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from embft.monitoring.message import Message, Severity, Signal, State
 from embft.results import digest_of
+
+CAUSES_ARE_PARTED_BY = ", "
 
 
 def next_message(
@@ -49,6 +51,23 @@ def next_message(
     )
 
 
+def in_order(messages: Iterable[Message]) -> list[Message]:
+    """Put messages in the order in which they are sent.
+
+    Args:
+        messages: Of any incidents.
+
+    Returns:
+        The oldest first; those of an incident by their number, even where a clock went back between them.
+    """
+    moments: dict[str, datetime] = {}
+    keyed = []
+    for it in sorted(messages, key=lambda it: it.number):
+        moments[it.incident] = max(it.at_utc, moments.get(it.incident, it.at_utc))
+        keyed.append((moments[it.incident], it.incident, it.number, it))
+    return [it for *_, it in sorted(keyed, key=lambda key: key[:3])]
+
+
 def _state(last: Message | None, signal: Signal) -> State | None:
     if signal.state == "happened":
         return None if last else "happened"
@@ -59,4 +78,6 @@ def _state(last: Message | None, signal: Signal) -> State | None:
         return "recovered" if is_open else None
     if last is None or not is_open:
         return "opened"
-    return None if last.cause == signal.cause else "changed"
+    # Of several rules, some are broken on one night and not on the next: only one more is news.
+    known = set(last.cause.split(CAUSES_ARE_PARTED_BY))
+    return None if known.issuperset(signal.cause.split(CAUSES_ARE_PARTED_BY)) else "changed"

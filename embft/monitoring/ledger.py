@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from embft.errors import ConfigError
+from embft.monitoring.incidents import in_order
 from embft.monitoring.message import Message, State, Words
 from embft.paths import Paths
 from embft.results import digest_of
@@ -100,7 +101,7 @@ class Ledger:
         young = [it for entries in self._entries.values() for it in entries if not _is_older(it.stored, moment)]
         with ThreadPoolExecutor(_PARALLEL) as pool:
             messages = [it for it in pool.map(self._read, young) if it is not None and it.at_utc >= moment]
-        return sorted(messages, key=lambda it: (it.at_utc, it.incident, it.number))
+        return in_order(messages)
 
     def write(self, message: Message) -> None:
         """Add a message. Two who notice the same at once write the same object.

@@ -61,7 +61,10 @@ class Signal(Record):
     kind: Kind
     day: date = Field(description="Night or log day that it is about; older ones never change what newer ones told.")
     state: Literal["on", "off", "happened"] = Field(description="`happened`: told once, it has no end.")
-    cause: str = Field("", description="Where it differs from the last one told, the incident has changed.")
+    cause: str = Field(
+        "",
+        description="Where it names something that the last one told does not, the incident has changed; `, ` parts.",
+    )
     severity: Severity
     words: Words = Field(description="Of `off`: what to say at its recovery.")
 

@@ -58,7 +58,7 @@ def _changed(evidence: Evidence, step: Step, run: RunFacts | None) -> Signal:
     return Signal(
         incident=_incident(step.change),
         kind=step.change.kind,
-        day=step.change.to.day,
+        day=step.change.to.day if promoted else _day(evidence, step.change.at_utc),
         state="happened",
         severity="info" if promoted else "warning",
         words=words.model_copy(update={"links": {**words.links, **pages}}),
@@ -143,6 +143,11 @@ def _moment(evidence: Evidence, at: datetime) -> str:
     return f"{at.astimezone(evidence.config.zone):%Y-%m-%d %H:%M %Z}"
 
 
+def _day(evidence: Evidence, at: datetime) -> date:
+    """The day that it was then where the model's logs are written."""
+    return at.astimezone(evidence.config.zone).date()
+
+
 def silence_signal(evidence: Evidence, history: History) -> Signal | None:
     """Say whether no new champion came for too long.
 
@@ -163,7 +168,7 @@ def silence_signal(evidence: Evidence, history: History) -> Signal | None:
     since = _last_new_champion(history) or _first_night(evidence)
     if limit is None or since is None:
         return None
-    days = (evidence.today - since.astimezone(evidence.config.zone).date()).days
+    days = (evidence.today - _day(evidence, since)).days
     champion = history.champion
     if days <= limit:
         title = f"{evidence.model}: version {version_of(champion)} was promoted" if champion else evidence.model

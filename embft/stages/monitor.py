@@ -140,8 +140,14 @@ def _standing_record(
     own = (f"log of {draft.day}", "champion")
     is_same = all(result.inputs.get(name) == draft.inputs[name] for name in own)
     is_same = is_same and result.settings_digest == digest_of(draft.settings)
-    is_past = max(committed_days(storage, paths)) > draft.day
+    is_past = _has_later_record(storage, paths, draft.day)
     return standing if is_same and is_past and not force else None
+
+
+def _has_later_record(storage: Storage, paths: Paths, day: date) -> bool:
+    """Whether a later day has a record; a day without a log, such as a mistyped one of the far future, has none."""
+    later = (it for it in committed_days(storage, paths) if it > day)
+    return any(_day_of(result) is not None for it in later if (result := storage.read_result(paths.monitoring(it))))
 
 
 def _day_of(result: StageResult) -> MonitoredDay | None:

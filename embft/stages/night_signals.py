@@ -109,11 +109,12 @@ class _Night:
             links = links_of(self._run, stop.result)
             words = rejected_words(self._evidence, stop.result, links)
             return self._signal("night", "data_rejected", "on", words, cause=rejection_cause(stop.result))
-        failures = stop.failures or self._unread(stop.task)
+        # A result that went missing, such as by a rule of the bucket, silences no later task that failed.
+        failures = stop.failures or self._unread(stop.task) or next(iter(self._failed.values()), [])
         if not failures:
             log.warning("%s of %s has no result, and did not fail; nothing is told of it", stop.task, self._day)
             return None
-        others = [it for task, them in self._failed.items() if task != stop.task for it in them]
+        others = [it for them in self._failed.values() for it in them if it.task != failures[0].task]
         links = links_of(self._run, stop.result, failure=failures[0])
         words = failed_words(self._evidence, self._run, self._day, [*failures, *others], links)
         return self._signal("night", "stage_failed", "on", words, cause=failure_cause(failures[0]))
@@ -169,6 +170,9 @@ def _monitor_signals(evidence: Evidence, run: RunFacts, day: date) -> list[Signa
     failures = [it for them in _by_task(run).values() for it in them]
     result = evidence.storage.read_result(evidence.paths.monitoring(day))
     if result is not None and failures and _is_rejection(result, failures):
+        if _has_told_of_the_log(evidence, day):
+            log.info("that %s has no log is told of its night; it is not told again", day)
+            return []
         words = rejected_words(evidence, result, links_of(run, result))
         return [_signal("monitor", "data_rejected", "on", day, words, rejection_cause(result))]
     if failures:
@@ -179,6 +183,12 @@ def _monitor_signals(evidence: Evidence, run: RunFacts, day: date) -> list[Signa
         return []
     words = Words(title=f"{evidence.model}: {day} was monitored", links=links_of(run, result))
     return [_signal("monitor", "stage_failed", "off", day, words)]
+
+
+def _has_told_of_the_log(evidence: Evidence, day: date) -> bool:
+    """Whether the night of a day was rejected for the log that its monitoring is missing, too."""
+    plan = evidence.results(day)["plan"]
+    return plan is not None and plan.status == "rejected"
 
 
 def _rollback_signal(evidence: Evidence, run: RunFacts) -> Signal:

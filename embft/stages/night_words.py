@@ -97,10 +97,14 @@ def _against_limit(rule: RuleVerdict) -> str:
         return f"{found}; {'at most' if rule.bound == 'at_most' else 'at least'} {rule.limit:g} is allowed"
     # The figure alone may keep its limit, where a rule asks for what is sure.
     is_shown = rule.low is not None and "% confidence" in rule.sentence
-    sure = f" (no more than {rule.low:+.1%} is sure)" if is_shown else ""
+    sure = f" ({_sure_of(rule.low)})" if is_shown and rule.low is not None else ""
     if rule.limit < 0:
         return f"{found}; at most {-rule.limit:.1%} worse is allowed{sure}"
     return f"{found}, but {rule.limit:.1%} better {'must be shown' if is_shown else 'is asked for'}{sure}"
+
+
+def _sure_of(low: float) -> str:
+    return f"no more than {low:+.1%} is sure" if low > 0 else f"it may even be {-low:.1%} worse"
 
 
 def _rejected_in_a_row(evidence: Evidence, day: date) -> int:
@@ -129,7 +133,7 @@ def rejected_words(evidence: Evidence, result: StageResult, links: Mapping[str, 
     # A night keeps the listing and the settings that its plan froze: mended ones are seen by a new plan alone.
     is_of_night = result.stage in STAGES
     command = _command(evidence.model, "night" if is_of_night else result.stage, result.day)
-    title = f"{evidence.model}: {OF_DATA[result.stage].format(day=result.day)}: {first_clause(reasons[0])}"
+    title = f"{evidence.model}: {OF_DATA[result.stage].format(day=result.day)}: {_what(reasons[0], result.day)}"
     details = [one_line(f"{_without_end(it)}.", _LONGEST_DETAIL) for it in reasons]
     return Words(
         title=title,
@@ -142,6 +146,11 @@ def rejected_words(evidence: Evidence, result: StageResult, links: Mapping[str, 
         links=dict(links),
         command=command,
     )
+
+
+def _what(reason: str, day: date) -> str:
+    """Give what is wrong without whose sessions they are, where a title has just said which night's."""
+    return first_clause(reason.removeprefix(f"the sessions of {day}: "))
 
 
 def reasons_of(result: StageResult) -> list[str]:

@@ -14,11 +14,12 @@ from pydantic import Field
 from embft.alerts_config import AlertChannels, load_channels
 from embft.errors import ConfigError, EmbftError, TemporaryError
 from embft.monitoring.connections import Connection
+from embft.monitoring.day import MonitoredDay
 from embft.monitoring.delivery import Deliveries, Delivery, NotifierCall, deliver
 from embft.monitoring.gauge import Gauge
 from embft.monitoring.incidents import next_message
 from embft.monitoring.ledger import TO_BE_ROUTED, Ledger, kept
-from embft.monitoring.message import Message, Signal
+from embft.monitoring.message import Message, Signal, Words
 from embft.monitoring.outbox import sent_pairs
 from embft.monitoring.run_facts import RunFacts
 from embft.paths import Paths
@@ -39,7 +40,6 @@ T = TypeVar("T")
 
 # What a channel did not take in so long is no news any more.
 KEPT_FOR = timedelta(days=14)
-_WITH_PAGES = ("validate_sessions", "gate")
 
 
 class Told(Record):
@@ -134,16 +134,26 @@ def _regressions(evidence: Evidence, run: RunFacts | None) -> list[Signal]:
     # Who monitors old days anew looks at them; `embft monitor --replay` says what would have been told.
     if not days or (run is None and days[-1].day < evidence.today - YOUNG):
         return []
-    found = regression_signals(days, evidence.config)
-    return [_with_pages(_told_of_who_serves(it, days[-1].champion, evidence.history), evidence, run) for it in found]
+    links = _pages_of(evidence, days[-1], run)
+    signals = regression_signals(days, evidence.config)
+    told = [_told_of_who_serves(it, days[-1].champion, evidence.history) for it in signals]
+    return [it.model_copy(update={"words": _with_links(it.words, links)}) for it in told]
 
 
-def _with_pages(signal: Signal, evidence: Evidence, run: RunFacts | None) -> Signal:
-    """Add the pages of the day's night, and of the run."""
-    of_night = evidence.results(signal.day)
-    pages = {name: url for stage in _WITH_PAGES if (it := of_night[stage]) for name, url in it.links.items()}
-    links = {**pages, **signal.words.links, **({"Airflow run": run.url} if run and run.url else {})}
-    return signal.model_copy(update={"words": signal.words.model_copy(update={"links": links})})
+def _pages_of(evidence: Evidence, day: MonitoredDay, run: RunFacts | None) -> dict[str, str]:
+    """Find where a regression is looked into: the night that its champion comes from, the day's data, the run."""
+    gate = evidence.results(day.champion_day)["gate"] if day.champion_day else None
+    validated = evidence.results(day.day)["validate_sessions"]
+    pages = {
+        f"Report of version {day.champion}": gate.links.get("Report") if gate else None,
+        "Data Docs": validated.links.get("Data Docs") if validated else None,
+        "Airflow run": run.url if run else None,
+    }
+    return {name: url for name, url in pages.items() if url}
+
+
+def _with_links(words: Words, links: dict[str, str]) -> Words:
+    return words.model_copy(update={"links": {**words.links, **links}})
 
 
 def _told_of_who_serves(signal: Signal, measured: str | None, history: History | None) -> Signal:

@@ -268,7 +268,7 @@ def _too_much_quarantined(pulled: StageResult, limit: float) -> str | None:
     reasons = pulled.figures["quarantined_by_reason"]
     commonest = max(reasons, key=reasons.get)
     return (
-        f"{bad} of {lines} log lines of {pulled.day} ({bad / lines:.1%}) could not be read, most of them for "
-        f"{commonest!r} ({reasons[commonest]}); the limit is {limit:.1%} (validation.max_quarantined); the "
+        f"{bad} of {lines} log lines of {pulled.day} ({bad / lines:.1%}) could not be read, more than the "
+        f"{limit:.1%} of validation.max_quarantined, most of them for {commonest!r} ({reasons[commonest]}); the "
         f"lines lie in {pulled.outputs['quarantine.parquet'].uri}"
     )

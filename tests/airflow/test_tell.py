@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -250,7 +250,7 @@ def test_airflows_notifiers_are_called_in_order_and_what_they_took_is_marked(
 def test_a_notifier_is_called_once_where_two_runs_tell_at_once(project: Project, tmp_path: Path, s3: Storage) -> None:
     project.behave(tell={"calls": [call("chat", "1", tmp_path / "chat")]})
     task = operator(project)
-    other = outbox.Claims(s3, PATHS, "chat", ["1"], datetime.now(UTC))
+    other = outbox.Claims(s3, PATHS, "chat", ["1"], datetime.now(UTC) - timedelta(minutes=1))
     with pytest.raises(AirflowException, match="channel chat: another run is calling it"):
         task.execute(backfill(task))
     outbox.mark_sent(s3, PATHS, "1", "chat")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embft.monitoring.incidents import next_message
+from embft.monitoring.incidents import in_order, next_message
 from embft.monitoring.ledger import TO_BE_ROUTED, Ledger, kept
 from embft.monitoring.message import Message, Signal, Words
 from tests.monitoring.told_nights import DAY, ToldNights, told_nights
@@ -60,6 +60,18 @@ def test_no_cause_is_told_twice_in_a_row_and_every_recovery_is_of_something_told
         if before is not None:
             assert after.day >= before.day
             assert not was_open or (after.cause != before.cause and after.since == before.since)
+
+
+def test_of_several_rules_only_one_more_is_news() -> None:
+    both = message(cause="loss, ndcg")
+    states = [next_message(both, signal(cause=it), model="tiny", at_utc=NOW) for it in ("ndcg", "loss, mrr")]
+    assert [it and it.state for it in states] == [None, "changed"]
+
+
+def test_nobody_hears_of_an_end_before_its_beginning_though_a_clock_went_back() -> None:
+    opened, other = message(), message(incident="gate").model_copy(update={"at_utc": NOW - timedelta(minutes=30)})
+    over = message(opened, state="off").model_copy(update={"at_utc": NOW - timedelta(hours=1)})
+    assert in_order([over, opened, other]) == [other, opened, over]
 
 
 def test_messages_are_found_again_with_those_that_are_open_and_those_that_are_young(nights: ToldNights) -> None:

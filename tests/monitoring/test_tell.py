@@ -63,6 +63,7 @@ def test_a_promotion_is_told_quietly_and_a_rollback_with_who_and_why(
         assert nights.told(run) == [("rollback_3_1", "happened")]
         assert nights.told(run) == []
         assert nights.last("rollback_3_1").words.links == {"Airflow run": "http://airflow/run"}
+        assert nights.last("rollback_3_1").day == datetime.now(UTC).date(), "not that of the version's night"
         title = "tiny: version 1 serves again in place of 2, rolled back by ops@laptop: bad results for <!channel>"
         assert team.titles() == [title]
     # Who comes to an old history is not told of all that is in it.
@@ -230,7 +231,11 @@ def test_regressions_are_told_of_the_monitoring_history(nights: ToldNights, monk
     nights.monitored(DAY)
     assert nights.told(retrain(DAY)) == [], "a night knows nothing of them"
     assert nights.told() == [], "nor is anybody called for old days that are monitored anew"
-    assert nights.told(monitored(NEXT)) == [("regression_drop", "opened")]
+    nights.commit("validate_sessions", NEXT, links={"Data Docs": "http://pages/docs"})
+    run = monitored(NEXT).model_copy(update={"url": "http://airflow/run"})
+    assert nights.told(run) == [("regression_drop", "opened")]
+    links = {"Data Docs": "http://pages/docs", "Airflow run": "http://airflow/run"}
+    assert nights.last("regression_drop").words.links == links
     nights.monitored(today := datetime.now(UTC).date())
     assert nights.told() == []
     assert seen == [[DAY, NEXT], [DAY, NEXT, today]]

@@ -290,6 +290,7 @@ def test_a_command_cut_off_is_completed_and_the_history_does_not_wait_for_mlflow
 
 def test_the_newest_day_follows_the_catalogue_and_a_record_outlives_its_log(shop: Project, newest: date) -> None:
     before = shop.stage("monitor", newest)
+    assert shop.stage("monitor", date(2030, 1, 1)).status == "rejected", "a mistyped day, which is no later record"
     kept = {id_: text for id_, text in ITEMS.items() if not id_.endswith("-0")}
     shop.bucket.put("items.jsonl", "".join(f'{{"id": "{id_}", "text": "{it}"}}\n' for id_, it in kept.items()).encode())
     after = shop.stage("monitor", newest)
