@@ -12,7 +12,7 @@ from embft.airflow.docs import monitor_page
 from embft.airflow.forms import monitor_form
 from embft.airflow.frame import default_arguments, runs_in_pod, tags_of, task_arguments
 from embft.airflow.operators import StageOperator
-from embft.airflow.project import monitor_timetable_of
+from embft.airflow.project import timetable_of
 from embft.airflow.task import StageTask
 from embft.airflow.tell import tell_task
 from embft.config import MONITOR, ModelConfig
@@ -55,7 +55,7 @@ def monitor_dag(config: ModelConfig, include: Path) -> DAG:
     with DAG(
         dag_id=f"monitor_{config.name}",
         description=f"Look at the champion of {config.name} on yesterday's clicks, and tell when it gets worse.",
-        schedule=monitor_timetable_of(config),
+        schedule=timetable_of(monitor_schedule(config)),
         start_date=pendulum.datetime(first.year, first.month, first.day, tz=config.schedule.timezone),
         # Days that are missing come by a backfill that somebody asks for, never by unpausing the DAG.
         catchup=False,

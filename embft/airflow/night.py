@@ -53,7 +53,7 @@ class Night:
         return _NightDag(
             dag_id=f"retrain_{config.name}",
             description=config.description or f"Retrain {config.name} from clicks, and serve it if it is better.",
-            schedule=timetable_of(config),
+            schedule=timetable_of(config.schedule),
             start_date=pendulum.datetime(first.year, first.month, first.day, tz=config.schedule.timezone),
             # Old nights come by a backfill that somebody asks for, never by unpausing the DAG.
             catchup=False,

@@ -12,7 +12,8 @@ from pathlib import Path
 from airflow.sdk import CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowTimetableInvalid
 
-from embft.config import ModelConfig, config_files, load_config, pod_template
+from embft.airflow.day import monitor_schedule
+from embft.config import ModelConfig, Schedule, config_files, load_config, pod_template
 from embft.errors import ConfigError
 
 
@@ -53,8 +54,8 @@ def read_project(dag_file: str) -> Project:
         try:
             config = load_config(path)
             # What else would stop the file that holds all models' DAGs.
-            _check_cron(timetable_of(config), "schedule.cron", path)
-            _check_cron(monitor_timetable_of(config), "monitoring.cron", path)
+            _check_cron(timetable_of(config.schedule), "schedule.cron", path)
+            _check_cron(timetable_of(monitor_schedule(config)), "monitoring.cron", path)
             pod_template(config, include)
         except ConfigError as error:
             faults.append(str(error))
@@ -76,28 +77,16 @@ def raise_faults(project: Project) -> None:
         raise ConfigError("\n".join(project.faults))
 
 
-def timetable_of(config: ModelConfig) -> CronDataIntervalTimetable:
-    """Give a model's timetable: each night owns the interval that starts on its day.
+def timetable_of(schedule: Schedule) -> CronDataIntervalTimetable:
+    """Give the timetable of a schedule: each run owns the interval that starts on its day.
 
     Args:
-        config: The model's config.
+        schedule: Of a model's nights, or of its monitoring.
 
     Returns:
         The timetable, unchecked.
     """
-    return CronDataIntervalTimetable(config.schedule.cron, timezone=config.schedule.timezone)
-
-
-def monitor_timetable_of(config: ModelConfig) -> CronDataIntervalTimetable:
-    """Give the timetable of a model's monitoring, as `timetable_of` does of its nights.
-
-    Args:
-        config: The model's config.
-
-    Returns:
-        The timetable, unchecked.
-    """
-    return CronDataIntervalTimetable(config.monitoring.cron, timezone=config.schedule.timezone)
+    return CronDataIntervalTimetable(schedule.cron, timezone=schedule.timezone)
 
 
 def _check_cron(timetable: CronDataIntervalTimetable, key: str, path: Path) -> None:

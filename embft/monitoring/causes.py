@@ -131,8 +131,8 @@ def _traffic(scene: Scene) -> Iterator[Cause]:
 
 
 def _lost_items(scene: Scene) -> Iterator[Cause]:
-    now, usual = _unusual(scene, lambda it: _ratio(it.lost_sessions, it.clicked_sessions), at_least=0.02)
-    if now is not None and usual is not None and now > usual:
+    if risen := _risen(scene, lambda it: _ratio(it.lost_sessions, it.clicked_sessions), at_least=0.02):
+        now, usual = risen
         yield Cause(
             what="Items that people click are missing from what is ranked",
             evidence=f"in {share_text(now)} of the clicked searches no clicked item is there "
@@ -144,8 +144,7 @@ def _catalogue(scene: Scene) -> Iterator[Cause]:
     traffic = scene.day.traffic
     removed, added = traffic.items_removed or 0, traffic.items_added or 0
     for count, verb, of in ((removed, "are gone", _removed_share), (added, "are new", _added_share)):
-        now, usual = _unusual(scene, of, at_least=0.02)
-        if now is not None and usual is not None and now > usual:
+        if _risen(scene, of, at_least=0.02):
             since = f"since {scene.before.day}" if scene.before else "since the day monitored before"
             yield Cause(
                 what="The catalogue changed",
@@ -179,8 +178,8 @@ def _age(scene: Scene) -> Iterator[Cause]:
 
 
 def _unseen(scene: Scene) -> Iterator[Cause]:
-    now, usual = _unusual(scene, lambda it: it.unseen_share, at_least=0.05)
-    if now is not None and usual is not None and now > usual:
+    if risen := _risen(scene, lambda it: it.unseen_share, at_least=0.05):
+        now, usual = risen
         yield Cause(
             what="Many new queries",
             evidence=f"{share_text(now)} of the clicked searches have a query that no day before had "
@@ -189,8 +188,8 @@ def _unseen(scene: Scene) -> Iterator[Cause]:
 
 
 def _quarantine(scene: Scene) -> Iterator[Cause]:
-    now, usual = _unusual(scene, lambda it: _ratio(it.quarantined, it.lines), at_least=0.01)
-    if now is not None and usual is not None and now > usual:
+    if risen := _risen(scene, lambda it: _ratio(it.quarantined, it.lines), at_least=0.01):
+        now, usual = risen
         yield Cause(
             what="Much of the log cannot be read",
             evidence=f"{share_text(now)} of its {scene.day.traffic.lines:,} lines are in quarantine "
@@ -199,8 +198,8 @@ def _quarantine(scene: Scene) -> Iterator[Cause]:
 
 
 def _volume(scene: Scene) -> Iterator[Cause]:
-    now, usual = _unusual(scene, lambda it: float(it.clicked_sessions), relative=0.3)
-    if now is not None and usual is not None:
+    if unusual := _unusual(scene, lambda it: float(it.clicked_sessions), relative=0.3):
+        now, usual = unusual
         yield Cause(
             what=f"{'More' if now > usual else 'Fewer'} clicks than usual",
             evidence=f"{now:,.0f} searches with a click (usual: {usual:,.0f})",
@@ -263,8 +262,8 @@ _VECTORS = {
 
 def _unusual(
     scene: Scene, of: Callable[[Traffic], float | None], *, at_least: float = 0.0, relative: float = 0.0
-) -> tuple[float, float] | tuple[None, None]:
-    """Give a day's figure and the usual one; nothing where it is as usual, or nobody knows.
+) -> tuple[float, float] | None:
+    """Give a day's figure and the usual one; None where it is as usual, or nobody knows.
 
     Unusual is what is away from the median of the days before by more than three of their deviations (1.4826 MAD) and
     by more than what would be worth a word.
@@ -272,11 +271,17 @@ def _unusual(
     past = [it for it in (of(day.traffic) for day in scene.usual) if it is not None]
     now = of(scene.day.traffic)
     if now is None or len(past) < _MIN_DAYS:
-        return None, None
+        return None
     usual = median(past)
     scatter = _TO_DEVIATION * median(abs(it - usual) for it in past)
     is_unusual = abs(now - usual) > max(_DEVIATIONS * scatter, at_least, relative * usual)
-    return (now, usual) if is_unusual else (None, None)
+    return (now, usual) if is_unusual else None
+
+
+def _risen(scene: Scene, of: Callable[[Traffic], float | None], *, at_least: float) -> tuple[float, float] | None:
+    """Give a day's figure and the usual one, where it is unusual and higher."""
+    unusual = _unusual(scene, of, at_least=at_least)
+    return unusual if unusual and unusual[0] > unusual[1] else None
 
 
 def _figure(day: MonitoredDay, slice_name: str, model: str, measure: str) -> float | None:

@@ -7,7 +7,7 @@ from email.utils import format_datetime, parseaddr
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from embft.alerts_config import EmailChannel
 from embft.errors import ChannelAway, ConfigError, TemporaryError
@@ -16,6 +16,7 @@ from embft.monitoring.email_chart import drawing
 from embft.monitoring.message import Message
 from embft.monitoring.text import links_of, no_formula, plain, standing, text_of, title_of
 from embft.results import digest_of
+from embft.templates import templates_of
 
 _SUBJECT_CHARS = 150
 _LONGEST_WAIT_S = 30
@@ -208,11 +209,4 @@ def _answer(said: bytes | str, connection: Connection) -> str:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("embft.monitoring", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("email.html.j2")
+    return templates_of("embft.monitoring").get_template("email.html.j2")

@@ -5,7 +5,7 @@ from functools import cache
 from math import isfinite
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from embft.config import STAGES
 from embft.paths import stage_command
@@ -18,6 +18,7 @@ from embft.report.gate_table import rule_rows
 from embft.report.model_table import columns, cost_rows, measure_rows, model_name
 from embft.report.shortfall import smallest_gain
 from embft.results import Record, RunSpec, StageResult
+from embft.templates import templates_of
 
 # Stages whose results the page shows, in the night's order.
 STAGES_SHOWN = ("plan", "validate_sessions", "preprocess_ranks", "validate_ranks", "fine_tune", "evaluate")
@@ -71,13 +72,7 @@ def render(facts: Facts) -> str:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("embft.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_of("embft.report")
     environment.filters |= {"count": "{:,}".format, "model_name": model_name}
     environment.globals |= {"share_svg": share_svg}
     return environment.get_template("page.html.j2")

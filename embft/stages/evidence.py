@@ -6,9 +6,11 @@ from datetime import date, datetime
 from functools import cached_property
 
 from embft.config import STAGES, ModelConfig
+from embft.monitoring.day import MonitoredDay
 from embft.paths import Paths
 from embft.promotion.history import History
 from embft.results import StageResult
+from embft.stages.monitored import monitored_days
 from embft.stages.needed import results_at
 from embft.storage import Storage
 
@@ -40,6 +42,11 @@ class Evidence:
     def today(self) -> date:
         """The day that it is where the model's logs are written."""
         return self.now.astimezone(self.config.zone).date()
+
+    @cached_property
+    def days(self) -> list[MonitoredDay]:
+        """The monitoring history, the oldest day first."""
+        return monitored_days(self.storage, self.paths)
 
     def results(self, day: date) -> Mapping[str, StageResult | None]:
         """Read what the stages of a night came to; `pull`, which has no result of its own there, is left out."""

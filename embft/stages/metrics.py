@@ -6,18 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from embft.alerts_config import Prometheus
-from embft.config import ModelConfig
 from embft.errors import EmbftError, TemporaryError
 from embft.monitoring.delivery import Delivery
 from embft.monitoring.gauge import Gauge
 from embft.monitoring.ledger import Ledger
 from embft.monitoring.metrics import gauges_of, push, write_textfile
-from embft.paths import Paths
-from embft.promotion.history import History
 from embft.promotion.ledger import read_history
 from embft.stages.monitored import monitored_days
 from embft.stages.stage import open_model
-from embft.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -39,26 +35,8 @@ def present_gauges(model: str, *, include: Path) -> list[Gauge]:
         StorageUnavailable: S3 did not answer.
     """
     config, storage, paths = open_model(model, include)
-    return read_gauges(storage, paths, config, read_history(storage, paths), Ledger(storage, paths))
-
-
-def read_gauges(storage: Storage, paths: Paths, config: ModelConfig, history: History, ledger: Ledger) -> list[Gauge]:
-    """Gather a model's figures.
-
-    Args:
-        storage: S3.
-        paths: Of the model.
-        config: The model's.
-        history: Of its champions.
-        ledger: Its messages.
-
-    Returns:
-        The figures.
-
-    Raises:
-        StorageUnavailable: S3 did not answer.
-    """
-    return gauges_of(monitored_days(storage, paths), history, ledger.open(), config.zone)
+    history, incidents = read_history(storage, paths), Ledger(storage, paths).open()
+    return gauges_of(monitored_days(storage, paths), history, incidents, config.zone)
 
 
 def exported_gauges(model: str, gauges: Sequence[Gauge], prometheus: Prometheus) -> list[Delivery]:

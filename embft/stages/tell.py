@@ -20,6 +20,7 @@ from embft.monitoring.gauge import Gauge
 from embft.monitoring.incidents import next_message
 from embft.monitoring.ledger import TO_BE_ROUTED, Ledger, kept
 from embft.monitoring.message import Message, Signal, Words
+from embft.monitoring.metrics import gauges_of
 from embft.monitoring.outbox import sent_pairs
 from embft.monitoring.run_facts import RunFacts
 from embft.paths import Paths
@@ -28,8 +29,7 @@ from embft.promotion.ledger import read_history
 from embft.results import Record
 from embft.stages.champion_signals import YOUNG, change_signals, silence_signal
 from embft.stages.evidence import Evidence
-from embft.stages.metrics import exported_gauges, read_gauges
-from embft.stages.monitored import monitored_days
+from embft.stages.metrics import exported_gauges
 from embft.stages.night_signals import run_signals
 from embft.stages.stage import open_model
 from embft.storage import Storage
@@ -99,8 +99,7 @@ def tell(
         if message is not None:
             messages.append(message)
     sent = _sent(storage, paths, channels, connections, now) if channels else Deliveries(deliveries=(), calls=())
-    known = _looked_at(problems, lambda: read_gauges(storage, paths, config, history, ledger)) if history else None
-    gauges = known or []
+    gauges = _looked_at(problems, lambda: _gauges(evidence, history, ledger)) or []
     exported = exported_gauges(model, gauges, channels.prometheus) if channels and channels.prometheus else []
     return Told(
         model=model,
@@ -110,6 +109,10 @@ def tell(
         gauges=tuple(gauges),
         problems=tuple(problems),
     )
+
+
+def _gauges(evidence: Evidence, history: History | None, ledger: Ledger) -> list[Gauge]:
+    return gauges_of(evidence.days, history, ledger.open(), evidence.config.zone) if history else []
 
 
 def _signals(
@@ -130,7 +133,7 @@ def _signals(
 def _regressions(evidence: Evidence, run: RunFacts | None) -> list[Signal]:
     from embft.monitoring.replay import regression_signals
 
-    days = monitored_days(evidence.storage, evidence.paths)
+    days = evidence.days
     # Who monitors old days anew looks at them; `embft monitor --replay` says what would have been told.
     if not days or (run is None and days[-1].day < evidence.today - YOUNG):
         return []
@@ -238,7 +241,7 @@ def waiting(storage: Storage, paths: Paths, channels: AlertChannels, now: dateti
     Raises:
         StorageUnavailable: S3 did not answer.
     """
-    messages = [routed(it, channels) for it in Ledger(storage, paths).since(now - KEPT_FOR)]
+    messages = _young(storage, paths, channels, now)
     left = kept(messages, sent_pairs(storage, paths), channels.channels)
     return [(it, left[it.id]) for it in messages if it.id in left]
 
@@ -250,5 +253,10 @@ def _sent(
     connections: Callable[[str], Connection],
     now: datetime,
 ) -> Deliveries:
-    messages = [message for message, _ in waiting(storage, paths, channels, now)]
+    # Listed anew: another run may have written some.
+    messages = _young(storage, paths, channels, now)
     return deliver(storage, paths, messages, channels, connections, now=now)
+
+
+def _young(storage: Storage, paths: Paths, channels: AlertChannels, now: datetime) -> list[Message]:
+    return [routed(it, channels) for it in Ledger(storage, paths).since(now - KEPT_FOR)]

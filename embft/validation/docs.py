@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from embft.templates import templates_of
 from embft.validation.drawings import days_svg, hours_svg
 from embft.validation.engine import (
     GX_VERSION,
@@ -40,13 +40,7 @@ def _sentence(text: str) -> str:
     return f"{text if is_name else text[:1].upper() + text[1:]}."
 
 
-_PAGES = jinja2.Environment(
-    loader=jinja2.PackageLoader("embft.validation", "."),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_PAGES = templates_of("embft.validation")
 _PAGES.filters |= {"figure": figure, "percent": percent, "sentence": _sentence}
 _PAGES.globals["policy"] = _POLICY
 
