@@ -105,15 +105,21 @@ def likely_causes(scene: Scene) -> tuple[Cause, ...]:
 
 def _same_clicks(scene: Scene) -> Iterator[Cause]:
     verdict, day = scene.same_clicks, scene.day
-    if verdict is None or verdict.state != "broken" or verdict is scene.told or day.same_clicks is None:
+    if verdict is None or verdict.state != "broken" or day.same_clicks is None:
         return
     assert verdict.figure is not None
     assert verdict.usual is not None
     assert verdict.drop is not None
+    figures = (
+        f"the clicks of {day.same_clicks.day}, ranked again, get {measure_name(verdict.measure)} "
+        f"{figure_text(verdict.figure)}, {share_text(verdict.drop)} worse than the {figure_text(verdict.usual)} before"
+    )
     yield Cause(
         what="The model, its vectors or the catalogue changed, not what people search for",
-        evidence=f"the clicks of {day.same_clicks.day}, ranked again, get {measure_name(verdict.measure)} "
-        f"{figure_text(verdict.figure)}, {share_text(verdict.drop)} worse than the {figure_text(verdict.usual)} before",
+        # Where that is what is told, the figures stand above.
+        evidence=f"it is the clicks of {day.same_clicks.day} that fell, ranked again"
+        if verdict is scene.told
+        else figures,
     )
 
 

@@ -230,3 +230,12 @@ def test_an_empty_history_tells_nothing(rules: tuple[MonitorRule, ...]) -> None:
     assert replay([], config_of(*rules)) == Replay(
         model="shop", synthetic=False, first=None, last=None, n_days=0, messages=(), not_judged=()
     )
+
+
+def test_where_the_same_clicks_are_what_is_told_it_is_still_said_that_no_search_explains_it() -> None:
+    days = [*days_of(USUAL), day_of(len(USUAL), 0.71, again=(0.72, 0.6))]
+    (message,) = told(days, SAME)
+    assert message.words.causes[0].what == (
+        "The model, its vectors or the catalogue changed, not what people search for"
+    )
+    assert message.words.causes[0].evidence == f"it is the clicks of {days[-2].day} that fell, ranked again"
