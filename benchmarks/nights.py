@@ -52,10 +52,8 @@ from tests.buckets import new_bucket
 from tests.include import write_include
 
 MODEL = "xbox"
-FIRST, N_NIGHTS = (
-    date(2011, 9, 19),
-    30,
-)  # every next day is a whole one: the log's last, 2011-10-20, ends after midnight
+# Every next day is a whole one: the log's last, 2011-10-20, ends soon after midnight.
+FIRST, N_NIGHTS = date(2011, 9, 19), 30
 WINDOW_DAYS = 14
 CHAINS = ("gated", "ungated")
 SERVED = (*CHAINS, "base", "most_clicked", "most_clicked_bm25")
@@ -70,7 +68,7 @@ _QUIET = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the nights, and print the figures."""
     options = _options(arguments)
-    if not clicks.has_data() or not (cranfield.FOLDER / "qrels.tsv").exists():
+    if not (realdata.CLICKS / "clicks_train.jsonl.gz").exists() or not (cranfield.FOLDER / "qrels.tsv").exists():
         print("nights: no Best Buy clicks or no Cranfield in the data folder; set EMBFT_DATA", file=sys.stderr)
         return 2
     os.environ.update(_QUIET)
@@ -280,8 +278,8 @@ def report(nights: Sequence[dict[str, Any]], data: str) -> None:
         print_figure(f"nights.promotions.{name}", n_promoted, "nights", baseline=None, n=len(nights), data=data)
     for name in CHAINS:
         changes = [it["guard_ndcg_at_10"][name] / it["guard_ndcg_at_10"]["base"] - 1 for it in nights]
-        said = f"{data}; Cranfield's nDCG@10 under what serves after the last night, less the base's; lowest of all "
-        said += f"nights {min(changes):+.4f}"
+        of = "Cranfield's nDCG@10 under what serves after the last night, against the base's"
+        said = f"{data}; {of}; lowest of all nights {min(changes):+.4f}"
         print_figure(f"nights.guard_change.{name}", round(changes[-1], 4), "share", baseline="base", n=1, data=said)
 
 
