@@ -9,10 +9,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embft.promotion.evaluation import NO_GUARDS, QueryFigures, comparisons, described, figures_of, per_query_table
-from embft.promotion.evaluation_record import Evaluation
+from embft.promotion.evaluation import (
+    NO_GUARDS,
+    Numbers,
+    QueryFigures,
+    comparisons,
+    described,
+    figures_of,
+    per_query_table,
+)
+from embft.promotion.evaluation_record import MOST_CLICKED, Evaluation
 from embft.promotion.slices import slices_of
 from embft.results import RunSpec, files_digest, weights_digest
+from embft.stages.explain import CHANGED_QUERIES, queries_changed
 from embft.stages.held_out import Night, night_of
 from embft.stages.models import base_model, challenger_weights, champion_model, saved_model, settings_of, tracker_of
 from embft.stages.rank_reference import shaped_by
@@ -41,7 +50,9 @@ def _work(context: Context) -> Outcome:
     candidate = "interpolation" if "interpolation" in models else "challenger"
     opponent = "champion" if "champion" in models else "base"
     measured = {name: measuring(model) for name, model in models.items()}
-    sets, files = _tables(context, night, measured)
+    most_clicked = measuring.most_clicked(night.past_clicks, behind=measured["base"].catalogue)
+    sets, files = _tables(context, night, measured, most_clicked)
+    compared = partial(comparisons, confidence=rules.confidence, resamples=rules.resamples)
     notes = {guard.name: guard.notes for guard in night.held_out.guards}
     evaluation = Evaluation(
         model=run.model,
@@ -57,16 +68,22 @@ def _work(context: Context) -> Outcome:
         costs={name: it.costs for name, it in measured.items()},
         confidence=rules.confidence,
         resamples=rules.resamples,
-        comparisons=comparisons(sets, candidate, opponent, confidence=rules.confidence, resamples=rules.resamples),
+        comparisons=compared(sets, candidate, opponent),
+        against_most_clicked=compared(sets[:1], candidate, MOST_CLICKED),
     )
-    files["evaluation.json"] = context.folder / "evaluation.json"
-    files["evaluation.json"].write_bytes(evaluation.to_json())
+    records = {
+        "evaluation.json": evaluation,
+        CHANGED_QUERIES: queries_changed(context, night, measured, candidate, opponent),
+    }
+    for name, record in records.items():
+        files[name] = context.folder / name
+        files[name].write_bytes(record.to_json())
     _track(context, evaluation)
     mixed = files_below(context.folder / "interpolation", "interpolation")
     return Outcome(
         files={**files, **mixed},
         figures={
-            **evaluation.model_dump(mode="json", exclude={"sets", "comparisons"}),
+            **evaluation.model_dump(mode="json", exclude={"sets", "comparisons", "against_most_clicked"}),
             "models": evaluation.models,
             "mixtures": {str(share): loss for share, loss in mixture.losses.items()} if mixture else {},
             "rank_distribution": {
@@ -105,7 +122,7 @@ def _mixture(
 
 
 def _tables(
-    context: Context, night: Night, measured: "Mapping[str, Measured]"
+    context: Context, night: Night, measured: "Mapping[str, Measured]", most_clicked: Mapping[str, Numbers]
 ) -> tuple[list[QueryFigures], dict[str, Any]]:
     """Lay out the figures, and write them: what the gate, the report and people look into."""
     from embft.finetuning.inputs import query_identity
@@ -119,7 +136,7 @@ def _tables(
             "clicked": [list(it.events) for it in sessions],
             "slices": pa.array([slices_of(query, night.slices) for query in queries], pa.list_(pa.string())),
         },
-        {name: it.sessions for name, it in measured.items()},
+        _with_most_clicked({name: it.sessions for name, it in measured.items()}, most_clicked),
     )
     of_guards = [
         per_query_table(
@@ -133,6 +150,13 @@ def _tables(
         pq.write_table(table, context.folder / name)
     sets = figures_of(per_query, tables["guards.parquet"], ["all", *night.slices])
     return sets, {name: context.folder / name for name in tables}
+
+
+def _with_most_clicked(
+    models: Mapping[str, Mapping[str, Numbers]], most_clicked: Mapping[str, Numbers]
+) -> dict[str, Mapping[str, Numbers]]:
+    """Put the look-up table beside the base, the other one that was not trained on the clicks."""
+    return {"base": models["base"], MOST_CLICKED: most_clicked, **models}
 
 
 def _rank_distributions(
@@ -205,6 +229,7 @@ STAGE = Stage(
         run.base_model_sha256,
         run.judged_by_sha256,
         run.champion,
+        run.config.logs.privacy.min_clients,
     ],
     work=_work,
 )
