@@ -12,10 +12,11 @@ from embft.paths import stage_command
 from embft.promotion.decision import Decision
 from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.gate import all_rules
+from embft.promotion.wording import model_name
 from embft.report.drawings import curve_svg, share_svg
 from embft.report.gains import set_rows
 from embft.report.gate_table import rule_rows
-from embft.report.model_table import columns, cost_rows, measure_rows, model_name
+from embft.report.model_table import columns, cost_rows, measure_rows
 from embft.report.shortfall import smallest_gain
 from embft.results import Record, RunSpec, StageResult
 from embft.templates import templates_of
