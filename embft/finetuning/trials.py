@@ -27,7 +27,9 @@ class Trial(_Written):
     came_from: Literal["earlier nights", "sampler", "config"] = Field(
         alias="from", description="Who proposed the settings."
     )
-    curve: tuple[tuple[int, float], ...] = Field((), description="Optimiser step and validation loss, in order.")
+    curve: tuple[tuple[int, float], ...] = Field(
+        (), description="Optimiser step and validation loss, in order; finite losses alone."
+    )
     mlflow_run_id: str | None = None
 
 

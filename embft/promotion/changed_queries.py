@@ -9,6 +9,7 @@ from pydantic import Field
 from embft.promotion.evaluation import Numbers
 from embft.results import Record
 
+CHANGED_QUERIES = "changed_queries.json"
 TOP = 5
 _MOST = 10
 _SAME = 1e-9

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from embft.promotion.changed_queries import CHANGED_QUERIES
 from embft.promotion.evaluation import (
     NO_GUARDS,
     Numbers,
@@ -21,7 +22,7 @@ from embft.promotion.evaluation import (
 from embft.promotion.evaluation_record import MOST_CLICKED, Evaluation
 from embft.promotion.slices import slices_of
 from embft.results import RunSpec, files_digest, weights_digest
-from embft.stages.explain import CHANGED_QUERIES, queries_changed
+from embft.stages.explain import queries_changed
 from embft.stages.held_out import Night, night_of
 from embft.stages.models import base_model, challenger_weights, champion_model, saved_model, settings_of, tracker_of
 from embft.stages.rank_reference import shaped_by

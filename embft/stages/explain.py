@@ -18,7 +18,6 @@ from embft.stages.stage import Context
 if TYPE_CHECKING:
     from embft.promotion.measuring import Measured
 
-CHANGED_QUERIES = "changed_queries.json"
 _LONGEST_TEXT = 200
 _MEASURE = f"ndcg_at_{MAIN_CUTOFF}"
 
