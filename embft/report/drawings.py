@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 Points = Sequence[tuple[int, float]]
 
+_DIGIT = 8  # width of a digit
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 400, 230, 40, 10, 26, 40
 
 
@@ -106,7 +107,8 @@ class _Plot:
         for step in sorted({0, best_step, self.last}):
             # The best step's figure is left out where it would run into an end's.
             if step in (0, self.last) or 24 < self.x(best_step) - _LEFT < self.x(self.last) - _LEFT - 24:
-                yield f'<text x="{self.x(step):.1f}" y="{_HEIGHT - 22}" text-anchor="middle">{step}</text>'
+                within = min(self.x(step), _WIDTH - _DIGIT / 2 * len(str(step)))
+                yield f'<text x="{within:.1f}" y="{_HEIGHT - 22}" text-anchor="middle">{step}</text>'
         yield f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle">optimiser step</text>'
 
 

@@ -120,6 +120,24 @@ def cost_rows(evaluation: Evaluation) -> list[MeasureRow]:
     return rows
 
 
+def over_most_clicked(evaluation: Evaluation) -> str:
+    """Tell the candidate's gain over the look-up table of past clicks.
+
+    Args:
+        evaluation: Of the night.
+
+    Returns:
+        A sentence with each measure that both have; empty where the table was not measured.
+    """
+    told, compared = [], {it.measure: it for it in evaluation.against_most_clicked}
+    for it in (compared[name] for name in evaluation.models[evaluation.candidate] if name in compared):
+        gain, found, _ = _gain(it, evaluation.confidence)
+        if gain:
+            told.append(f"{measure_name(it.measure)} {gain}{f' ({found})' if found else ''}")
+    who = model_name(evaluation.candidate)
+    return f"Gain of the {who} over the look-up table: {', '.join(told)}." if told else ""
+
+
 def is_shown(comparison: Comparison, confidence: float) -> bool:
     """Whether a difference is shown, after Holm's correction."""
     return comparison.p_adjusted is not None and comparison.p_adjusted < 1 - confidence

@@ -17,7 +17,7 @@ from embft.promotion.wording import model_name
 from embft.report.drawings import share_svg
 from embft.report.gains import set_rows
 from embft.report.gate_table import rule_rows
-from embft.report.model_table import columns, cost_rows, measure_rows
+from embft.report.model_table import columns, cost_rows, measure_rows, over_most_clicked
 from embft.report.shortfall import smallest_gain
 from embft.report.training import curve_of, search_of
 from embft.results import Record, RunSpec, StageResult
@@ -100,6 +100,7 @@ def _judgement(facts: Facts) -> dict[str, Any]:
         "smallest_gain": smallest_gain(decision, rules, evaluation),
         "columns": columns(evaluation, run.champion.version if run.champion else None),
         "measures": measure_rows(evaluation),
+        "over_table": over_most_clicked(evaluation),
         "costs": cost_rows(evaluation),
         "axes": axes,
         "gains": gains,

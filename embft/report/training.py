@@ -19,7 +19,7 @@ class TrialRow:
     """A trial of the search, worded.
 
     Args:
-        settings: Name → value of those that differ between trials.
+        settings: Name → value of those that differ between trials, what mattered most first.
         quality: A dash where it has none.
         seconds: Rounded.
         came_from: Who proposed the settings.
@@ -88,7 +88,9 @@ def search_of(summary: SearchSummary | None, trials: Sequence[Trial]) -> Search 
         return trial.params_id != summary.best, trial.state != "finished", quality
 
     ordered = sorted(trials, key=place)
-    varied = [name for name in _names(trials) if len({repr(it.params.get(name)) for it in trials}) > 1]
+    names = dict.fromkeys(name for it in trials for name in it.params)
+    varied = [name for name in names if len({repr(it.params.get(name)) for it in trials}) > 1]
+    varied.sort(key=lambda name: -summary.importances.get(name, 0.0))
     return Search(
         objective=summary.objective,
         counted=_counted(trials),
@@ -102,10 +104,6 @@ def search_of(summary: SearchSummary | None, trials: Sequence[Trial]) -> Search 
 def _series(history: Mapping[str, Any], key: str) -> list[tuple[int, float]]:
     points = [(record["step"], record.get(key)) for record in history.get("records", [])]
     return [(step, loss) for step, loss in points if loss is not None and isfinite(loss)]
-
-
-def _names(trials: Sequence[Trial]) -> list[str]:
-    return list(dict.fromkeys(name for it in trials for name in it.params))
 
 
 def _counted(trials: Sequence[Trial]) -> str:
