@@ -1,7 +1,7 @@
 """`evaluate`: base, champion, challenger, and perhaps a mixture, on the same held-out sessions and guard sets."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -53,25 +53,7 @@ def _work(context: Context) -> Outcome:
     measured = {name: measuring(model) for name, model in models.items()}
     most_clicked = measuring.most_clicked(night.past_clicks, behind=measured["base"].catalogue)
     sets, files = _tables(context, night, measured, most_clicked)
-    compared = partial(comparisons, confidence=rules.confidence, resamples=rules.resamples)
-    notes = {guard.name: guard.notes for guard in night.held_out.guards}
-    evaluation = Evaluation(
-        model=run.model,
-        day=run.day,
-        test_from=run.test_from,
-        inputs_sha256=context.inputs["preprocess_ranks"].outputs["inputs/test.parquet"].sha256,
-        loss_func=str(run.config.training.settings.loss_func),
-        n_items=len(night.held_out.items_set),
-        candidate=candidate,
-        opponent=opponent,
-        new_share=mixture.new_share if mixture else None,
-        sets=tuple(described(it, notes.get(it.name, ()) if it.kind == "guard" else ()) for it in sets),
-        costs={name: it.costs for name, it in measured.items()},
-        confidence=rules.confidence,
-        resamples=rules.resamples,
-        comparisons=compared(sets, candidate, opponent),
-        against_most_clicked=compared(sets[:1], candidate, MOST_CLICKED),
-    )
+    evaluation = _evaluation(context, night, measured, sets, (candidate, opponent), mixture)
     records = {
         "evaluation.json": evaluation,
         CHANGED_QUERIES: queries_changed(context, night, measured, candidate, opponent),
@@ -94,6 +76,38 @@ def _work(context: Context) -> Outcome:
             },
         },
         links=context.inputs["fine_tune"].links,
+    )
+
+
+def _evaluation(
+    context: Context,
+    night: Night,
+    measured: "Mapping[str, Measured]",
+    sets: Sequence[QueryFigures],
+    rivals: tuple[str, str],
+    mixture: "Mixture | None",
+) -> Evaluation:
+    """Say what was measured, and how sure the candidate's gains over its opponent, and over the look-up table, are."""
+    run, rules = context.run, context.run.config.evaluation
+    candidate, opponent = rivals
+    compared = partial(comparisons, confidence=rules.confidence, resamples=rules.resamples)
+    notes = {guard.name: guard.notes for guard in night.held_out.guards}
+    return Evaluation(
+        model=run.model,
+        day=run.day,
+        test_from=run.test_from,
+        inputs_sha256=context.inputs["preprocess_ranks"].outputs["inputs/test.parquet"].sha256,
+        loss_func=str(run.config.training.settings.loss_func),
+        n_items=len(night.held_out.items_set),
+        candidate=candidate,
+        opponent=opponent,
+        new_share=mixture.new_share if mixture else None,
+        sets=tuple(described(it, notes.get(it.name, ()) if it.kind == "guard" else ()) for it in sets),
+        costs={name: it.costs for name, it in measured.items()},
+        confidence=rules.confidence,
+        resamples=rules.resamples,
+        comparisons=compared(sets, candidate, opponent),
+        against_most_clicked=compared(sets[:1], candidate, MOST_CLICKED),
     )
 
 
