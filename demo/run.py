@@ -153,8 +153,9 @@ def print_table(nights: Sequence[Night]) -> None:
         for number, (name, it) in enumerate(models.items()):
             left = [night.day.isoformat(), *lines] if number == 0 else ["", "", ""]
             is_last = number == len(models) - 1
+            loss = f"{it['val_loss']:.4f}" if "val_loss" in it else "–"  # a look-up table has none
             right = night.outcome if is_last else ""
-            table.add_row(*left, name, f"{it['val_loss']:.4f}", f"{it['ndcg_at_10']:.3f}", right, end_section=is_last)
+            table.add_row(*left, name, loss, f"{it['ndcg_at_10']:.3f}", right, end_section=is_last)
         if not models:
             table.add_row(night.day.isoformat(), *lines, "", "", "", "no challenger")
     console.print("Three nights on synthetic clicks; the figures are of the day that each night held out:")

@@ -44,6 +44,8 @@ def print_decision(decision: Decision) -> None:
         table.add_row(*_cells(rule))
     console.print(table)
     console.print(escape(decision.reason), highlight=False, soft_wrap=True)
+    for warning in decision.warnings:
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
     if decision.detectable is not None:
         console.print(_power(decision), highlight=False, soft_wrap=True)
 
@@ -55,12 +57,13 @@ def decision_markdown(decision: Decision) -> str:
         decision: The gate's word.
 
     Returns:
-        The reason, then a table of rules.
+        The reason, warnings if any, then a table of rules.
     """
     rows = [("rule", "figure", "interval", "limit", "verdict"), ("---",) * 5, *(_cells(it) for it in decision.rules)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     power = f"\n\n{_power(decision)}" if decision.detectable is not None else ""
-    return f"**{decision.reason}**\n\n{table}{power}\n"
+    warnings = "".join(f"\n\n⚠ {it[:1].upper()}{it[1:]}." for it in decision.warnings)
+    return f"**{decision.reason}**{warnings}\n\n{table}{power}\n"
 
 
 def _cells(rule: RuleVerdict) -> tuple[str, str, str, str, str]:

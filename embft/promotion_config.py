@@ -126,6 +126,11 @@ class GateRule(Strict):
         lt=10,
         description="Share by which it must be better than the champion; below 0, by which it may be worse.",
     )
+    against: Literal["champion", "most_clicked"] = Field(
+        "champion",
+        description="Whom `min_gain` is over: the champion (the base model before there is one), or a look-up table of "
+        "the items clicked most for each query.",
+    )
     confidence: Confidence = Field(
         "off",
         description="off: the figure alone is held against the limit. to_promote: the limit must be shown to be kept. "
@@ -145,9 +150,20 @@ class GateRule(Strict):
             raise ValueError(
                 f"rule {self.name!r}: {self.measure} is of the model, not of queries: no slice, guard or confidence"
             )
+        if self.against == "most_clicked":
+            self._check_against_most_clicked()
         if self.guard and self.slice != "all":
             raise ValueError(f"rule {self.name!r} names a slice and a guard; give one of the two")
         return self
+
+    def _check_against_most_clicked(self) -> None:
+        if self.guard or self.measure in ("val_loss", *SHIFTS, *COSTS):
+            raise ValueError(
+                f"rule {self.name!r} is against most_clicked, a look-up table of clicks, which has only nDCG, MRR and "
+                f"Recall, and no figure on guard sets; give such a measure, as ndcg_at_{MAIN_CUTOFF}, and no guard"
+            )
+        if self.min_gain is None:
+            raise ValueError(f"rule {self.name!r} is against most_clicked, so its limit is a min_gain over it")
 
     @property
     def limit(self) -> float:

@@ -17,9 +17,33 @@ def shareable_queries(sessions: pa.Table, min_clients: int) -> frozenset[str] | 
     Returns:
         The queries; None where one client is enough, and so every query may be shown.
     """
+    return searched_by(clients_of_queries(sessions), min_clients)
+
+
+def clients_of_queries(sessions: pa.Table) -> pa.Table:
+    """Count the different clients that searched for each query.
+
+    Args:
+        sessions: Columns query and client, null where unknown.
+
+    Returns:
+        Columns query and clients, a row for each query.
+    """
+    known = pc.CountOptions(mode="only_valid")
+    counted = sessions.group_by("query").aggregate([("client", "count_distinct", known)])
+    return counted.rename_columns({"client_count_distinct": "clients"}).select(["query", "clients"])
+
+
+def searched_by(counted: pa.Table, min_clients: int) -> frozenset[str] | None:
+    """Name the queries that enough clients searched for.
+
+    Args:
+        counted: Of `clients_of_queries`.
+        min_clients: `logs.privacy.min_clients`, at least 1.
+
+    Returns:
+        As `shareable_queries`.
+    """
     if min_clients <= 1:
         return None
-    known = pc.CountOptions(mode="only_valid")
-    clients = sessions.group_by("query").aggregate([("client", "count_distinct", known)])
-    enough = pc.greater_equal(clients["client_count_distinct"], min_clients)
-    return frozenset(clients.filter(enough)["query"].to_pylist())
+    return frozenset(counted.filter(pc.greater_equal(counted["clients"], min_clients))["query"].to_pylist())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import nan
 
 import numpy as np
@@ -100,6 +100,7 @@ class RankedCatalogue:
         *,
         cutoffs: Sequence[int] = (CUTOFF,),
         relevant_from: float = 1.0,
+        clicks: Mapping[str, Mapping[str, int]] | None = None,
     ) -> dict[str, NDArray[np.float64]]:
         """Measure where the relevant items of each query stand.
 
@@ -109,6 +110,8 @@ class RankedCatalogue:
             cases: Query, as the model gets it, and its judged items → grade; n of them.
             cutoffs: The k of nDCG@k, MRR@k and Recall@k, each >= 1.
             relevant_from: Grade from which MRR and Recall take an item as relevant; each case has such an item.
+            clicks: Query → item of the catalogue → how often it was clicked. A look-up table: a query's clicked items
+                come first, the one clicked most on top; the model orders those clicked equally often, and all others.
 
         Returns:
             `ndcg_at_<k>`, `mrr_at_<k>`, `recall_at_<k>` for every k, each float64 [n], in [0, 1]; NaN for a query to
@@ -120,21 +123,59 @@ class RankedCatalogue:
         told = [(query, tuple(sorted(grades.items()))) for query, grades in cases]
         self._items_set.items_by_ids(dict.fromkeys(id_ for _, grades in told for id_, _ in grades))
         distinct = sorted(set(told))
-        query_vectors = Vectors(self._model.encode_queries, (query for query, _ in distinct))
         names = [f"{measure}_at_{k}" for k in cutoffs for measure in ("ndcg", "mrr", "recall")]
         measured: dict[object, dict[str, float]] = {}
-        for start in range(0, len(distinct), self._queries_per_chunk):
-            chunk = distinct[start : start + self._queries_per_chunk]
-            ranks = self._ranker(query_vectors[[query for query, _ in chunk]], self._item_vectors)
-            scores = self._sign * self._parts.aggregated(ranks)
-            for case, row, is_finite in zip(chunk, scores, scores.isfinite().all(dim=1).tolist(), strict=True):
-                grades = {self._row_of[id_]: grade for id_, grade in case[1]}
-                measured[case] = (
-                    measure_ranking(row, grades, cutoffs=cutoffs, relevant_from=relevant_from)
-                    if is_finite
-                    else dict.fromkeys(names, nan)
-                )
+        for case, scores in zip(distinct, self._scores([query for query, _ in distinct]), strict=True):
+            if not scores.isfinite().all():
+                measured[case] = dict.fromkeys(names, nan)
+                continue
+            grades = {self._row_of[id_]: grade for id_, grade in case[1]}
+            counts = {self._row_of[id_]: n for id_, n in (clicks or {}).get(case[0], {}).items()}
+            row = _clicked_first(scores, counts) if counts else scores
+            measured[case] = measure_ranking(row, grades, cutoffs=cutoffs, relevant_from=relevant_from)
         return {name: np.array([measured[case][name] for case in told], dtype=np.float64) for name in names}
+
+    def top(self, queries: Iterable[str], k: int) -> dict[str, list[str]]:
+        """Give the first results of some queries.
+
+        Args:
+            queries: As the model gets them.
+            k: How many results.
+
+        Returns:
+            Query → ids, the nearest first; fewer where the catalogue is smaller.
+        """
+        distinct = list(dict.fromkeys(queries))
+        ids, k = self._items_set.ids, min(k, len(self._items_set))
+        return {
+            query: [ids[row] for row in scores.topk(k).indices.tolist()]
+            for query, scores in zip(distinct, self._scores(distinct), strict=True)
+        }
+
+    def _scores(self, queries: Sequence[str]) -> Iterator[torch.Tensor]:
+        """Score the catalogue for each query, float [items], higher is nearer; a chunk of queries at once."""
+        vectors = Vectors(self._model.encode_queries, queries)
+        for start in range(0, len(queries), self._queries_per_chunk):
+            ranks = self._ranker(vectors[queries[start : start + self._queries_per_chunk]], self._item_vectors)
+            yield from self._sign * self._parts.aggregated(ranks)
+
+
+def _clicked_first(scores: torch.Tensor, counts: Mapping[int, int]) -> torch.Tensor:
+    """Put the clicked items first: what a look-up table shows, and the model behind it.
+
+    Args:
+        scores: Of the model, float [items].
+        counts: Row of each clicked item → how often it was clicked.
+
+    Returns:
+        float64 [items]: 0 … 1 by the model, and above that by the count. Not by the count itself: thousands of clicks
+        would leave too few digits to tell the model's order.
+    """
+    low, high = scores.min().double(), scores.max().double()
+    placed = (scores.double() - low) / (high - low + 1)
+    step_of = {count: step for step, count in enumerate(sorted(set(counts.values())), start=1)}
+    placed[list(counts)] += torch.tensor([step_of[it] for it in counts.values()], dtype=torch.float64)
+    return placed
 
 
 def measure_ranking(

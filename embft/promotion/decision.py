@@ -36,3 +36,4 @@ class Decision(Record):
         description="Smallest true relative gain of the loss that this night could have shown, in 8 of 10 cases."
     )
     rules: tuple[RuleVerdict, ...]
+    warnings: tuple[str, ...] = Field((), description="What a person should know, whatever the rules say; sentences.")

@@ -56,8 +56,14 @@ class QueryFigures:
         columns = [name.partition(".") for name in self.table.column_names]
         return tuple(dict.fromkeys(model for model, dot, _ in columns if dot))
 
+    def has(self, model: str, measure: str) -> bool:
+        """Whether a measure was taken of a model; a look-up table has no loss."""
+        return f"{model}.{measure}" in self.table.column_names
+
     def of(self, model: str, measure: str) -> Numbers:
-        """Give a model's figures, float64 [rows]; NaN where a row has none."""
+        """Give a model's figures, float64 [rows]; NaN where a row has none, and for what was not measured of it."""
+        if not self.has(model, measure):
+            return np.full(self.table.num_rows, np.nan)
         figures: Numbers = self.table[f"{model}.{measure}"].to_numpy().astype(np.float64)
         return figures
 
@@ -76,8 +82,9 @@ class QueryFigures:
         return {name: finite(pair.ours.standard_error) for name, pair in drawn.items()}
 
     def compared(self, candidate: str, opponent: str, resamples: int) -> dict[str, Pair]:
-        """Compare two models by every measure, with a bootstrap over the queries; see `resample`."""
-        figures = {name: (self.of(candidate, name), self.of(opponent, name)) for name in self.measures}
+        """Compare two models by every measure that both have, with a bootstrap over the queries; see `resample`."""
+        both = [name for name in self.measures if self.has(candidate, name) and self.has(opponent, name)]
+        figures = {name: (self.of(candidate, name), self.of(opponent, name)) for name in both}
         return resample(self.queries, figures, lower_is_better=LOWER_IS_BETTER, resamples=resamples)
 
 
@@ -128,7 +135,7 @@ def described(figures: QueryFigures, notes: Sequence[str] = ()) -> QuerySet:
         n_queries=len(set(figures.queries)),
         n_sessions=figures.table.num_rows,
         models={
-            model: {measure: _mean(figures.of(model, measure)) for measure in figures.measures}
+            model: {name: _mean(figures.of(model, name)) for name in figures.measures if figures.has(model, name)}
             for model in figures.models
         },
         notes=tuple(notes),
@@ -145,12 +152,13 @@ def comparisons(
     Args:
         sets: All queries first.
         candidate: The model that wants to serve.
-        opponent: The one that serves.
+        opponent: The one that serves, or the look-up table.
         confidence: Of the intervals.
         resamples: Of the bootstrap.
 
     Returns:
-        A comparison for each set and measure; distance shifts, being differences themselves, are left out.
+        A comparison for each set and measure; distance shifts, being differences themselves, are left out, and what
+        was not measured of both.
     """
     pairs = [it.compared(candidate, opponent, resamples) for it in sets]
     adjusted: dict[tuple[int, str], float] = {}

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from embft.results import Record
 
+MOST_CLICKED = "most_clicked"
+"""The look-up table of past clicks, which stands among the models though it is none."""
+
 Figures = Mapping[str, float | None]
 """Measure → figure; None where it is not a number, or there is nothing to measure."""
 
@@ -19,7 +22,9 @@ class QuerySet(Record):
     name: str
     n_queries: int = Field(description="Distinct ones; they are what the bootstrap draws.")
     n_sessions: int = Field(description="Clicked sessions that the means are over; of a guard set its queries.")
-    models: dict[str, dict[str, float | None]] = Field(description="Model → measure → mean.")
+    models: dict[str, dict[str, float | None]] = Field(
+        description="Model → measure → mean; `most_clicked`, which is no model, has retrieval measures alone."
+    )
     notes: tuple[str, ...] = Field((), description="What a person should know, such as items that are not known.")
 
     @property
@@ -68,6 +73,9 @@ class Evaluation(Record):
     confidence: float
     resamples: int
     comparisons: tuple[Comparison, ...]
+    against_most_clicked: tuple[Comparison, ...] = Field(
+        (), description="The candidate against the look-up table of past clicks; empty in an evaluation without it."
+    )
 
     def of(self, kind: Literal["slice", "guard"], name: str) -> QuerySet:
         """Give one set of queries; KeyError where there is none of the name."""

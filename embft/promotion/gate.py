@@ -16,7 +16,7 @@ from embft.promotion.bootstrap import MIN_QUERIES, Pair, Sample, holm
 from embft.promotion.decision import Decision, RuleVerdict
 from embft.promotion.evaluation import Kind, QueryFigures, finite
 from embft.promotion.evaluation_record import Evaluation
-from embft.promotion.wording import finding, measure_name, where
+from embft.promotion.wording import finding, measure_name, model_name, most_clicked_warning, opponent_of, where
 from embft.promotion_config import COSTS, MAIN_CUTOFF, Gate, GateRule, Guard
 
 
@@ -58,6 +58,7 @@ def decide(
         opponent=evaluation.opponent,
         detectable=finite(loss.gain.detectable(evaluation.confidence)) if loss else None,
         rules=tuple(verdicts),
+        warnings=tuple(it for it in (most_clicked_warning(evaluation),) if it),
     )
 
 
@@ -118,7 +119,7 @@ class _Bench:
     def __init__(self, evaluation: Evaluation, sets: Sequence[QueryFigures]) -> None:
         self._evaluation = evaluation
         self._sets = {(it.kind, it.name): it for it in sets}
-        self._compared: dict[tuple[Kind, str], dict[str, Pair]] = {}
+        self._compared: dict[tuple[Kind, str, str], dict[str, Pair]] = {}
 
     def judge(self, rule: GateRule) -> _Judged:
         if rule.measure in COSTS:
@@ -127,12 +128,14 @@ class _Bench:
         figures = self._sets.get((kind, rule.guard or rule.slice))
         if figures is None or not figures.table.num_rows:
             return _not_judged(rule, f"there is no query{where(rule)} to judge {measure_name(rule.measure)} by")
-        if rule.measure not in figures.measures:
-            what = f"the evaluation has no {measure_name(rule.measure)}{where(rule)}"
+        opponent = opponent_of(rule, self._evaluation)
+        if not figures.has(opponent, rule.measure):
+            whose = f" of the {model_name(opponent)}" if rule.against == "most_clicked" else ""
+            what = f"the evaluation has no {measure_name(rule.measure)}{where(rule)}{whose}"
             return _not_judged(rule, f"{what}; run evaluate again with --force")
-        pair = self.pair(kind, figures.name, rule.measure)
-        if who := self._broken(figures, rule.measure):
-            what = f"the {who}'s {measure_name(rule.measure)}{where(rule)} is not a number"
+        pair = self.pair(kind, figures.name, rule.measure, opponent)
+        if who := self._broken(figures, rule.measure, opponent):
+            what = f"the {model_name(who)}'s {measure_name(rule.measure)}{where(rule)} is not a number"
             return _not_judged(rule, f"{what}, so it cannot be compared; see the logs of fine_tune and evaluate")
         if not isfinite(pair.ours.figure):
             return _not_judged(rule, f"no query{where(rule)} has a {measure_name(rule.measure)}")
@@ -143,23 +146,24 @@ class _Bench:
             return _not_judged(rule, f"{what}; {MIN_QUERIES} are needed")
         return self._judged(rule, sample, pair.ours.figure, pair.theirs.figure)
 
-    def _broken(self, figures: QueryFigures, measure: str) -> str | None:
+    def _broken(self, figures: QueryFigures, measure: str, opponent: str) -> str | None:
         """Say whose figure is no number where another model has one; a session may be such that no model has one."""
         told = {who: figures.of(who, measure) for who in figures.models}
         has_one = np.logical_or.reduce([~np.isnan(it) for it in told.values()])
-        them = (self._evaluation.candidate, self._evaluation.opponent)
+        them = (self._evaluation.candidate, opponent)
         return next((who for who in them if not np.isfinite(told[who][has_one]).all()), None)
 
-    def pair(self, kind: Kind, name: str, measure: str) -> Pair:
-        if (kind, name) not in self._compared:
+    def pair(self, kind: Kind, name: str, measure: str, opponent: str) -> Pair:
+        if (kind, name, opponent) not in self._compared:
             it = self._evaluation
-            self._compared[kind, name] = self._sets[kind, name].compared(it.candidate, it.opponent, it.resamples)
-        return self._compared[kind, name][measure]
+            compared = self._sets[kind, name].compared(it.candidate, opponent, it.resamples)
+            self._compared[kind, name, opponent] = compared
+        return self._compared[kind, name, opponent][measure]
 
     def loss(self) -> Pair | None:
         everything = self._sets.get(("slice", "all"))
         has_one = everything is not None and "val_loss" in everything.measures
-        return self.pair("slice", "all", "val_loss") if has_one else None
+        return self.pair("slice", "all", "val_loss", self._evaluation.opponent) if has_one else None
 
     def _judge_cost(self, rule: GateRule) -> _Judged:
         costs, it = self._evaluation.costs, self._evaluation
@@ -168,7 +172,7 @@ class _Bench:
         return self._judged(rule, Sample(figure, np.zeros(0)), ours, theirs)
 
     def _judged(self, rule: GateRule, sample: Sample, ours: float, theirs: float) -> _Judged:
-        opposed = (self._evaluation.opponent, theirs)
+        opposed = (opponent_of(rule, self._evaluation), theirs)
         return _Judged(rule, sample, finding(rule, sample, ours, opposed, self._evaluation.confidence))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from embft.finetuning.catalogue import RankedCatalogue
-from embft.finetuning.inputs import FineTuningInput
+from embft.finetuning.inputs import FineTuningInput, query_identity
 from embft.finetuning.items import ItemsSet, QueryRetriever
 from embft.finetuning.models import EmbeddingsModelInterface
 from embft.finetuning.params import FineTuningParams, FineTuningSettings
@@ -57,11 +57,13 @@ class Measured:
         sessions: Measure → float64 [sessions]; NaN where a session has none.
         guards: Guard → measure → float64 [queries], in the order of its cases.
         costs: Size, and time to encode a query.
+        catalogue: As the model ranks it; None where it could not serve.
     """
 
     sessions: dict[str, Numbers]
     guards: dict[str, dict[str, Numbers]]
     costs: Costs
+    catalogue: RankedCatalogue | None
 
 
 class Measuring:
@@ -103,8 +105,7 @@ class Measuring:
             log.warning("the model gives an item of the catalogue a vector that is not finite, so it is not measured")
             return self._broken(costs)
         loss = self.loss(model, self._held_out.sessions)
-        clicked = [dict.fromkeys(it.events, 1.0) for it in self._held_out.sessions]
-        ranking = catalogue.measure(zip(self._queries(), clicked, strict=True), cutoffs=self._cutoffs)
+        ranking = catalogue.measure(self._cases(), cutoffs=self._cutoffs)
         guards = {}
         for guard in self._held_out.guards:
             own = self._held_out.guard_items.get(guard.name)
@@ -112,7 +113,25 @@ class Measuring:
             guards[guard.name] = of_guard.measure(
                 guard.cases.items(), cutoffs=self._cutoffs, relevant_from=guard.relevant_from
             )
-        return Measured({"val_loss": loss.per_session, **ranking, **loss.shifts}, guards, costs)
+        return Measured({"val_loss": loss.per_session, **ranking, **loss.shifts}, guards, costs, catalogue)
+
+    def most_clicked(
+        self, counts: Mapping[str, Mapping[str, int]], behind: RankedCatalogue | None
+    ) -> dict[str, Numbers]:
+        """Measure a look-up table of past clicks; see `embft.promotion.most_clicked`.
+
+        Args:
+            counts: Query, by its `query_identity` → item → how often it was clicked before the held-out days.
+            behind: Orders what the table does not; None where that model could not serve.
+
+        Returns:
+            Retrieval measure → float64 [sessions]; it has no loss, and costs nothing to mention.
+        """
+        if behind is None:
+            return {name: np.full(len(self._held_out.sessions), np.nan) for name in self._ranking_measures}
+        told = ((self._held_out.retriever(it.query), query_identity(it.query)) for it in self._held_out.sessions)
+        clicks = {query: counts[identity] for query, identity in told if identity in counts}
+        return behind.measure(self._cases(), cutoffs=self._cutoffs, clicks=clicks)
 
     def loss(self, model: EmbeddingsModelInterface, sessions: Sequence[FineTuningInput]) -> ValidationLoss:
         """Take the ranking loss of a model on sessions; see `validation_loss`."""
@@ -130,6 +149,14 @@ class Measuring:
             confidence_calculator=find_confidences(settings.confidence_calculator),
         )
 
+    def _cases(self) -> Iterator[tuple[str, dict[str, float]]]:
+        clicked = [dict.fromkeys(it.events, 1.0) for it in self._held_out.sessions]
+        return zip(self._queries(), clicked, strict=True)
+
+    @property
+    def _ranking_measures(self) -> list[str]:
+        return [f"{name}_at_{k}" for k in self._cutoffs for name in ("ndcg", "mrr", "recall")]
+
     def _queries(self) -> list[str]:
         return [self._held_out.retriever(it.query) for it in self._held_out.sessions]
 
@@ -138,12 +165,12 @@ class Measuring:
         return RankedCatalogue(model, items_set, ranker=ranker, is_similarity=self._settings.is_similarity)
 
     def _broken(self, costs: Costs) -> Measured:
-        ranking = [f"{name}_at_{k}" for k in self._cutoffs for name in ("ndcg", "mrr", "recall")]
+        ranking = self._ranking_measures
         nothing = {name: np.full(len(self._held_out.sessions), np.nan) for name in ("val_loss", *ranking, *SHIFTS)}
         guards = {
             guard.name: {name: np.full(len(guard.cases), np.nan) for name in ranking} for guard in self._held_out.guards
         }
-        return Measured(nothing, guards, costs)
+        return Measured(nothing, guards, costs, catalogue=None)
 
 
 def _megabytes(model: EmbeddingsModelInterface) -> float:

@@ -1,7 +1,8 @@
 """How the gate's findings are told: measures by their names, and a rule's finding in one sentence."""
 
 from embft.promotion.bootstrap import Sample
-from embft.promotion_config import COSTS, GateRule
+from embft.promotion.evaluation_record import MOST_CLICKED, Comparison, Evaluation
+from embft.promotion_config import COSTS, MAIN_CUTOFF, GateRule
 
 _NAMES = {
     "val_loss": "validation loss",
@@ -10,6 +11,8 @@ _NAMES = {
     "model_mb": "size of the weights in MB",
     "encode_ms": "time to encode a query in ms",
 }
+_MAIN_MEASURE = f"ndcg_at_{MAIN_CUTOFF}"
+_MODELS = {"interpolation": "mixture", MOST_CLICKED: "look-up table"}
 _RANKING = {"ndcg": "nDCG", "mrr": "MRR", "recall": "Recall"}
 
 
@@ -21,9 +24,19 @@ def measure_name(measure: str) -> str:
     return f"{_RANKING[name]}@{k}"
 
 
+def model_name(name: str) -> str:
+    """Give a model's name for people: `interpolation` → `mixture`."""
+    return _MODELS.get(name, name)
+
+
 def is_lower_better(measure: str) -> bool:
     """Whether a smaller figure is the better one."""
     return measure == "val_loss" or measure in COSTS
+
+
+def opponent_of(rule: GateRule, evaluation: Evaluation) -> str:
+    """Name what a rule compares the candidate with."""
+    return MOST_CLICKED if rule.against == "most_clicked" else evaluation.opponent
 
 
 def rule_name(rule: GateRule) -> str:
@@ -52,7 +65,7 @@ def finding(rule: GateRule, sample: Sample, ours: float, theirs: tuple[str, floa
     opponent, figure = theirs
     wanted = f"asks for {rule.limit:.1%} better" if rule.limit >= 0 else f"allows {-rule.limit:.1%} worse"
     away = _away(ours, figure)
-    return f"{told} is {away} the {opponent}'s {figure:.4f} ({sure}{rule_name(rule)} {wanted})"
+    return f"{told} is {away} the {model_name(opponent)}'s {figure:.4f} ({sure}{rule_name(rule)} {wanted})"
 
 
 def where(rule: GateRule) -> str:
@@ -78,3 +91,35 @@ def _sureness(rule: GateRule, sample: Sample, confidence: float) -> str:
     if rule.min_gain is None:
         return f"with {100 * confidence:g}% confidence {low:.4f} to {high:.4f}; "
     return f"with {100 * confidence:g}% confidence {low:+.1%} to {high:+.1%} better; "
+
+
+def most_clicked_warning(evaluation: Evaluation) -> str | None:
+    """Say that the candidate loses to the look-up table.
+
+    Args:
+        evaluation: Of the night.
+
+    Returns:
+        A sentence without its full stop; None where it does not lose, or the table was not measured.
+    """
+    found = next((it for it in evaluation.against_most_clicked if _is_main(it)), None)
+    if found is None or found.figure >= found.opposed:
+        return None
+    return (
+        "a look-up table of past clicks ranks better than this model: "
+        f"{measure_name(_MAIN_MEASURE)} {found.opposed:.4f} to the {model_name(evaluation.candidate)}'s "
+        f"{found.figure:.4f}{_surely_worse(found, evaluation.confidence)}"
+    )
+
+
+def _is_main(it: Comparison) -> bool:
+    return (it.kind, it.of, it.measure) == ("slice", "all", _MAIN_MEASURE)
+
+
+def _surely_worse(found: Comparison, confidence: float) -> str:
+    if found.high is None or found.low is None:
+        return f"; {found.n_queries} different queries are too few to say how sure that is"
+    told = f"with {100 * confidence:g}% confidence the model is"
+    if found.high < 0:
+        return f"; {told} {-found.high:.1%} to {-found.low:.1%} worse"
+    return f"; that is not sure: {told} {-found.low:.1%} worse to {found.high:.1%} better"

@@ -1,12 +1,14 @@
 """Drawings as inline SVG: no script, no network, readable in print. Colours come from the page's style sheet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import ceil, floor, log10
 
 from markupsafe import Markup
 
 Points = Sequence[tuple[int, float]]
 
+_DIGIT = 8  # width of a digit
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 400, 230, 40, 10, 26, 40
 
 
@@ -22,39 +24,95 @@ def curve_svg(validation: Points, training: Points = ()) -> Markup:
     """
     if len(validation) < 2:
         return Markup("")
-    points = (*validation, *training)
-    last = max(step for step, _ in points) or 1
-    ticks = _ticks(min(loss for _, loss in points), max(loss for _, loss in points))
+    plot = _Plot.over([*validation, *training])
     best_step, best = min(validation, key=lambda point: point[1])
+    parts = [plot.line("training", training), plot.line("validation", validation), plot.dots(validation)]
+    title = f"Validation loss {validation[0][1]:.4f} before training, lowest {best:.4f} at step {best_step}"
+    return plot.svg(title, f"lowest {best:.4f} at step {best_step}", (best_step, best), parts)
 
-    def x(step: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * step / last
 
-    def y(loss: float) -> float:
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (loss - ticks[0]) / (ticks[-1] - ticks[0])
+def trials_svg(curves: Sequence[Points], best: Points) -> Markup:
+    """Draw the validation loss of every trial of a search, and that of the best one bold.
 
-    def line(name: str, points: Points) -> str:
-        places = " ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in points)
+    A trial whose loss ran away would press the others into a line: the picture ends at the highest loss that any
+    trial began with or the best one had, and what lies above runs along its edge.
+
+    Args:
+        curves: Step and loss of each other trial, in order of steps; all finite.
+        best: Of the best one; at least two points.
+
+    Returns:
+        SVG.
+    """
+    began = [curve[0][1] for curve in curves if curve]
+    low = [min(loss for _, loss in curve) for curve in curves if curve]
+    shown = [*best, *((step, 0.0) for curve in curves for step, _ in curve)]
+    losses = [*(loss for _, loss in best), *began, *low]
+    plot = _Plot.of(max(step for step, _ in shown), min(losses), max(losses))
+    best_step, lowest = min(best, key=lambda point: point[1])
+    parts = [*(plot.line("trial", it) for it in curves), plot.line("validation", best), plot.dots(best)]
+    title = f"Validation loss of {len(curves) + 1} trials; the best one has {lowest:.4f} at step {best_step}"
+    return plot.svg(title, f"best trial {lowest:.4f} at step {best_step}", (best_step, lowest), parts)
+
+
+@dataclass(frozen=True)
+class _Plot:
+    """Losses against optimiser steps.
+
+    Args:
+        last: The last step, > 0.
+        ticks: Of the loss.
+    """
+
+    last: int
+    ticks: list[float]
+
+    @classmethod
+    def over(cls, points: Points) -> "_Plot":
+        losses = [loss for _, loss in points]
+        return cls.of(max(step for step, _ in points), min(losses), max(losses))
+
+    @classmethod
+    def of(cls, last: int, low: float, high: float) -> "_Plot":
+        return cls(last or 1, _ticks(low, high))
+
+    def x(self, step: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * step / self.last
+
+    def y(self, loss: float) -> float:
+        share = min(1.0, (loss - self.ticks[0]) / (self.ticks[-1] - self.ticks[0]))
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share
+
+    def line(self, name: str, points: Points) -> str:
+        places = " ".join(f"{self.x(step):.1f},{self.y(loss):.1f}" for step, loss in points)
         return f'<polyline class="{name}" points="{places}"/>'
 
-    title = f"Validation loss {validation[0][1]:.4f} before training, lowest {best:.4f} at step {best_step}"
-    parts = [f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">']
-    parts += [f'<text class="good" x="{_LEFT}" y="14">lowest {best:.4f} at step {best_step}</text>']
-    for tick in ticks:
-        parts += [f'<path class="grid" d="M{_LEFT} {y(tick):.1f}H{_WIDTH - _RIGHT}"/>']
-        parts += [f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>']
-    for step in sorted({0, best_step, last}):
-        # The best step's figure is left out where it would run into an end's.
-        if step in (0, last) or 24 < x(best_step) - _LEFT < x(last) - _LEFT - 24:
-            parts += [f'<text x="{x(step):.1f}" y="{_HEIGHT - 22}" text-anchor="middle">{step}</text>']
-    parts += [f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle">optimiser step</text>']
-    parts += [line("training", training), line("validation", validation)]
-    parts += [f'<circle class="dot" cx="{x(step):.1f}" cy="{y(loss):.1f}" r="2.5"/>' for step, loss in validation]
-    parts += [f'<circle class="best" cx="{x(best_step):.1f}" cy="{y(best):.1f}" r="5"/></svg>']
-    return Markup("".join(parts))
+    def dots(self, points: Points) -> str:
+        return "".join(
+            f'<circle class="dot" cx="{self.x(step):.1f}" cy="{self.y(loss):.1f}" r="2.5"/>' for step, loss in points
+        )
+
+    def svg(self, title: str, told: str, best: tuple[int, float], parts: Sequence[str]) -> Markup:
+        """Put the axes below the parts, and a mark at the best point above them."""
+        head = f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">'
+        mark = f'<circle class="best" cx="{self.x(best[0]):.1f}" cy="{self.y(best[1]):.1f}" r="5"/></svg>'
+        return Markup(
+            "".join([head, f'<text class="good" x="{_LEFT}" y="14">{told}</text>', *self._axes(best[0]), *parts, mark])
+        )
+
+    def _axes(self, best_step: int) -> Iterator[str]:
+        for tick in self.ticks:
+            yield f'<path class="grid" d="M{_LEFT} {self.y(tick):.1f}H{_WIDTH - _RIGHT}"/>'
+            yield f'<text x="{_LEFT - 6}" y="{self.y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        for step in sorted({0, best_step, self.last}):
+            # The best step's figure is left out where it would run into an end's.
+            if step in (0, self.last) or 24 < self.x(best_step) - _LEFT < self.x(self.last) - _LEFT - 24:
+                within = min(self.x(step), _WIDTH - _DIGIT / 2 * len(str(step)))
+                yield f'<text x="{within:.1f}" y="{_HEIGHT - 22}" text-anchor="middle">{step}</text>'
+        yield f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle">optimiser step</text>'
 
 
-def share_svg(part: int, whole: int) -> Markup:
+def share_svg(part: float, whole: float) -> Markup:
     """Draw a part of a whole as a bar.
 
     Args:

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from embft.promotion.decision import Decision, RuleVerdict
 from embft.promotion.evaluation_record import Evaluation
-from embft.promotion.wording import measure_name, where
+from embft.promotion.wording import measure_name, model_name, opponent_of, where
 from embft.promotion_config import GateRule
 from embft.report.intervals import Interval, rule_svg
 from embft.report.shortfall import needed
@@ -60,9 +60,10 @@ def _row(rule: GateRule, verdict: RuleVerdict, evaluation: Evaluation) -> RuleRo
     name = f"{measure_name(rule.measure)}{where(rule)}"
     found = None if verdict.figure is None else Interval(verdict.figure, verdict.low, verdict.high)
     is_ceiling = verdict.bound == "at_most"
+    opponent = model_name(opponent_of(rule, evaluation))
     return RuleRow(
         name=verdict.rule,
-        about=f"gain in {name} over the {evaluation.opponent}" if verdict.is_share else name,
+        about=f"gain in {name} over the {opponent}" if verdict.is_share else name,
         passed=verdict.passed,
         sentence=verdict.sentence,
         found=scale.told(found.figure) if found else "",

@@ -1,14 +1,12 @@
 """Every model's measures and costs as a table: models are the columns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from embft.promotion.evaluation_record import Comparison, Costs, Evaluation
-from embft.promotion.wording import is_lower_better, measure_name
+from embft.promotion.evaluation_record import MOST_CLICKED, Comparison, Costs, Evaluation
+from embft.promotion.wording import is_lower_better, measure_name, model_name
 from embft.promotion_config import COSTS, SHIFTS
 from embft.report.wording import interval, percent
-
-_LABELS = {"interpolation": "mixture"}
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,17 @@ class Cell:
     """A model's figure.
 
     Args:
-        figure: A dash where there is none.
-        is_known: There is one.
+        figure: A dash where it is not a number, and nothing where it was not measured.
+        is_known: There is one, or none was asked for.
         is_best: No other model's is better.
     """
 
     figure: str
     is_known: bool
     is_best: bool
+
+
+_NOT_MEASURED = Cell("", is_known=True, is_best=False)
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,6 @@ class MeasureRow:
     tone: str
 
 
-def model_name(name: str) -> str:
-    """Give a model's name for people: `interpolation` → `mixture`."""
-    return _LABELS.get(name, name)
-
-
 def columns(evaluation: Evaluation, champion_version: str | None) -> list[Column]:
     """Name the models.
 
@@ -75,7 +71,7 @@ def columns(evaluation: Evaluation, champion_version: str | None) -> list[Column
     Returns:
         In the order of the evaluation.
     """
-    notes = {"champion": f"version {champion_version}"} if champion_version else {}
+    notes = {MOST_CLICKED: "of past clicks"} | ({"champion": f"version {champion_version}"} if champion_version else {})
     if evaluation.new_share is not None:
         notes["interpolation"] = f"{evaluation.new_share:.0%} challenger"
     return [Column(model_name(name), notes.get(name, ""), name == evaluation.candidate) for name in evaluation.models]
@@ -96,7 +92,8 @@ def measure_rows(evaluation: Evaluation) -> list[MeasureRow]:
     return [
         _row(
             measure,
-            {name: figures.get(measure) for name, figures in models.items()},
+            models,
+            {name: figures[measure] for name, figures in models.items() if measure in figures},
             4,
             *_gain(compared.get(measure), evaluation.confidence),
         )
@@ -116,11 +113,29 @@ def cost_rows(evaluation: Evaluation) -> list[MeasureRow]:
     costs: Mapping[str, Costs] = evaluation.costs
     rows = []
     for cost in COSTS:
-        figures: dict[str, float | None] = {name: getattr(costs[name], cost) for name in evaluation.models}
+        figures: dict[str, float | None] = {name: getattr(it, cost) for name, it in costs.items()}
         ours, theirs = figures[evaluation.candidate], figures[evaluation.opponent]
         gain = percent((theirs - ours) / theirs) if ours is not None and theirs else ""
-        rows.append(_row(cost, figures, 2, gain, "", ""))
+        rows.append(_row(cost, evaluation.models, figures, 2, gain, "", ""))
     return rows
+
+
+def over_most_clicked(evaluation: Evaluation) -> str:
+    """Tell the candidate's gain over the look-up table of past clicks.
+
+    Args:
+        evaluation: Of the night.
+
+    Returns:
+        A sentence with each measure that both have; empty where the table was not measured.
+    """
+    told, compared = [], {it.measure: it for it in evaluation.against_most_clicked}
+    for it in (compared[name] for name in evaluation.models[evaluation.candidate] if name in compared):
+        gain, found, _ = _gain(it, evaluation.confidence)
+        if gain:
+            told.append(f"{measure_name(it.measure)} {gain}{f' ({found})' if found else ''}")
+    who = model_name(evaluation.candidate)
+    return f"Gain of the {who} over the look-up table: {', '.join(told)}." if told else ""
 
 
 def is_shown(comparison: Comparison, confidence: float) -> bool:
@@ -136,8 +151,15 @@ def is_better(comparison: Comparison) -> bool:
 
 
 def _row(
-    measure: str, figures: Mapping[str, float | None], digits: int, gain: str, interval: str, tone: str
+    measure: str,
+    models: Iterable[str],
+    figures: Mapping[str, float | None],
+    digits: int,
+    gain: str,
+    interval: str,
+    tone: str,
 ) -> MeasureRow:
+    """Lay out a measure: a cell for each of the models, and a figure in it for those that were measured by it."""
     known = [it for it in figures.values() if it is not None]
     # Neither end of a shift is the better one, and costs that are the same need no star.
     is_race = measure not in SHIFTS and len(set(known)) > 1
@@ -146,7 +168,7 @@ def _row(
     name = measure_name(measure)
     return MeasureRow(
         title=f"{name if name[1:2].isupper() else name[:1].upper() + name[1:]}{arrow}",
-        cells=[_cell(it, best, digits) for it in figures.values()],
+        cells=[_cell(figures[it], best, digits) if it in figures else _NOT_MEASURED for it in models],
         gain=gain,
         interval=interval,
         tone=tone,

@@ -2,21 +2,24 @@
 
 import shlex
 from functools import cache
-from math import isfinite
 from typing import Any
 
 from jinja2 import Template
 
 from embft.config import STAGES
+from embft.finetuning.trials import SearchSummary, Trial
 from embft.paths import stage_command
+from embft.promotion.changed_queries import ChangedQueries
 from embft.promotion.decision import Decision
 from embft.promotion.evaluation_record import Evaluation
 from embft.promotion.gate import all_rules
-from embft.report.drawings import curve_svg, share_svg
+from embft.promotion.wording import model_name
+from embft.report.drawings import share_svg
 from embft.report.gains import set_rows
 from embft.report.gate_table import rule_rows
-from embft.report.model_table import columns, cost_rows, measure_rows, model_name
+from embft.report.model_table import columns, cost_rows, measure_rows, over_most_clicked
 from embft.report.shortfall import smallest_gain
+from embft.report.training import curve_of, search_of
 from embft.results import Record, RunSpec, StageResult
 from embft.templates import templates_of
 
@@ -27,7 +30,8 @@ STAGES_SHOWN = ("plan", "validate_sessions", "preprocess_ranks", "validate_ranks
 class Facts(Record):
     """All that the page shows: the night's frozen facts, its measures, the gate's word, and what led there.
 
-    `stages` holds the results of `STAGES_SHOWN`; `training` is `history.json` of `fine_tune`.
+    `stages` holds the results of `STAGES_SHOWN`; `training` is `history.json` of `fine_tune`, `trials` its
+    `trials.json`, and `changed` is `changed_queries.json` of `evaluate`.
     """
 
     run: RunSpec
@@ -35,6 +39,9 @@ class Facts(Record):
     decision: Decision
     stages: dict[str, StageResult]
     training: dict[str, Any]
+    changed: ChangedQueries | None = None
+    search: SearchSummary | None = None
+    trials: tuple[Trial, ...] = ()
 
 
 def render(facts: Facts) -> str:
@@ -65,7 +72,9 @@ def render(facts: Facts) -> str:
         broken=_broken(rules, run.day.isoformat()),
         left_out=left_out,
         unjudged=_by_reason(rules),
-        curve=curve_svg(_series(facts.training, "val_loss"), _series(facts.training, "train_loss")),
+        changed=facts.changed,
+        curve=curve_of(facts.training),
+        search=search_of(facts.search, facts.trials),
         commands=_commands(run),
     )
 
@@ -91,6 +100,7 @@ def _judgement(facts: Facts) -> dict[str, Any]:
         "smallest_gain": smallest_gain(decision, rules, evaluation),
         "columns": columns(evaluation, run.champion.version if run.champion else None),
         "measures": measure_rows(evaluation),
+        "over_table": over_most_clicked(evaluation),
         "costs": cost_rows(evaluation),
         "axes": axes,
         "gains": gains,
@@ -146,11 +156,6 @@ def _funnel(sessions: dict[str, Any]) -> list[tuple[str, int]]:
         ("− left out with their day", checked["left_out"]),
         ("= clean sessions", pulled["sessions"] - checked["set_aside"] - checked["left_out"]),
     ]
-
-
-def _series(training: dict[str, Any], key: str) -> list[tuple[int, float]]:
-    points = [(record["step"], record.get(key)) for record in training.get("records", [])]
-    return [(step, loss) for step, loss in points if loss is not None and isfinite(loss)]
 
 
 def _commands(run: RunSpec) -> list[str]:

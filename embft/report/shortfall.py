@@ -5,7 +5,7 @@ from math import ceil, log10
 
 from embft.promotion.decision import Decision, RuleVerdict
 from embft.promotion.evaluation_record import Evaluation, QuerySet
-from embft.promotion.wording import is_lower_better, measure_name
+from embft.promotion.wording import is_lower_better, measure_name, opponent_of
 from embft.promotion_config import COSTS, GateRule
 from embft.report.wording import Scale, limit_told
 
@@ -85,10 +85,11 @@ def smallest_gain(decision: Decision, rules: Sequence[GateRule], evaluation: Eva
 
 def _own_figure(rule: GateRule, gain: float, evaluation: Evaluation) -> float | None:
     """Give the candidate's own figure at a gain over its opponent; None where there is no such figure."""
+    opponent = opponent_of(rule, evaluation)
     if rule.measure in COSTS:
-        theirs: float | None = getattr(evaluation.costs[evaluation.opponent], rule.measure)
+        theirs: float | None = getattr(evaluation.costs[opponent], rule.measure)
     else:
-        theirs = _queries_of(rule, evaluation).models[evaluation.opponent][rule.measure]
+        theirs = _queries_of(rule, evaluation).models[opponent][rule.measure]
     if not theirs:
         return None
     return theirs + (-gain if is_lower_better(rule.measure) else gain) * abs(theirs)

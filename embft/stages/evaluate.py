@@ -1,7 +1,7 @@
 """`evaluate`: base, champion, challenger, and perhaps a mixture, on the same held-out sessions and guard sets."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embft.promotion.evaluation import NO_GUARDS, QueryFigures, comparisons, described, figures_of, per_query_table
-from embft.promotion.evaluation_record import Evaluation
+from embft.promotion.changed_queries import CHANGED_QUERIES
+from embft.promotion.evaluation import (
+    NO_GUARDS,
+    Numbers,
+    QueryFigures,
+    comparisons,
+    described,
+    figures_of,
+    per_query_table,
+)
+from embft.promotion.evaluation_record import MOST_CLICKED, Evaluation
 from embft.promotion.slices import slices_of
 from embft.results import RunSpec, files_digest, weights_digest
+from embft.stages.explain import queries_changed
 from embft.stages.held_out import Night, night_of
 from embft.stages.models import base_model, challenger_weights, champion_model, saved_model, settings_of, tracker_of
 from embft.stages.rank_reference import shaped_by
@@ -41,9 +51,48 @@ def _work(context: Context) -> Outcome:
     candidate = "interpolation" if "interpolation" in models else "challenger"
     opponent = "champion" if "champion" in models else "base"
     measured = {name: measuring(model) for name, model in models.items()}
-    sets, files = _tables(context, night, measured)
+    most_clicked = measuring.most_clicked(night.past_clicks, behind=measured["base"].catalogue)
+    sets, files = _tables(context, night, measured, most_clicked)
+    evaluation = _evaluation(context, night, measured, sets, (candidate, opponent), mixture)
+    records = {
+        "evaluation.json": evaluation,
+        CHANGED_QUERIES: queries_changed(context, night, measured, candidate, opponent),
+    }
+    for name, record in records.items():
+        files[name] = context.folder / name
+        files[name].write_bytes(record.to_json())
+    _track(context, evaluation)
+    mixed = files_below(context.folder / "interpolation", "interpolation")
+    return Outcome(
+        files={**files, **mixed},
+        figures={
+            **evaluation.model_dump(mode="json", exclude={"sets", "comparisons", "against_most_clicked"}),
+            "models": evaluation.models,
+            "mixtures": {str(share): loss for share, loss in mixture.losses.items()} if mixture else {},
+            "rank_distribution": {
+                "shaped_by": shaped_by(run),
+                "candidate": _digest(context, mixed),
+                "models": _rank_distributions(context, models[candidate], night),
+            },
+        },
+        links=context.inputs["fine_tune"].links,
+    )
+
+
+def _evaluation(
+    context: Context,
+    night: Night,
+    measured: "Mapping[str, Measured]",
+    sets: Sequence[QueryFigures],
+    rivals: tuple[str, str],
+    mixture: "Mixture | None",
+) -> Evaluation:
+    """Say what was measured, and how sure the candidate's gains over its opponent, and over the look-up table, are."""
+    run, rules = context.run, context.run.config.evaluation
+    candidate, opponent = rivals
+    compared = partial(comparisons, confidence=rules.confidence, resamples=rules.resamples)
     notes = {guard.name: guard.notes for guard in night.held_out.guards}
-    evaluation = Evaluation(
+    return Evaluation(
         model=run.model,
         day=run.day,
         test_from=run.test_from,
@@ -57,25 +106,8 @@ def _work(context: Context) -> Outcome:
         costs={name: it.costs for name, it in measured.items()},
         confidence=rules.confidence,
         resamples=rules.resamples,
-        comparisons=comparisons(sets, candidate, opponent, confidence=rules.confidence, resamples=rules.resamples),
-    )
-    files["evaluation.json"] = context.folder / "evaluation.json"
-    files["evaluation.json"].write_bytes(evaluation.to_json())
-    _track(context, evaluation)
-    mixed = files_below(context.folder / "interpolation", "interpolation")
-    return Outcome(
-        files={**files, **mixed},
-        figures={
-            **evaluation.model_dump(mode="json", exclude={"sets", "comparisons"}),
-            "models": evaluation.models,
-            "mixtures": {str(share): loss for share, loss in mixture.losses.items()} if mixture else {},
-            "rank_distribution": {
-                "shaped_by": shaped_by(run),
-                "candidate": _digest(context, mixed),
-                "models": _rank_distributions(context, models[candidate], night),
-            },
-        },
-        links=context.inputs["fine_tune"].links,
+        comparisons=compared(sets, candidate, opponent),
+        against_most_clicked=compared(sets[:1], candidate, MOST_CLICKED),
     )
 
 
@@ -105,7 +137,7 @@ def _mixture(
 
 
 def _tables(
-    context: Context, night: Night, measured: "Mapping[str, Measured]"
+    context: Context, night: Night, measured: "Mapping[str, Measured]", most_clicked: Mapping[str, Numbers]
 ) -> tuple[list[QueryFigures], dict[str, Any]]:
     """Lay out the figures, and write them: what the gate, the report and people look into."""
     from embft.finetuning.inputs import query_identity
@@ -119,7 +151,7 @@ def _tables(
             "clicked": [list(it.events) for it in sessions],
             "slices": pa.array([slices_of(query, night.slices) for query in queries], pa.list_(pa.string())),
         },
-        {name: it.sessions for name, it in measured.items()},
+        _with_most_clicked({name: it.sessions for name, it in measured.items()}, most_clicked),
     )
     of_guards = [
         per_query_table(
@@ -133,6 +165,13 @@ def _tables(
         pq.write_table(table, context.folder / name)
     sets = figures_of(per_query, tables["guards.parquet"], ["all", *night.slices])
     return sets, {name: context.folder / name for name in tables}
+
+
+def _with_most_clicked(
+    models: Mapping[str, Mapping[str, Numbers]], most_clicked: Mapping[str, Numbers]
+) -> dict[str, Mapping[str, Numbers]]:
+    """Put the look-up table beside the base, the other one that was not trained on the clicks."""
+    return {"base": models["base"], MOST_CLICKED: most_clicked, **models}
 
 
 def _rank_distributions(
@@ -205,6 +244,7 @@ STAGE = Stage(
         run.base_model_sha256,
         run.judged_by_sha256,
         run.champion,
+        run.config.logs.privacy.min_clients,
     ],
     work=_work,
 )

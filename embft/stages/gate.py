@@ -9,7 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from embft.errors import ConfigError
+from embft.finetuning.trials import TRIALS, SearchSummary, read_trials
 from embft.paths import Paths
+from embft.promotion.changed_queries import CHANGED_QUERIES, ChangedQueries
 from embft.promotion.decision import Decision
 from embft.promotion.evaluation import QueryFigures, figures_of
 from embft.promotion.evaluation_record import Evaluation
@@ -34,9 +36,7 @@ def _work(context: Context) -> Outcome:
     decision = decide(evaluation, sets, run.config.gate, run.config.evaluation.guards, rolled_back)
     decision_path, report_path = context.folder / DECISION, context.folder / GATE_REPORT
     decision_path.write_bytes(decision.to_json())
-    history = json.loads(context.fetch("fine_tune", "history.json").read_bytes())
-    facts = Facts(run=run, evaluation=evaluation, decision=decision, stages=context.inputs, training=history)
-    report_path.write_text(render(facts), encoding="utf-8")
+    report_path.write_text(render(_facts(context, evaluation, decision)), encoding="utf-8")
     report_url = run.config.storage.page_of(f"{context.attempt_uri}/{GATE_REPORT}")
     return Outcome(
         files={DECISION: decision_path, GATE_REPORT: report_path},
@@ -44,6 +44,22 @@ def _work(context: Context) -> Outcome:
         status="done" if decision.passed else "rejected",
         reason=decision.reason,
         links={"Report": report_url} if report_url else {},
+    )
+
+
+def _facts(context: Context, evaluation: Evaluation, decision: Decision) -> Facts:
+    trained, evaluated = context.inputs["fine_tune"], context.inputs["evaluate"]
+    changed, search = evaluated.outputs.get(CHANGED_QUERIES), trained.figures.get("search")
+    return Facts(
+        run=context.run,
+        evaluation=evaluation,
+        decision=decision,
+        stages=context.inputs,
+        training=json.loads(context.fetch("fine_tune", "history.json").read_bytes()),
+        changed=changed
+        and ChangedQueries.from_json(context.fetch("evaluate", CHANGED_QUERIES).read_bytes(), changed.uri),
+        search=SearchSummary.model_validate(search) if search else None,
+        trials=read_trials(context.fetch("fine_tune", TRIALS).read_bytes()) if TRIALS in trained.outputs else (),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from embft.clickstream.values import normalised
 from embft.errors import ConfigError
 from embft.finetuning.inputs import FineTuningInput, query_identity
 from embft.promotion.guards import GuardSet, read_guard
+from embft.promotion.most_clicked import click_counts
 from embft.promotion.query_tables import read_query_table
 from embft.promotion.slices import query_slices
 from embft.promotion_config import Guard, QuerySlice
@@ -32,11 +33,13 @@ class Night:
         held_out: Of the test part.
         validation: Clicked sessions of the train days that no weight was learned from.
         slices: Name → held-out queries in it; `all` is not among them.
+        past_clicks: Query, by its `query_identity` → item → how often it was clicked before the held-out days.
     """
 
     held_out: HeldOut
     validation: Sequence[FineTuningInput]
     slices: dict[str, set[str]]
+    past_clicks: Mapping[str, Mapping[str, int]]
 
 
 def night_of(context: Context) -> Night:
@@ -65,7 +68,8 @@ def night_of(context: Context) -> Night:
     searched = [query_identity(it.query) for it in train if it.events]
     slices = query_slices((query_identity(it.query) for it in sessions), searched)
     held_out = HeldOut(sessions, items_set, retriever, guards, guard_items)
-    return Night(held_out, chosen_on.not_irrelevant, slices | own_slices(context))
+    past_clicks = click_counts([*train, *validation])
+    return Night(held_out, chosen_on.not_irrelevant, slices | own_slices(context), past_clicks)
 
 
 def own_slices(context: Context) -> dict[str, set[str]]:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from embft.clickstream.anonymity import clients_of_queries
 from embft.clickstream.judgements import Judged, event_weights, judge, strongest_weight
 from embft.clickstream.known import keep_known
 from embft.clickstream.split import n_unseen_sessions, split_by_time, unseen_queries
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from embft.finetuning.vectors import Vectors
 
 PARTS = ("train", "validation", "test")
+QUERY_CLIENTS = "slices/query_clients.parquet"
 _ROW_GROUP = 65_536
 
 
@@ -74,9 +77,12 @@ def _work(context: Context) -> Outcome:
     unseen = unseen_queries(parts["train"], parts["test"])
     unseen_path = context.folder / "unseen_queries.parquet"
     pq.write_table(unseen, unseen_path)
+    clients_path = context.folder / "query_clients.parquet"
+    pq.write_table(_clients_of_test(sessions, parts["test"]), clients_path)
     files = {
         "items/items.parquet": context.fetch("validate_sessions", "items.parquet"),
         "slices/unseen_queries.parquet": unseen_path,
+        QUERY_CLIENTS: clients_path,
         **_ranked_inputs(context, parts, told, items, bias),
     }
     figures: dict[str, Any] = {
@@ -95,6 +101,15 @@ def _work(context: Context) -> Outcome:
         **{name: {"sessions": part.num_rows, "clicked_sessions": _n_clicked(part)} for name, part in parts.items()},
     }
     return Outcome(files=files, figures=figures)
+
+
+def _clients_of_test(sessions: pa.Table, test: pa.Table) -> pa.Table:
+    """Count who searched, in the whole window, for each query of the test: pages name none that few people did.
+
+    The count, not what follows from it: to ask for more people is no reason to train again.
+    """
+    counted = clients_of_queries(sessions)
+    return counted.filter(pc.is_in(counted["query"], pc.unique(test["query"]))).sort_by("query")
 
 
 def _ranked_inputs(

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from embft.promotion.evaluation import QueryFigures, comparisons, described, figures_of, per_query_table
-from embft.promotion.evaluation_record import Costs, Evaluation
+from embft.promotion.evaluation_record import MOST_CLICKED, Costs, Evaluation
 
 DAY = date(2026, 3, 10)
 COSTS = {name: Costs(model_mb=30.0, encode_ms=1.0) for name in ("base", "champion", "challenger", "interpolation")}
@@ -57,10 +57,13 @@ def evaluated(
         opponent=opponent,
         new_share=0.5 if candidate == "interpolation" else None,
         sets=tuple(described(it) for it in sets),
-        costs={name: costs[name] for name in values},
+        costs={name: costs[name] for name in values if name != MOST_CLICKED},
         confidence=0.95,
         resamples=resamples,
         comparisons=comparisons(sets, candidate, opponent, confidence=0.95, resamples=resamples),
+        against_most_clicked=comparisons(sets[:1], candidate, MOST_CLICKED, confidence=0.95, resamples=resamples)
+        if MOST_CLICKED in values
+        else (),
     )
     return evaluation, sets
 

@@ -1,6 +1,6 @@
 """A night's small facts, made by hand, and a page as tests look at it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from typing import Any
@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from embft.config import ModelConfig
+from embft.finetuning.trials import SearchSummary, Trial
+from embft.promotion.changed_queries import ChangedQueries
+from embft.promotion.evaluation_record import MOST_CLICKED
 from embft.promotion.gate import decide
 from embft.report.page import Facts
 from embft.results import Artifact, Champion, LogDay, RunSpec, StageResult
@@ -57,6 +60,7 @@ def night(
     *,
     base: Mapping[str, Any] = BASE,
     interpolation: Mapping[str, Any] | None = None,
+    most_clicked: Mapping[str, Any] | None = None,
     measured: Mapping[str, Any] | None = None,
     notes: Mapping[str, tuple[str, ...]] | None = None,
     promote: str = "auto",
@@ -64,6 +68,9 @@ def night(
     rules: list[dict[str, Any]] | None = None,
     records: list[dict[str, Any]] | None = None,
     days_left_out: dict[str, list[str]] | None = None,
+    changed: ChangedQueries | None = None,
+    search: SearchSummary | None = None,
+    trials: tuple[Trial, ...] = (),
     docs_url: str = "http://files.test/docs/index.html",
     ranks_url: str = "http://files.test/ranks/index.html",
     **config: Any,
@@ -72,7 +79,10 @@ def night(
     run = run_spec(champion is not None, promote, config)
     measured = {"queries": QUERIES, **(measured or {})}
     models = {"base": base, "champion": champion, "challenger": challenger, "interpolation": interpolation}
-    found, sets = evaluated({name: _told(it, challenger, measured) for name, it in models.items() if it}, **measured)
+    told = {name: _told(it, challenger, measured) for name, it in models.items() if it}
+    if most_clicked:
+        told[MOST_CLICKED] = _told(most_clicked, most_clicked, measured)
+    found, sets = evaluated(told, **measured)
     noted = tuple(it.model_copy(update={"notes": (notes or {}).get(it.name, ())}) for it in found.sets)
     found = found.model_copy(update={"test_from": DAY, "inputs_sha256": "feed" * 16, "n_items": 1341, "sets": noted})
     return Facts(
@@ -81,12 +91,15 @@ def night(
         decision=decide(found, sets, run.config.gate, run.config.evaluation.guards, rolled_back),
         stages=stages(rules or [], days_left_out or {}, docs_url, ranks_url),
         training={"records": RECORDS if records is None else records},
+        changed=changed,
+        search=search,
+        trials=trials,
     )
 
 
-def _told(model: Mapping[str, Any], challenger: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a figure for each session, of what the challenger is measured by."""
-    return {name: np.broadcast_to(model[name], len(measured["queries"])) for name in challenger}
+def _told(model: Mapping[str, Any], measures: Iterable[str], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a figure for each session."""
+    return {name: np.broadcast_to(model[name], len(measured["queries"])) for name in measures}
 
 
 def run_spec(has_champion: bool, promote: str, config: Mapping[str, Any]) -> RunSpec:

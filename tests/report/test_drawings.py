@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from embft.report.drawings import curve_svg, share_svg
+from embft.report.drawings import curve_svg, share_svg, trials_svg
 from embft.report.intervals import Interval, axis_svg, gain_svg, reach_of, rule_svg
 
 
@@ -80,3 +80,12 @@ def test_one_wide_interval_does_not_press_the_others_into_a_point() -> None:
 @pytest.mark.parametrize(("reach", "told"), [(0.15, "+15%"), (0.003, "+0.3%"), (20.0, "+2,000%")])
 def test_axis_names_its_ends(reach: float, told: str) -> None:
     assert re.findall(r">([^<]+)</text>", axis_svg(reach)) == [told.replace("+", "-"), "0", told]
+
+
+def test_trials_share_an_axis_that_a_runaway_one_does_not_stretch() -> None:
+    svg = trials_svg([[(0, 3.0), (20, 90.0)], [(0, 3.0), (10, 2.5)]], [(0, 3.0), (10, 1.0)])
+    # Losses 1 … 3, 164 high from 26; steps up to 20, 350 wide from 40. What is above 3 lies on the edge.
+    assert re.findall('class="trial" points="([^"]+)"', svg) == ["40.0,26.0 390.0,26.0", "40.0,26.0 215.0,67.0"]
+    assert 'class="validation" points="40.0,26.0 215.0,190.0"' in svg
+    assert '<circle class="best" cx="215.0" cy="190.0" r="5"/>' in svg
+    assert ">90<" not in svg
