@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Most inputs of a pass, most characters, padding counted, and most characters of padding. Forward and backward of
 # MiniLM over 112 short texts and 16 of 42 to 170 tokens took 2.8 s of CPU so, and 25 s in one pass, where each text is
-# padded to the longest. Without the limit of padding, 64 Best Buy clicks took a third more. Batches sorted by length as well
-# would save 6 % of the padded tokens of 256 Home Depot clicks: not worth the worse negatives.
+# padded to the longest. Without the limit of padding, 64 Best Buy clicks took a third more. Batches sorted by length
+# as well would save 6 % of the padded tokens of 256 Home Depot clicks: not worth the order of clicks.
 # `n_cpu_threads` leaves torch its choice. Where another process has some of the cores, set OMP_NUM_THREADS=1: threads
 # that wait for each other took 14 s for what two free cores did in 1.7 s.
 _PASS_ON_CPU = (64, 4096, 500)
