@@ -10,7 +10,8 @@ The baselines: `vs_torch_loop`, a PyTorch loop that a good engineer would write 
 loss and optimiser; `vs_per_session`, a loop that calls the model for each session's texts on their own, transformers
 padded to 512 tokens; `vs_sentence_transformers`, its Trainer.
 
-Memory is the largest resident size of a process that trains a few steps.
+Memory is the largest resident size of a process that trains a few steps; `kept_1` and `kept_all` are the setting
+`kept_passes`, 1 and None, the others have its default.
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ BASELINES = {
     "vs_sentence_transformers": "sentence-transformers Trainer, MultipleNegativesRankingLoss",
 }
 
+KEPT: dict[str, dict[str, Any]] = {
+    "default": {},
+    "kept_1": {"kept_passes": 1},
+    "kept_all": {"kept_passes": None},
+}
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -50,6 +57,7 @@ class Sizes:
         per_session_batch: Its batch; a transformer keeps all its padded texts until the step.
         how: Batch size, epochs and learning rate.
         memory_batches: Batch sizes at which memory is measured.
+        kept_batches: Batch sizes at which it is measured with `kept_passes` of 1 and of None as well.
     """
 
     n_clicks: int
@@ -57,11 +65,12 @@ class Sizes:
     per_session_batch: int
     how: dict[str, Any]
     memory_batches: tuple[int, ...]
+    kept_batches: tuple[int, ...] = ()
 
 
 SIZES = {
     "static": Sizes(20_000, 2_000, 256, {"batch_size": 256, "epochs": 3, "lr": 0.01}, (64, 256, 1024)),
-    "minilm": Sizes(384, 8, 8, {"batch_size": 64, "epochs": 1, "lr": 5e-5}, (16, 64, 256)),
+    "minilm": Sizes(384, 8, 8, {"batch_size": 64, "epochs": 1, "lr": 5e-5}, (16, 64, 256), (64, 256, 1024)),
 }
 
 
@@ -86,7 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the contenders in turn, then measure memory; print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.finetune", description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--memory-of", nargs=2, metavar=("MODEL", "BATCH"), help="only train, and print the MiB taken")
+    memory_of = ("MODEL", "BATCH", "KEPT")
+    parser.add_argument("--memory-of", nargs=3, metavar=memory_of, help="only train, and print the MiB taken")
+    parser.add_argument("--no-speed", action="store_true", help="measure memory alone")
     options = parser.parse_args(arguments)
     if not clicks.has_data():
         print(
@@ -94,13 +105,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     if options.memory_of:
-        print(_train_and_weigh(options.memory_of[0], int(options.memory_of[1])))
+        model, batch_size, kept = options.memory_of
+        print(_train_and_weigh(model, int(batch_size), KEPT[kept]))
         return 0
     collection = clicks.best_buy()
     for model in options.models:
-        _report_speed(model, collection)
+        if not options.no_speed:
+            _report_speed(model, collection)
         for batch_size in SIZES[model].memory_batches:
             _report_memory(model, batch_size)
+        for kept in ("kept_1", "kept_all"):
+            for batch_size in SIZES[model].kept_batches:
+                _report_memory(model, batch_size, kept)
     return 0
 
 
@@ -111,14 +127,13 @@ def train_by_fit(model_name: str, train: Sequence[clicks.Click], collection: cli
         model_name: "static" or "minilm".
         train: Clicks to learn from.
         collection: Their items.
-        how: `batch_size`, `epochs`, `lr`.
+        how: `batch_size`, `epochs`, `lr`, and other settings.
 
     Returns:
         Clicks per second of the training steps.
     """
-    settings = embft.FineTuningSettings(
-        loss_func="in_batch_softmax", devices="cpu", batch_size=how["batch_size"], num_epochs=how["epochs"]
-    )
+    others = {name: value for name, value in how.items() if name not in ("epochs", "lr")}
+    settings = embft.FineTuningSettings(loss_func="in_batch_softmax", devices="cpu", num_epochs=how["epochs"], **others)
     params = embft.FineTuningParams(query_lr=how["lr"], items_lr=how["lr"], margin=loops.MARGIN)
     items_sets = {"train": collection.items, "test": collection.items}
     parts = [
@@ -164,17 +179,18 @@ def _report_speed(model: str, collection: clicks.Collection) -> None:
     print_figure(f"finetune.{model}.sessions_per_s", round(speed, 1), "1/s", baseline=None, n=ROUNDS, data=data)
 
 
-def _report_memory(model: str, batch_size: int) -> None:
-    command = [sys.executable, "-m", "benchmarks.finetune", "--memory-of", model, str(batch_size)]
+def _report_memory(model: str, batch_size: int, kept: str = "default") -> None:
+    command = [sys.executable, "-m", "benchmarks.finetune", "--memory-of", model, str(batch_size), kept]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    name = f"finetune.{model}.peak_rss_mb.batch_{batch_size}"
+    part = "" if kept == "default" else f"{kept}."
+    name = f"finetune.{model}.peak_rss_mb.{part}batch_{batch_size}"
     data = "a process that trains 3 steps on Best Buy clicks, in-batch softmax, imports in it"
     print_figure(name, round(float(done.stdout.split()[-1])), "MiB", baseline=None, n=1, data=data)
 
 
-def _train_and_weigh(model: str, batch_size: int) -> float:
+def _train_and_weigh(model: str, batch_size: int, kept: dict[str, Any]) -> float:
     collection = clicks.best_buy()
-    how = {**SIZES[model].how, "batch_size": batch_size, "epochs": 1}
+    how = {**SIZES[model].how, "batch_size": batch_size, "epochs": 1, **kept}
     train_by_fit(model, collection.train[-3 * batch_size :], collection, **how)
     # Not ru_maxrss, which a process inherits from the one that started it.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

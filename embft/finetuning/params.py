@@ -131,6 +131,13 @@ class FineTuningSettings(_Frozen):
     gamma: float = Field(0.9, gt=0, lt=1, description="Factor of each fall of the learning rate.")
     num_epochs: int = Field(10, ge=1, description="Passes over the training sessions, at most: see early stopping.")
     batch_size: int = Field(256, ge=1, description="Clicked sessions per optimiser step.")
+    kept_passes: int | None = Field(
+        4,
+        ge=1,
+        description="A transformer reads the queries of a batch, and its items, in passes of up to 64 texts (256 on a "
+        "GPU). As much as this many full ones of each keeps what the gradient needs; what is more is computed twice, "
+        "in up to a third more time, so that memory stays flat in `batch_size`; None keeps all.",
+    )
     test_each_n_inputs: int | None = Field(
         None, ge=1, description="Training sessions between two validations; None validates once per epoch."
     )

@@ -56,7 +56,7 @@ def fit(
         tuner: Its model is trained in place.
         train: Training sessions.
         validation: The newest part of the training days, cut off by the caller; never the held-out test.
-        settings: Epochs, batch size, validation interval, seed, precision, devices.
+        settings: Epochs, batch size, kept passes, validation interval, seed, precision, devices.
         checkpoint_dir: The best weights so far, those of the start among them, lie here as `best.ckpt`, also when
             training fails.
         patience: Validations without a lower loss after which training stops, >= 1.
@@ -76,6 +76,7 @@ def fit(
     """
     layout = check_devices(settings)
     _check_pairs(tuner, train)
+    tuner.model.kept_passes = settings.kept_passes
     folder = Path(checkpoint_dir)
     order = EpochOrder(len(train), settings.seed)
     recorder = Recorder(tuner, train, folder / "best.ckpt")

@@ -50,6 +50,7 @@ def test_settings_have_the_documented_fields() -> None:
         "gamma",
         "num_epochs",
         "batch_size",
+        "kept_passes",
         "test_each_n_inputs",
         "seed",
         "precision",

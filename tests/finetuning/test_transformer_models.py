@@ -116,10 +116,39 @@ def test_a_pass_is_padded_to_its_own_longest_text_only(
     shared.item_prompt = ""
     shared.forward_items(["red " * 40, "red hat", *["red"] * 70, "red " * 2000])
     # [CLS] and [SEP] are two more tokens each; 64 is the most tokens that this tokenizer gives.
-    assert seen_shapes == [(64, 3), (8, 42), (1, 64)]
+    assert seen_shapes == [(64, 3), (7, 4), (1, 42), (1, 64)]
     seen_shapes.clear()
     shared.forward_items(["red", "red hat"])
     assert seen_shapes == [(2, 4)]
+
+
+def test_passes_that_are_computed_again_give_the_gradient_of_all_kept_in_less_memory(
+    model: SentenceTransformerModel,
+) -> None:
+    texts = [f"{'red ' * length}{number}" for length in (1, 20, 40, 55) for number in range(16)]
+    losses, gradients, next_draws, n_held = [], [], [], []
+    for kept_passes in (None, 1):
+        model.kept_passes = kept_passes
+        model.zero_grad()
+        torch.manual_seed(0)  # of dropout
+        held: list[int] = []
+
+        def hold(tensor: torch.Tensor, held: list[int] = held) -> torch.Tensor:
+            held.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+            loss = (model.forward_query(texts) @ model.forward_items(texts).T).logsumexp(1).mean()
+        loss.backward()
+        losses.append(loss)
+        gradients.append([weight.grad for weight in model.parameters() if weight.requires_grad])
+        next_draws.append(torch.rand(3))
+        n_held.append(sum(held))
+    assert torch.equal(*losses)
+    for kept, again in zip(*gradients, strict=True):
+        assert torch.equal(kept, again)
+    assert torch.equal(*next_draws)
+    assert n_held[1] < n_held[0] / 2
 
 
 def test_frozen_layers_stay_and_the_others_move_in_a_step(model: SentenceTransformerModel) -> None:

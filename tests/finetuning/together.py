@@ -47,7 +47,7 @@ SESSIONS = [
 
 CASES: dict[str, dict[str, Any]] = {
     "transformer": {"loss_func": "in_batch_softmax"},
-    "two towers with a frozen layer": {"loss_func": "listwise_softmax"},
+    "two towers with a frozen layer": {"loss_func": "listwise_softmax", "kept_passes": 1},
     "sparse": {"loss_func": "in_batch_softmax"},
     "one session a batch": {"batch_size": 1, "loss_func": "listwise_softmax", "metric_calculators": ("ranking",)},
 }
@@ -82,9 +82,11 @@ def train(name: str, folder: Path, *, kept: Path | None = None, stop_at: int | N
         tuner._optimize = stopping  # type: ignore[method-assign]
     checkpoints = CheckpointFolder(kept) if kept else None
     patience = settings.num_epochs
-    history = fit(
-        tuner, pairs, validation, settings, folder / "checkpoints", patience=patience, checkpoints=checkpoints
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("embft.finetuning.models.transformer._PASS_ON_CPU", (2, 4096, 500))  # several passes of few texts
+        history = fit(
+            tuner, pairs, validation, settings, folder / "checkpoints", patience=patience, checkpoints=checkpoints
+        )
     return history.to_dict()["records"], {key: it.clone() for key, it in model.state_dict().items()}
 
 

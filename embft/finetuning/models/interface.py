@@ -30,6 +30,8 @@ class EmbeddingsModelInterface(nn.Module, ABC):
     """Learning rate that suits this kind of model; taken where `FineTuningParams` give none."""
     n_cpu_threads: int | None = None
     """Threads that suit this model on a CPU; None leaves the choice to torch. See `embft.finetuning.threads`."""
+    kept_passes: int | None = None
+    """For a model that reads a batch in several passes: see `FineTuningSettings`, from which `fit` sets it."""
 
     @property
     @abstractmethod
