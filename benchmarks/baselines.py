@@ -32,13 +32,22 @@ def bm25_scores(collection: Collection) -> NDArray[np.float32]:
     return np.stack([retriever.get_scores(query) if query else nothing for query in known])
 
 
-def most_clicked_scores(collection: Collection) -> NDArray[np.float64]:
-    """Score by the train clicks of the very query, then by BM25, float64 [queries, items]."""
+def most_clicked_scores(collection: Collection, otherwise: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
+    """Score by the train clicks of the very query, then by other scores.
+
+    Args:
+        collection: Its train and validation clicks are counted.
+        otherwise: Float [queries, items], the order of items with equally many clicks; None takes BM25's.
+
+    Returns:
+        float64 [queries, items].
+    """
     evaluation = collection.evaluation
     counts = Counter((click.query, click.item) for click in [*collection.train, *collection.validation])
     clicks = np.array([[counts[query, item] for item in evaluation.item_ids] for query in evaluation.queries])
-    bm25 = bm25_scores(collection).astype(np.float64)
-    return clicks + bm25 / (1 + bm25.max())
+    rest = np.asarray(bm25_scores(collection) if otherwise is None else otherwise, np.float64)
+    # Into [0, 1): less than a click.
+    return clicks + (rest - rest.min()) / (1 + rest.max() - rest.min())
 
 
 def train_sentence_transformer(

@@ -9,8 +9,6 @@ abstracts, graded), which nobody trained on: what falls there was forgotten. Mea
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import statistics
 import sys
 from collections import defaultdict
@@ -25,9 +23,7 @@ from embft.finetuning.interpolation import SHARES, choose_mixture, interpolate
 from embft.finetuning.registry import make_loss
 from embft.finetuning.threads import cpu_threads
 from embft.finetuning.validation import validation_loss
-from tests import realdata
-
-_CRANFIELD = realdata.DATA / "cranfield"
+from tests import cranfield
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,13 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mixture", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args(arguments)
-    if not clicks.has_data() or not (_CRANFIELD / "qrels.tsv").exists():
+    if not clicks.has_data() or not (cranfield.FOLDER / "qrels.tsv").exists():
         print(
             "mixture: no Best Buy clicks, Home Depot grades or Cranfield in the data folder; set EMBFT_DATA",
             file=sys.stderr,
         )
         return 2
-    items, cases = _cranfield()
+    items, cases = cranfield.read()
     for make in (clicks.best_buy, clicks.home_depot):
         collection = make()
         told: dict[str, list[float]] = defaultdict(list)
@@ -99,25 +95,6 @@ def _loss(model: embft.EmbeddingsModelInterface, collection: clicks.Collection, 
     return validation_loss(
         model, sessions, collection.items, retriever, loss, embft.FineTuningParams(), batch_size=settings.batch_size
     ).mean
-
-
-def _cranfield() -> tuple[embft.ItemsSet, list[tuple[str, dict[str, float]]]]:
-    items = [json.loads(line) for line in (_CRANFIELD / "items.jsonl").open(encoding="utf-8")]
-    queries = {it["id"]: it["text"] for it in map(json.loads, (_CRANFIELD / "queries.jsonl").open(encoding="utf-8"))}
-    grades: dict[str, dict[str, float]] = defaultdict(dict)
-    with (_CRANFIELD / "qrels.tsv").open(encoding="utf-8", newline="") as rows:
-        for row in csv.DictReader(rows, delimiter="\t"):
-            if (grade := float(row["grade"])) > 0:
-                grades[row["query_id"]][row["item_id"]] = grade
-    known = [it for it in items if it["text"].strip()]
-    texts = embft.ItemsSet([it["id"] for it in known], [it["text"] for it in known])
-    known_ids = set(texts.ids)
-    cases = []
-    for id_, judged in grades.items():
-        known_grades = {item: grade for item, grade in judged.items() if item in known_ids}
-        if any(grade >= 1 for grade in known_grades.values()):
-            cases.append((queries[id_], known_grades))
-    return texts, cases
 
 
 if __name__ == "__main__":
