@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import pyarrow.parquet as pq
 from embft.clickstream.catalogue import read_catalogue
 from embft.clickstream.values import normalised
 from embft.errors import ConfigError
-from embft.finetuning.inputs import FineTuningInput, query_identity
+from embft.finetuning.inputs import query_identity
 from embft.promotion.guards import GuardSet, read_guard
 from embft.promotion.query_tables import read_query_table
 from embft.promotion.slices import query_slices
@@ -30,12 +29,10 @@ class Night:
 
     Args:
         held_out: Of the test part.
-        validation: Clicked sessions of the train days that no weight was learned from.
         slices: Name → held-out queries in it; `all` is not among them.
     """
 
     held_out: HeldOut
-    validation: Sequence[FineTuningInput]
     slices: dict[str, set[str]]
 
 
@@ -59,13 +56,12 @@ def night_of(context: Context) -> Night:
     items_set, retriever = vocabulary(pq.read_table(context.fetch("preprocess_ranks", "items/items.parquet")))
     train, validation = sessions_of(context, "train"), sessions_of(context, "validation")
     test = PairedFineTuningInputsDataset(sessions_of(context, "test"), seed, clicks_of=[*train, *validation])
-    chosen_on = PairedFineTuningInputsDataset(validation, seed, clicks_of=train)
     sessions = test.not_irrelevant
     guards, guard_items = _guards(context, items_set)
     searched = [query_identity(it.query) for it in train if it.events]
     slices = query_slices((query_identity(it.query) for it in sessions), searched)
     held_out = HeldOut(sessions, items_set, retriever, guards, guard_items)
-    return Night(held_out, chosen_on.not_irrelevant, slices | own_slices(context))
+    return Night(held_out, slices | own_slices(context))
 
 
 def own_slices(context: Context) -> dict[str, set[str]]:
