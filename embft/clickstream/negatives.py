@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 import numpy as np
 import pyarrow as pa
 
+from embft.same_queries import SameQueries
+
 _ROUNDS = 8
 
 
@@ -20,7 +22,8 @@ def sample_not_clicked(
 ) -> pa.Table:
     """Fill `shown` where it is unknown: what was clicked, then items drawn uniformly from the catalogue.
 
-    An item that was clicked for the same query in any of the sessions (of `clicks_of`, if given) is never drawn. The
+    An item that was clicked for the same query in any of the sessions (of `clicks_of`, if given) is never drawn;
+    `SameQueries` says which queries are the same. The
     items that are gone through for a session depend on the seed, the session id and the catalogue alone; what its query
     was clicked for is passed over. So a session gets the same items in every window, but for those.
 
@@ -42,14 +45,16 @@ def sample_not_clicked(
     row_of = {id_: row for row, id_ in enumerate(ids)}
     queries, clicked = sessions["query"].to_pylist(), sessions["clicked"].to_pylist()
     told = sessions if clicks_of is None else clicks_of
+    told_queries = told["query"].to_pylist()
+    same = SameQueries(told_queries)
     clicked_rows: dict[str, set[int]] = {}
-    for query, events in zip(told["query"].to_pylist(), told["clicked"].to_pylist(), strict=True):
-        clicked_rows.setdefault(query, set()).update(row_of[id_] for id_ in events if id_ in row_of)
+    for query, events in zip(told_queries, told["clicked"].to_pylist(), strict=True):
+        clicked_rows.setdefault(same.key(query), set()).update(row_of[id_] for id_ in events if id_ in row_of)
 
     shown = sessions["shown"].to_pylist()
     for number, session_id in enumerate(sessions["session_id"].to_pylist()):
         if shown[number] is None:
-            barred = clicked_rows[queries[number]]
+            barred = clicked_rows.get(same.key(queries[number]), set())
             hard = [row_of[id_] for id_ in (mined or {}).get(queries[number], ())]
             first = _draw_mined(seed, session_id, hard, count // 2, barred)
             drawn = _draw(seed, session_id, len(ids), count - len(first), barred.union(first) if first else barred)

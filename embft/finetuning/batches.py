@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embft.errors import ConfigError, DataRejected
+from embft.finetuning.evidence import ClickWeights
 from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.items import ItemsSet, QueryRetriever
 from embft.finetuning.parts import Item, ItemParts
@@ -39,6 +40,8 @@ class FlatBatch:
         n_sessions: Entries of the batch.
         clicked_for_query: Whether an item was clicked for a query anywhere in the log, bool [queries, items]; None
             where it was not asked for.
+        candidate_columns: Index of each candidate into the distinct items, int64 [candidates].
+        n_own_parts: How many of `item_parts.parts`, from the first on, are of items that a session shows.
     """
 
     query_texts: list[str]
@@ -54,6 +57,8 @@ class FlatBatch:
     lengths: NDArray[np.int64]
     n_sessions: int
     clicked_for_query: NDArray[np.bool_] | None
+    candidate_columns: NDArray[np.int64]
+    n_own_parts: int
 
 
 def checked_batch(batch: object) -> list[Pair]:
@@ -92,6 +97,8 @@ def flatten(
     *,
     with_irrelevant: bool,
     with_clicks_of_log: bool = False,
+    candidates: Sequence[Item] = (),
+    click_weights: ClickWeights | None = None,
 ) -> FlatBatch:
     """Lay a batch flat.
 
@@ -101,6 +108,8 @@ def flatten(
         query_retriever: What of a query the model gets.
         with_irrelevant: Whether to take the irrelevant sessions too.
         with_clicks_of_log: Whether to mark what was clicked for each query anywhere in the log.
+        candidates: Further items of the set, listed after those shown.
+        click_weights: What a click is worth beside its own weight; None takes all alike.
 
     Returns:
         The flat batch. Two ids with one item (a text that occurs twice) share one column.
@@ -121,6 +130,8 @@ def flatten(
     except DataRejected as error:
         stranger = next(it for it in sessions if not all(id_ in items_set for id_ in it.results))
         raise DataRejected(f"session {stranger.session_id!r}: {error}") from None
+    n_own_parts = len(items_set.parts(list(item_code)).parts)
+    candidate_columns = [item_code.setdefault(item, len(item_code)) for item in candidates]
     clicked = [id_ in session.events for session in sessions for id_ in session.results]
     return FlatBatch(
         query_texts=list(query_code),
@@ -128,7 +139,7 @@ def flatten(
         query_rows=np.repeat(np.array(rows, np.int64), lengths),
         item_columns=np.fromiter(map(column_of.__getitem__, ids), np.int64, len(ids)),
         clicked=np.array(clicked, np.bool_),
-        event_weights=_joined([_weights(session) for session in sessions], lengths, 1.0),
+        event_weights=_joined([_weights(session, click_weights) for session in sessions], lengths, 1.0),
         start_ranks=_joined([session.rank_values for session in sessions], lengths, np.nan),
         positions=_positions(sessions, lengths),
         propensities=_joined([session.propensities for session in sessions], lengths, np.nan),
@@ -136,6 +147,8 @@ def flatten(
         lengths=lengths,
         n_sessions=len(batch),
         clicked_for_query=_clicked_for_query(sessions, rows, items_set, item_code) if with_clicks_of_log else None,
+        candidate_columns=np.array(candidate_columns, np.int64),
+        n_own_parts=n_own_parts,
     )
 
 
@@ -149,10 +162,14 @@ def _joined(
     return np.concatenate([np.full(n, default) if it is None else np.asarray(it, np.float64) for it, n in of_session])
 
 
-def _weights(session: FineTuningInput) -> NDArray[np.float64] | None:
-    if session.event_weights is None:
+def _weights(session: FineTuningInput, click_weights: ClickWeights | None) -> NDArray[np.float64] | None:
+    weights: Sequence[float] | None = session.event_weights
+    if click_weights is not None and session.events:
+        told = [1.0] * len(session.events) if weights is None else weights
+        weights = [weight * worth for weight, worth in zip(told, click_weights(session), strict=True)]
+    if weights is None:
         return None
-    weight_of = dict(zip(session.events, session.event_weights, strict=True))
+    weight_of = dict(zip(session.events, weights, strict=True))
     return np.array([weight_of.get(id_, 1.0) for id_ in session.results])
 
 

@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from embft.errors import ConfigError
 from embft.finetuning.batches import FlatBatch, Pair, flatten
 from embft.finetuning.confidences import ConfidenceCalculator, ShownItems, dummy_confidences
+from embft.finetuning.evidence import ClickWeights
 from embft.finetuning.items import ItemsSet, QueryRetriever
 from embft.finetuning.models.interface import EmbeddingsModelInterface
-from embft.finetuning.pairs import Pairs, batch_pairs, downsampled, shown_pairs
+from embft.finetuning.pairs import Pairs, batch_pairs, catalogue_pairs, downsampled, shown_pairs
 from embft.finetuning.params import ExamplesType, FineTuningParams
+from embft.finetuning.parts import Item
 from embft.finetuning.rankers import Ranker, cosine_similarity
 
-Negatives = Literal["shown", "batch"]
+Negatives = Literal["shown", "batch", "catalogue"]
+EVALUATED_CANDIDATES = 512
+"""Items that a click is compared with in evaluation mode; the same for every model, whatever it is trained with."""
 Encode = Callable[[Callable[[Sequence[Any]], Tensor], Sequence[Any]], Tensor]
 """A tower and its inputs → their vectors; where several processes train, each encodes a share: see `sharing`."""
 
@@ -106,8 +110,8 @@ class FeaturesExtractor(nn.Module):
 
     Positives are the clicked items of a session. Negatives are its shown items without a click and, with
     `not_irrelevant_only=False`, the results of the irrelevant session beside it, ranked for that session's query;
-    or, for a loss that wants it so, all clicked items of the batch and the not-clicked results of its own session, but
-    for those that were clicked for the query anywhere in the log.
+    or, for a loss that wants it so, the not-clicked results of its own session and all clicked items of the batch, but
+    for those that were clicked for the query anywhere in the log, or all items of the catalogue.
 
     In training mode (`.train()`) queries are augmented, negatives are downsampled, and pairs filtered by their
     difference and by the kind of examples. In evaluation mode every pair counts, of the texts as they are: there,
@@ -119,9 +123,11 @@ class FeaturesExtractor(nn.Module):
         is_similarity: Whether a bigger rank is closer.
         params: Downsampling, thresholds, margin and kinds of examples.
         confidence_calculator: Shown items → confidences.
-        negatives: "shown" or "batch": where negatives come from; see `RankingLossInterface.negatives`.
+        negatives: "shown", "batch" or "catalogue": where negatives come from; see `RankingLossInterface.negatives`.
         query_augmenter: Query texts → query texts, in training mode; None leaves them as they are.
-        seed: Of the downsampling.
+        seed: Of the downsampling and of the candidates.
+        n_candidates: Items of the catalogue that a step compares its clicks with, for "catalogue"; None takes what
+            suits the model.
     """
 
     def __init__(
@@ -134,6 +140,7 @@ class FeaturesExtractor(nn.Module):
         negatives: Negatives = "shown",
         query_augmenter: Callable[[Sequence[str]], list[str]] | None = None,
         seed: int = 0,
+        n_candidates: int | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -143,6 +150,9 @@ class FeaturesExtractor(nn.Module):
         self.confidence_calculator = confidence_calculator
         self.negatives = negatives
         self.query_augmenter = query_augmenter
+        self.n_candidates = n_candidates or model.suggested_candidates
+        self.click_weights: ClickWeights | None = None
+        """What a click is worth, in training mode; None takes all alike."""
         self.encode: Encode = _encode_alone
         self.examples_type = params.examples_order[0]
         self._random = np.random.default_rng(seed)
@@ -186,13 +196,38 @@ class FeaturesExtractor(nn.Module):
             query_retriever,
             with_irrelevant=not self.params.not_irrelevant_only,
             with_clicks_of_log=self.negatives == "batch",
+            candidates=self.candidates(items_set),
+            click_weights=self.click_weights if self.training else None,
         )
         queries = flat.query_texts
         if self.training and self.query_augmenter is not None:
             queries = self.query_augmenter(queries)
         query_vectors = self.encode(self.model.forward_query, queries)
-        item_vectors = self.encode(self.model.forward_items, flat.item_parts.parts)
+        item_vectors = self._item_vectors(flat)
         return self.features_from_vectors(flat, query_vectors, item_vectors)
+
+    def candidates(self, items_set: ItemsSet) -> Sequence[Item]:
+        """Items that every click is compared with, besides those of the batch; none unless the loss asks for them.
+
+        All items where there are few; else a draw, in evaluation mode always the same one.
+        """
+        count = self.n_candidates if self.training else EVALUATED_CANDIDATES
+        if self.negatives != "catalogue":
+            return ()
+        if len(items_set) <= count:
+            return items_set.items
+        random = self._random if self.training else np.random.default_rng(0)
+        drawn = random.choice(len(items_set), count, replace=False, shuffle=False)
+        return [items_set.items[row] for row in drawn.tolist()]
+
+    def _item_vectors(self, flat: FlatBatch) -> Tensor:
+        parts = flat.item_parts.parts
+        own = self.encode(self.model.forward_items, parts[: flat.n_own_parts])
+        if flat.n_own_parts == len(parts):
+            return own
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.model.candidates_learn):
+            others = self.encode(self.model.forward_items, parts[flat.n_own_parts :])
+        return torch.cat([own, others])
 
     def features_from_vectors(
         self, flat: FlatBatch, query_vectors: Tensor, item_vectors: Tensor
@@ -244,7 +279,12 @@ class FeaturesExtractor(nn.Module):
         return (self._filtered(features) if self.training else features), ranked
 
     def _pairs(self, flat: FlatBatch) -> Pairs:
-        pairs = batch_pairs(flat) if self.negatives == "batch" else shown_pairs(flat)
+        if self.negatives == "batch":
+            pairs = batch_pairs(flat)
+        elif self.negatives == "catalogue":
+            pairs = catalogue_pairs(flat, with_clicks_of_batch=self.training)
+        else:
+            pairs = shown_pairs(flat)
         if self.training and self.params.negative_downsampling < 1.0:
             return downsampled(pairs, self.params.negative_downsampling, self._random)
         return pairs

@@ -11,24 +11,13 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from embft.errors import DataRejected
+from embft.same_queries import query_identity as query_identity
 
 Value = TypeVar("Value")
 Number = TypeVar("Number", int, float)
 
 _UNKNOWN = math.nan  # how an unknown rank lies in a session's array; in a mapping from outside a NaN is refused
 _LAST_POSITION = 1_000_000_000
-
-
-def query_identity(query: object) -> str:
-    """What makes two queries the same: the text, casefolded, with runs of whitespace as one space and none around.
-
-    Args:
-        query: A session's query; what is no text counts by its `str`.
-
-    Returns:
-        A key, never shown to a model.
-    """
-    return " ".join(str(query).casefold().split())
 
 
 class FineTuningInput:

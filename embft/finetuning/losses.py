@@ -26,8 +26,9 @@ class RankingLossInterface(ABC):
     """
 
     negatives: ClassVar[Negatives] = "shown"
-    """What a click is compared with: "shown", the not-clicked results of its session, or "batch", the clicked items of
-    the batch as well, but for those that were clicked for the same query anywhere in the log."""
+    """What a click is compared with: "shown", the not-clicked results of its session; "batch", the clicked items of
+    the batch as well, but for those that were clicked for the same query anywhere in the log; or "catalogue", all items
+    or a draw of them."""
 
     def __init__(self, margin: float = 0.0) -> None:
         self.set_margin(margin)
@@ -204,6 +205,37 @@ class ListwiseSoftmaxLoss(RankingLossInterface):
         values = believed * (peak + torch.log(torch.exp(-peak) + sums))
         is_click = n_pairs > 0
         return values[is_click], sessions[is_click]
+
+
+class CatalogueSoftmaxLoss(ListwiseSoftmaxLoss):
+    """Cross-entropy of each click against the catalogue: how likely is this item, of all that there are?
+
+    `ListwiseSoftmaxLoss`, where a click's list is every item of the catalogue. Where that has more than
+    `catalogue_candidates`, it is a random draw of so many, anew for each step and shared by its clicks, with what the
+    batch clicked and what the click's own session showed. In evaluation mode the draw is always the same, and the
+    clicks of the batch are left out: there the loss depends neither on the batch nor on chance.
+
+    Unlike in `InBatchSoftmaxLoss`, other items that were clicked for the query stay in the list, and none of them is a
+    negative for that. With p_j the share of item j in the weights of a query's clicks and q_j the model's softmax over
+    the list, its clicks add up to -Σ_j p_j ln q_j, whose gradient with respect to the j-th logit is q_j - p_j. An item
+    clicked for the query is pulled in until the model gives it its share, and held back only beyond that; one that
+    nobody clicked is only pushed away. Left out of each other's lists, the bestseller and what was clicked once would
+    have no order among them. A margin above 0 moves that point: leave it out.
+
+    A model that finds all items alike gets ln(items).
+
+    Args:
+        margin: Additive, in units of the ranker, >= 0.
+        scale: Inverse temperature; no unit, > 0. For cosines 10 to 30.
+
+    Raises:
+        ConfigError: `scale` is not above 0.
+
+    Source: softmax over all items of Covington et al. 2016 (10.1145/2959100.2959190), section 3; a draw shared by the
+        batch beside its own clicks as in Wu et al. 2024, arXiv:2201.02327.
+    """
+
+    negatives = "catalogue"
 
 
 class InBatchSoftmaxLoss(ListwiseSoftmaxLoss):

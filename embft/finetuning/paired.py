@@ -6,7 +6,10 @@ import random
 from collections.abc import Iterable, Iterator
 
 from embft.errors import DataRejected
-from embft.finetuning.inputs import FineTuningInput, query_identity
+from embft.finetuning.evidence import ClickWeights
+from embft.finetuning.inputs import FineTuningInput
+from embft.finetuning.params import FineTuningParams
+from embft.same_queries import SameQueries
 
 
 class PairedFineTuningInputsDataset:
@@ -16,8 +19,8 @@ class PairedFineTuningInputsDataset:
     of the irrelevant sessions: at any moment, two of them have been used equally often, give or take one.
 
     Each session is told what was clicked for its query anywhere in `inputs` and `clicks_of` (`clicked_for_query`).
-    Two queries are the same if they are equal after casefolding, with runs of whitespace taken as one space. A
-    session put into a second dataset keeps what the second one told it.
+    Queries that differ in case, spaces or a slip of the finger are one query there: see `SameQueries`. A session put
+    into a second dataset keeps what the second one told it.
 
     Args:
         inputs: Sessions of one split, clicked and irrelevant mixed.
@@ -48,13 +51,20 @@ class PairedFineTuningInputsDataset:
 
     def _share_clicks(self, clicks_of: Iterable[FineTuningInput]) -> None:
         """Tell every session what was clicked for its query; one set serves all sessions of a query."""
-        clicks = _Clicks()
-        for sessions in (self.not_irrelevant, clicks_of):
-            for session in sessions:
-                clicks.add(session)
+        log = [*self.not_irrelevant, *(it for it in clicks_of if not it.is_irrelevant)]
+        self.same_queries = SameQueries(it.query for it in log)
+        clicks = _Clicks(self.same_queries)
+        for session in log:
+            clicks.add(session)
         for sessions in (self.not_irrelevant, self.irrelevant):
             for session in sessions:
                 session.clicked_for_query = clicks.of(session)
+
+    def click_weights(self, params: FineTuningParams) -> ClickWeights | None:
+        """What each click is worth in a training with these parameters; None where all are worth the same."""
+        if params.half_life_days is None and params.repeated_clicks == "count":
+            return None
+        return ClickWeights(self.not_irrelevant, self.same_queries, params.half_life_days, params.repeated_clicks)
 
     def set_epoch(self, epoch: int) -> None:
         """Go on through the irrelevant sessions where epoch `epoch` - 1 ended."""
@@ -84,15 +94,14 @@ class PairedFineTuningInputsDataset:
 class _Clicks:
     """Query → ids clicked for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, same_queries: SameQueries) -> None:
+        self._key = same_queries.key
         # A query's first events stand for its set until others come: most queries of a log are searched once, and a
         # set for each would weigh more than the sessions.
         self._ids: dict[str, tuple[str, ...] | set[str] | frozenset[str]] = {}
 
     def add(self, session: FineTuningInput) -> None:
-        if session.is_irrelevant:
-            return
-        key = query_identity(session.query)
+        key = self._key(session.query)
         known = self._ids.setdefault(key, session.events)
         if isinstance(known, set):
             known.update(session.events)
@@ -100,7 +109,7 @@ class _Clicks:
             self._ids[key] = {*known, *session.events}
 
     def of(self, session: FineTuningInput) -> frozenset[str]:
-        key = query_identity(session.query)
+        key = self._key(session.query)
         ids = self._ids.get(key, ())
         if isinstance(ids, tuple) and len(ids) == len(session.events):
             return frozenset(ids)  # the session's own events: it will not keep the set

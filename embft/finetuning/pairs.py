@@ -71,19 +71,55 @@ def batch_pairs(flat: FlatBatch) -> Pairs:
     """
     assert flat.clicked_for_query is not None
     positives = np.flatnonzero(flat.clicked)
-    rows = flat.query_rows[positives]
+    barred = flat.clicked_for_query[flat.query_rows[positives]]
+    return _compared(flat, positives, flat.item_columns[positives], barred)
+
+
+def catalogue_pairs(flat: FlatBatch, *, with_clicks_of_batch: bool) -> Pairs:
+    """Every click with every candidate but itself, and with the not-clicked results of its own session.
+
+    Args:
+        flat: The batch, flattened with candidates.
+        with_clicks_of_batch: Whether all clicked items of the batch are candidates too.
+
+    Returns:
+        The pairs.
+    """
+    positives = np.flatnonzero(flat.clicked)
+    columns = flat.item_columns[positives]
+    barred = np.zeros((len(positives), flat.item_parts.n_items), np.bool_)
+    barred[np.arange(len(positives)), columns] = True
+    candidates = np.concatenate([flat.candidate_columns, columns]) if with_clicks_of_batch else flat.candidate_columns
+    return _compared(flat, positives, candidates, barred)
+
+
+def _compared(
+    flat: FlatBatch, positives: NDArray[np.int64], candidates: NDArray[np.int64], barred: NDArray[np.bool_]
+) -> Pairs:
+    """Every click with all candidates and what its own session showed without a click, but for what is barred for it.
+
+    Args:
+        flat: The batch.
+        positives: Clicked items, index into the batch's shown items, int64 [clicks].
+        candidates: Columns of distinct items.
+        barred: Bool [clicks, items].
+
+    Returns:
+        The pairs.
+    """
     own = shown_pairs(flat)
     session = np.repeat(np.arange(len(flat.lengths)), flat.lengths)
     own = own.select(session[own.positives] == session[own.negatives])
     own_cells = np.searchsorted(positives, own.positives), flat.item_columns[own.negatives]
 
-    is_candidate = np.zeros((len(positives), flat.item_parts.n_items), np.bool_)
-    is_candidate[:, flat.item_columns[positives]] = True
+    is_candidate = np.zeros(barred.shape, np.bool_)
+    is_candidate[:, candidates] = True
     is_candidate[own_cells] = True
-    click, column = np.nonzero(is_candidate & ~flat.clicked_for_query[rows])
+    click, column = np.nonzero(is_candidate & ~barred)
     shown_as = np.full(is_candidate.shape, _NOT_SHOWN, np.int32)
     shown_as[own_cells] = own.negatives
-    return Pairs(positives[click], _cells(flat, rows[click], column), shown_as[click, column].astype(np.int64))
+    rows = flat.query_rows[positives[click]]
+    return Pairs(positives[click], _cells(flat, rows, column), shown_as[click, column].astype(np.int64))
 
 
 def downsampled(pairs: Pairs, share: float, random: np.random.Generator) -> Pairs:

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-LossName = Literal["listwise_softmax", "in_batch_softmax", "prob_margin", "cosine_prob_margin"]
+LossName = Literal["catalogue_softmax", "in_batch_softmax", "listwise_softmax", "prob_margin", "cosine_prob_margin"]
+RepeatedClicks = Literal["count", "log"]
 RankerName = Literal["cosine_similarity", "euclidean_distance"]
 ConfidenceName = Literal["dummy_confidences", "click_confidences", "propensity_confidences"]
 MetricName = Literal["distance_shift", "ranking"]
@@ -75,6 +76,16 @@ class FineTuningParams(_Frozen):
     margin: float = Field(
         0.2, ge=0, description="By how much a clicked item should beat a not-clicked one, in units of the ranker."
     )
+    half_life_days: float | None = Field(
+        None,
+        gt=0,
+        description="A click weighs half for each so many days before the newest training click; None: all alike.",
+    )
+    repeated_clicks: RepeatedClicks = Field(
+        "count",
+        description="Clicks of one query on one item: count takes each as one more, log lets n of them weigh "
+        "min(6, log2(1 + n)) together.",
+    )
     not_irrelevant_only: bool = Field(
         True, description="Leave out sessions without a click; False takes their results as further negatives."
     )
@@ -126,6 +137,12 @@ class FineTuningSettings(_Frozen):
     )
     augmented_share: float = Field(
         0.2, ge=0, le=1, description="Share of the queries of a step that one of the augmentations is done to."
+    )
+    catalogue_candidates: int | None = Field(
+        None,
+        ge=1,
+        description="Items that catalogue_softmax compares the clicks of a step with: all where there are no more, "
+        "else a draw of so many; None takes what suits the kind of model.",
     )
     step_size: int = Field(500, gt=0, strict=True, description="Optimiser steps between falls of the learning rate.")
     gamma: float = Field(0.9, gt=0, lt=1, description="Factor of each fall of the learning rate.")

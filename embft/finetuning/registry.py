@@ -14,6 +14,7 @@ from embft.finetuning.confidences import (
     propensity_confidences,
 )
 from embft.finetuning.losses import (
+    CatalogueSoftmaxLoss,
     CosineProbMarginRankingLoss,
     InBatchSoftmaxLoss,
     ListwiseSoftmaxLoss,
@@ -25,6 +26,7 @@ from embft.finetuning.params import FineTuningSettings
 from embft.finetuning.rankers import Ranker, cosine_similarity, euclidean_distance
 
 _LOSSES: dict[str, type[RankingLossInterface]] = {
+    "catalogue_softmax": CatalogueSoftmaxLoss,
     "listwise_softmax": ListwiseSoftmaxLoss,
     "in_batch_softmax": InBatchSoftmaxLoss,
     "prob_margin": ProbMarginRankingLoss,

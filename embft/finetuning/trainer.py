@@ -115,7 +115,7 @@ def _check_pairs(tuner: EmbeddingsFineTuner, train: PairedFineTuningInputsDatase
     Raises:
         DataRejected: No session has a not-clicked result, and the loss needs one.
     """
-    if tuner.loss_func.negatives == "batch" or any(len(it.events) < len(it) for it in train.not_irrelevant):
+    if tuner.loss_func.negatives != "shown" or any(len(it.events) < len(it) for it in train.not_irrelevant):
         return
     if tuner.fine_tuning_params.not_irrelevant_only or not train.irrelevant:
         raise DataRejected(

@@ -57,8 +57,9 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         confidence_calculator: How far clicks are believed.
         step_size: Optimiser steps between two falls of the learning rate.
         gamma: Factor of each fall.
-        seed: Of the downsampling of negatives.
+        seed: Of the draws of negatives.
         query_augmenter: Query texts → query texts, in training only; see `QueryAugmenter`.
+        catalogue_candidates: Of a loss over the catalogue; see `FineTuningSettings`.
 
     Raises:
         ConfigError: An argument is of the wrong kind, `items_sets` lacks a split, or too many layers are frozen.
@@ -80,6 +81,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         gamma: float = 0.9,
         seed: int = 0,
         query_augmenter: Callable[[Sequence[str]], list[str]] | None = None,
+        catalogue_candidates: int | None = None,
     ) -> None:
         super().__init__()
         _check_kinds(model, items_sets, query_retriever, loss_func, fine_tuning_params)
@@ -103,6 +105,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             negatives=loss_func.negatives,
             query_augmenter=query_augmenter,
             seed=seed,
+            n_candidates=catalogue_candidates,
         )
         self.train_measures = MetricsAccumulator()
         self.validation_measures = MetricsAccumulator()
@@ -150,6 +153,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             gamma=settings.gamma,
             seed=settings.seed,
             query_augmenter=make_augmenter(settings),
+            catalogue_candidates=settings.catalogue_candidates,
         )
 
     def preprocess_inputs(
@@ -206,6 +210,8 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         pairs = checked_batch(batch)
         features, ranked = self.features_extractor(pairs, self.items_sets["train"], self.query_retriever)
         loss = self.loss_func(features)
+        if (weights := self.features_extractor.click_weights) is not None:
+            loss = loss / weights.mean  # of the size of the validation loss, which weighs all clicks alike
         if not torch.isfinite(loss):
             names = ", ".join(repr(clicked.session_id) for clicked, _ in pairs[:10])
             raise DataRejected(
@@ -293,6 +299,12 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             raise DataRejected(f"the validation loss became {loss} at step {self.steps_done}; lower the learning rates")
         self._log([MetricValue(name, value) for name, value in means.items()], "val_")
         return loss
+
+    def on_train_start(self) -> None:
+        """Look over the training set for what its clicks are worth."""
+        dataset = self.trainer.train_dataloader.dataset
+        if isinstance(dataset, PairedFineTuningInputsDataset):
+            self.features_extractor.click_weights = dataset.click_weights(self.fine_tuning_params)
 
     def on_train_epoch_start(self) -> None:
         """Choose the kind of examples: each of `examples_order` gets an equal share of the epochs."""

@@ -89,14 +89,15 @@ def validation_loss(
     loss_func = copy(loss_func)
     loss_func.set_margin(params.margin)
     pairs: list[Pair] = [(session, None) for session in inputs if not session.is_irrelevant]
-    shown = dict.fromkeys(id_ for session, _ in pairs for id_ in session.results)
     queries = Vectors(model.encode_queries, (query_retriever(it.query) for it, _ in pairs), torch.float64)
-    items = Vectors(model.encode_items, items_set.parts(items_set.items_by_ids(shown)).parts, torch.float64)
     extractor = FeaturesExtractor(
         model, params, ranker, is_similarity, confidence_calculator, negatives=loss_func.negatives
     )
     was_training = model.training
     extractor.eval()
+    shown = items_set.items_by_ids(dict.fromkeys(id_ for session, _ in pairs for id_ in session.results))
+    candidates = extractor.candidates(items_set)
+    items = Vectors(model.encode_items, items_set.parts([*shown, *candidates]).parts, torch.float64)
 
     losses = [np.zeros(0)]
     has_pair = [np.zeros(0, bool)]
@@ -110,6 +111,7 @@ def validation_loss(
                 query_retriever,
                 with_irrelevant=False,
                 with_clicks_of_log=extractor.negatives == "batch",
+                candidates=candidates,
             )
             features, ranked = extractor.features_from_vectors(
                 flat, queries[flat.query_texts], items[flat.item_parts.parts]

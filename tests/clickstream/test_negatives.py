@@ -98,6 +98,12 @@ def test_smaller_catalogue_gives_all_that_was_not_clicked() -> None:
     assert shown(table([("a", "lamp", [], None)]), items=[])["a"] == []
 
 
+def test_what_was_clicked_for_a_query_bars_it_for_its_slips_and_other_spellings() -> None:
+    log = [(f"o{number}", "dead island", [item], None) for number, item in enumerate(ITEMS[:195])]
+    found = shown(table([*log, ("slip", "dead isalnd", [], None), ("case", " DEAD island", [], None)]), count=20)
+    assert sorted(found["slip"]) == sorted(found["case"]) == ITEMS[195:]
+
+
 def test_every_item_is_drawn_alike() -> None:
     found = shown(table([(f"s{number}", "lamp", [], None) for number in range(4000)]))
     counts = Counter(item for draw in found.values() for item in draw)

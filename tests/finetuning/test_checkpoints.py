@@ -159,7 +159,7 @@ def assert_equal(weights: dict[str, torch.Tensor], others: dict[str, torch.Tenso
     ("make_model", "validation"),
     [
         (static, {}),
-        (static, {"test_each_n_inputs": 2}),
+        (static, {"test_each_n_inputs": 2, "loss_func": "catalogue_softmax", "catalogue_candidates": 3}),
         (static, {"test_each_n_inputs": 6}),
         (transformer, {"test_each_n_inputs": 6}),
     ],

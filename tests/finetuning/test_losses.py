@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from embft.errors import ConfigError
+from embft.finetuning import features as features_module
 from embft.finetuning.features import FeaturesExtractor, FineTuningFeatures
 from embft.finetuning.inputs import FineTuningInput
 from embft.finetuning.items import ItemsSet, TextQueryRetriever
 from embft.finetuning.losses import (
+    CatalogueSoftmaxLoss,
     CosineProbMarginRankingLoss,
     InBatchSoftmaxLoss,
     ListwiseSoftmaxLoss,
@@ -169,6 +172,76 @@ def test_in_batch_softmax_is_info_nce_without_the_clicks_of_the_same_query(
         kept = [j for j in range(len(clicks)) if j == i or clicks[j][0] != query]
         terms.append(np.log(np.exp(logits[i, kept]).sum()) - logits[i, i])
     assert InBatchSoftmaxLoss(scale=3.0)(features).item() == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+def test_catalogue_softmax_is_cross_entropy_over_all_items_and_pulls_clicks_to_their_shares(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet
+) -> None:
+    clicks = [("red", "r"), ("hat", "gh"), ("red", "rs"), ("red", "r")]
+    batch = [(FineTuningInput(f"{n}", query, [id_], []), None) for n, (query, id_) in enumerate(clicks)]
+    extractor = FeaturesExtractor(tiny_model, FineTuningParams(), negatives=CatalogueSoftmaxLoss.negatives).eval()
+    features, _ = extractor(batch, items, TextQueryRetriever())
+    loss = CatalogueSoftmaxLoss(scale=3.0)(features)
+    queries = tiny_model.forward_query(["red", "hat"])
+    vectors = tiny_model.forward_items(items.items).detach()
+    logits = 3.0 * queries @ vectors.T
+    targets = torch.tensor([items.ids.index(id_) for _, id_ in clicks])
+    expected = torch.nn.functional.cross_entropy(logits[[0, 1, 0, 0]], targets)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    # Of the clicks for "red" two thirds went to r and a third to rs: at these shares the loss has its lowest point.
+    shares = torch.zeros(len(items)).index_add(0, targets[[0, 2, 3]], torch.full((3,), 1 / 3))
+    model_shares = logits[0].softmax(0)
+    (gradient,) = torch.autograd.grad(expected, logits, retain_graph=True)
+    torch.testing.assert_close(gradient[0], 3 / 4 * (model_shares - shares))
+
+
+def test_of_a_big_catalogue_training_draws_anew_and_evaluation_takes_the_same_for_any_batch(
+    tiny_model: StaticEmbeddingsModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["red", "green", "blue", "shoe", "hat"]
+    texts = [f"{a} {b} {c}" for a in words for b in words for c in words]
+    big = ItemsSet([str(n) for n in range(125)], texts)
+    batch: list[Any] = [(FineTuningInput(f"{n}", "red", [f"{n}"], [f"{n}", "70", "71"]), None) for n in range(4)]
+
+    def extract(extractor: FeaturesExtractor, part: list[Any]) -> FineTuningFeatures:
+        return extractor(part, big, TextQueryRetriever())[0]
+
+    def make() -> FeaturesExtractor:
+        return FeaturesExtractor(tiny_model, FineTuningParams(), negatives="catalogue", n_candidates=20, seed=3).train()
+
+    extractor = make()
+    first = extract(extractor, batch)
+    state = extractor.random_state
+    second = extract(extractor, batch)
+    again = make()
+    again.random_state = state
+    assert torch.equal(extract(again, batch).negative_ranks, second.negative_ranks)
+    assert not torch.equal(first.negative_ranks, second.negative_ranks)
+    # 20 drawn, 3 other clicks of the batch and 2 shown without a click: fewer where one of these was drawn.
+    assert 20 * 4 <= len(first) <= 25 * 4
+
+    monkeypatch.setattr(features_module, "EVALUATED_CANDIDATES", 30)
+    terms = {}
+    for size in (1, 2, 4):
+        evaluated = [extract(make().eval(), batch[at : at + size]) for at in range(0, 4, size)]
+        terms[size] = torch.cat([CatalogueSoftmaxLoss().per_session(it, size) for it in evaluated])
+    torch.testing.assert_close(terms[1], terms[4])
+    torch.testing.assert_close(terms[2], terms[4])
+
+
+def test_items_that_do_not_learn_still_teach_the_queries(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
+    def gradient(learn: bool) -> torch.Tensor:
+        tiny_model.candidates_learn = learn
+        tiny_model.zero_grad()
+        extractor = FeaturesExtractor(tiny_model, FineTuningParams(), negatives="catalogue").train()
+        features, _ = extractor([(FineTuningInput("1", "hat", ["r"], []), None)], items, TextQueryRetriever())
+        CatalogueSoftmaxLoss(scale=1.0)(features).backward()
+        assert tiny_model.embedding.weight.grad is not None
+        return tiny_model.embedding.weight.grad.to_dense().norm(dim=1)
+
+    hat, green = 5, 2
+    assert (gradient(True)[green] > 0, gradient(False)[green] > 0) == (True, False)
+    assert gradient(False)[hat] > 0
 
 
 def test_listwise_softmax_survives_differences_that_would_overflow() -> None:

@@ -46,13 +46,13 @@ SESSIONS = [
 ]
 
 CASES: dict[str, dict[str, Any]] = {
-    "transformer": {"loss_func": "in_batch_softmax"},
+    "transformer": {"loss_func": "catalogue_softmax", "catalogue_candidates": 3},
     "two towers with a frozen layer": {"loss_func": "listwise_softmax"},
     "sparse": {"loss_func": "in_batch_softmax"},
     "one session a batch": {"batch_size": 1, "loss_func": "listwise_softmax", "metric_calculators": ("ranking",)},
 }
 PARAMS: dict[str, FineTuningParams] = {
-    "transformer": FineTuningParams(items_lr=3e-3),
+    "transformer": FineTuningParams(items_lr=3e-3, repeated_clicks="log"),
     "two towers with a frozen layer": FineTuningParams(items_lr=3e-3, query_lr=1e-3, num_fixed_layers=1),
     "sparse": FineTuningParams(items_lr=0.03),
     "one session a batch": FineTuningParams(items_lr=3e-3, negative_downsampling=0.5, not_irrelevant_only=False),

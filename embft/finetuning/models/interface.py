@@ -28,6 +28,10 @@ class EmbeddingsModelInterface(nn.Module, ABC):
     item_prompt: str
     suggested_lr: float
     """Learning rate that suits this kind of model; taken where `FineTuningParams` give none."""
+    suggested_candidates: int = 512
+    """Items that suit this kind of model for a step's comparison by `catalogue_softmax`."""
+    candidates_learn: bool = True
+    """Whether items that no session of the batch showed get gradients too: they cost three times as much then."""
     n_cpu_threads: int | None = None
     """Threads that suit this model on a CPU; None leaves the choice to torch. See `embft.finetuning.threads`."""
 

@@ -1,0 +1,116 @@
+"""Which queries are the same search: those that differ in case or spaces, and slips of the finger.
+
+Free of everything else, for the log's reader and the fine-tuner must agree about it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+OFTEN = 10
+"""A query is taken for a slip of another one that is searched at least so many times as often."""
+
+_LEAST_LETTERS = 5  # of a word that may hold a slip: of the shorter ones, too many are a slip away from another word
+
+
+def query_identity(query: object) -> str:
+    """What makes two queries the same: the text, casefolded, with runs of whitespace as one space and none around.
+
+    Args:
+        query: A session's query; what is no text counts by its `str`.
+
+    Returns:
+        A key, never shown to a model.
+    """
+    return " ".join(str(query).casefold().split())
+
+
+class SameQueries:
+    """Tells which queries share their evidence: those of one identity, and a slip with what was meant.
+
+    A query is a slip of another one if that is searched `OFTEN` times as often, begins with the same character, and is
+    one typing slip away, a letter put in, left out, put in place of another or swapped with its neighbour, in a word of
+    five letters or more without a digit: another model number is another product. A space too many or too few is a
+    slip in any word. Of several such queries the one searched most often is meant.
+
+    Each query is compared with those that lose the same letter, not with all: 100,000 take a second or two.
+
+    Args:
+        queries: Of all clicked sessions, each as often as it was searched.
+    """
+
+    def __init__(self, queries: Iterable[object]) -> None:
+        self._identity: dict[object, str] = {}  # a log has few distinct queries for its sessions
+        counts: dict[str, int] = defaultdict(int)
+        for query in queries:
+            identity = self._identity.get(query)
+            if identity is None:
+                identity = self._identity[query] = query_identity(query)
+            counts[identity] += 1
+        self.meant = slips(counts)
+        """Slip → what was meant, both as `query_identity` gives them."""
+
+    def key(self, query: object) -> str:
+        """What queries that share their evidence have in common; also of a query that was not among those given."""
+        identity = self._identity.get(query) or query_identity(query)
+        return self.meant.get(identity, identity)
+
+
+def slips(counts: Mapping[str, int]) -> dict[str, str]:
+    """Find the queries that are slips of others, as `SameQueries` says.
+
+    Args:
+        counts: Query, as `query_identity` gives it → how often it is searched, >= 1.
+
+    Returns:
+        Slip → what was meant, which is itself no slip; queries that are none are left out.
+    """
+    by_part: dict[str, list[str]] = defaultdict(list)
+    for query, count in counts.items():
+        if count >= OFTEN and len(query) >= _LEAST_LETTERS:
+            for part in _without_one(query):
+                by_part[part].append(query)
+    nearest: dict[str, str] = {}
+    for query, count in counts.items():
+        near = {it for part in _without_one(query) for it in by_part.get(part, ())}
+        meant = [it for it in near if counts[it] >= OFTEN * count and it[0] == query[0] and _is_slip(query, it)]
+        if meant:
+            nearest[query] = max(meant, key=lambda it: (counts[it], it))
+    # A slip of a slip means what that one means: counts rise by the factor each time, so this comes to an end.
+    return {query: _end_of(nearest, meant) for query, meant in nearest.items()}
+
+
+def _without_one(query: str) -> Iterator[str]:
+    """The query itself, and without each of its characters: two that are one slip apart have one of these in common."""
+    yield query
+    for place in range(len(query)):
+        yield query[:place] + query[place + 1 :]
+
+
+def _is_slip(one: str, other: str) -> bool:
+    """Whether two different texts are one slip apart, in words that may hold one."""
+    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    most = min(len(one), len(other)) - start
+    end = next((i for i in range(most) if one[-1 - i] != other[-1 - i]), most)
+    parts = [text[start : len(text) - end] for text in (one, other)]
+    if sorted(parts) == ["", " "]:
+        return True
+    is_swap = len(parts[0]) == 2 and parts[0] == parts[1][::-1]
+    if not is_swap and max(map(len, parts)) > 1:
+        return False
+    words = [_word_around(text, start, len(text) - end) for text in (one, other)]
+    has_digit = any(char.isdigit() for word in words for char in word)
+    return not has_digit and max(map(len, words)) >= _LEAST_LETTERS
+
+
+def _word_around(text: str, start: int, end: int) -> str:
+    """The words that the characters from `start` to `end` touch."""
+    before, after = text.rfind(" ", 0, start) + 1, text.find(" ", end)
+    return text[before : len(text) if after < 0 else after]
+
+
+def _end_of(nearest: Mapping[str, str], query: str) -> str:
+    while query in nearest:
+        query = nearest[query]
+    return query
