@@ -1,9 +1,10 @@
 """Training by embft's public door, as a notebook would: `EmbeddingsFineTuner.create` and `fit`."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,20 @@ def load(model_name: str) -> embft.EmbeddingsModelInterface:
     return embft.load_model(SOURCES[model_name])
 
 
-def train_embft(
+class Trained(NamedTuple):
+    """A training that is done."""
+
+    tuner: embft.EmbeddingsFineTuner
+    validation: embft.PairedFineTuningInputsDataset
+    settings: embft.FineTuningSettings
+
+
+def train_embft(model_name: str, collection: Collection, **options: Any) -> embft.EmbeddingsModelInterface:
+    """Train a model; see `trained`, whose arguments it takes, and give it with its best weights."""
+    return trained(model_name, collection, **options).tuner.model
+
+
+def trained(
     model_name: str,
     collection: Collection,
     *,
@@ -27,8 +41,11 @@ def train_embft(
     validation: Sequence[Click],
     n_negatives: int,
     lr: float | None,
+    start: embft.EmbeddingsModelInterface | None = None,
+    params: Mapping[str, Any] = MappingProxyType({}),
+    make_tuner: Callable[..., embft.EmbeddingsFineTuner] = embft.EmbeddingsFineTuner.create,
     **settings: Any,
-) -> embft.EmbeddingsModelInterface:
+) -> Trained:
     """Train a model, with early stopping on the validation clicks.
 
     Args:
@@ -38,10 +55,13 @@ def train_embft(
         validation: Clicks that pick the best epoch.
         n_negatives: Not-clicked items drawn for each click; 0 for a loss over the batch's own items.
         lr: Learning rate; None takes what suits the model.
+        start: What to train, in place; None loads the model.
+        params: Further ones of `FineTuningParams`.
+        make_tuner: As `EmbeddingsFineTuner.create`.
         settings: Of `FineTuningSettings`.
 
     Returns:
-        The model with its best weights.
+        The training; its model has its best weights.
     """
     fixed = embft.FineTuningSettings(metric_calculators=(), devices="cpu", **settings)
     learned, held_out = (
@@ -51,13 +71,13 @@ def train_embft(
         embft.PairedFineTuningInputsDataset(learned, fixed.seed),
         embft.PairedFineTuningInputsDataset(held_out, fixed.seed, clicks_of=learned),
     ]
-    model = load(model_name)
+    model = start or load(model_name)
     items_sets = {"train": collection.items, "test": collection.items}
-    params = embft.FineTuningParams(query_lr=lr, items_lr=lr)
-    tuner = embft.EmbeddingsFineTuner.create(model, fixed, items_sets, embft.TextQueryRetriever(), params)
+    chosen = embft.FineTuningParams(query_lr=lr, items_lr=lr, **params)
+    tuner = make_tuner(model, fixed, items_sets, embft.TextQueryRetriever(), chosen)
     with tempfile.TemporaryDirectory() as folder:
         embft.fit(tuner, *parts, fixed, Path(folder))
-    return model
+    return Trained(tuner, parts[1], fixed)
 
 
 def embft_scores(model: embft.EmbeddingsModelInterface, collection: Collection) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from embft.finetuning.features import FeaturesExtractor, FineTuningFeatures
     from embft.finetuning.history import TrainingHistory
     from embft.finetuning.inputs import FineTuningInput
+    from embft.finetuning.interpolation import Mixture, mix_with_base
     from embft.finetuning.items import ItemsSet, QueryRetriever, TextQueryRetriever
     from embft.finetuning.losses import (
         CosineProbMarginRankingLoss,
@@ -75,6 +76,7 @@ _MODULE_OF = {
     "MetricCalculator": "embft.finetuning.metrics",
     "MetricValue": "embft.finetuning.metrics",
     "MetricsAccumulator": "embft.finetuning.metrics",
+    "Mixture": "embft.finetuning.interpolation",
     "PairedFineTuningInputsDataset": "embft.finetuning.paired",
     "ProbMarginRankingLoss": "embft.finetuning.losses",
     "QueryAugmenter": "embft.finetuning.augmentations",
@@ -96,6 +98,7 @@ _MODULE_OF = {
     "fit": "embft.finetuning.trainer",
     "load_model": "embft.finetuning.models",
     "misspell": "embft.finetuning.augmentations",
+    "mix_with_base": "embft.finetuning.interpolation",
     "propensity_confidences": "embft.finetuning.confidences",
     "split_words": "embft.finetuning.parts",
     "validation_loss": "embft.finetuning.validation",
@@ -121,6 +124,7 @@ __all__ = [
     "MetricCalculator",
     "MetricValue",
     "MetricsAccumulator",
+    "Mixture",
     "PairedFineTuningInputsDataset",
     "ProbMarginRankingLoss",
     "QueryAugmenter",
@@ -142,6 +146,7 @@ __all__ = [
     "fit",
     "load_model",
     "misspell",
+    "mix_with_base",
     "propensity_confidences",
     "split_words",
     "validation_loss",

@@ -153,9 +153,9 @@ class Training(Strict):
         50, ge=1, description="Catalogue items drawn as not-clicked where the log has no shown lists."
     )
     interpolate: bool = Field(
-        False,
-        description="Also try mixtures of the new weights with the model's that it would replace; the validation days "
-        "choose the share.",
+        True,
+        description="Mix the base model's weights into the trained ones, so that general knowledge is not forgotten: "
+        "as many as leave the gain on the validation days nearly whole.",
     )
     params: FineTuningParams = Field(FineTuningParams(), description="Learning rates, margin, which pairs.")
     settings: FineTuningSettings = Field(FineTuningSettings(), description="Loss, epochs, batch size, seed, …")

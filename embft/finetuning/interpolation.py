@@ -1,4 +1,7 @@
-"""A mixture of two models' weights: to keep what the old one knows while gaining what the new one learned.
+"""Trained weights mixed with the base model's: to keep what the base knows beside what the clicks taught.
+
+Measured by `benchmarks/forgetting.py`: where each night goes on from the last one's model, small losses of general
+knowledge add up, and a mixture with that model would only slow this down. So it is the base that holds it.
 
 Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv:2109.01903; for embedding models Xiao et
 al. 2023, "LM-Cocktail", arXiv:2311.13534.
@@ -6,7 +9,7 @@ al. 2023, "LM-Cocktail", arXiv:2311.13534.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -14,89 +17,120 @@ from torch import Tensor
 
 from embft.errors import ConfigError
 from embft.finetuning.models.interface import EmbeddingsModelInterface
+from embft.finetuning.paired import PairedFineTuningInputsDataset
+from embft.finetuning.tuner import EmbeddingsFineTuner
+from embft.finetuning.validation import validation_loss
 
-SHARES = (0.25, 0.5, 0.75, 1.0)
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+KEPT_GAIN = 0.98
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """The mixture that was chosen.
+    """The share that was chosen.
 
     Args:
-        model: Old and new weights, mixed.
-        new_share: Share of the new model's weights, in (0, 1]; 1 is the new model itself.
-        losses: Share → its loss, all that were tried.
+        new_share: Share of the trained weights; 1 leaves them as they are.
+        losses: Share → validation loss, all that were tried; 0 is the base model.
     """
 
-    model: EmbeddingsModelInterface
     new_share: float
     losses: dict[float, float]
 
 
-def interpolate(
-    old: EmbeddingsModelInterface, new: EmbeddingsModelInterface, new_share: float
-) -> EmbeddingsModelInterface:
+def mix_with_base(
+    tuner: EmbeddingsFineTuner,
+    base: EmbeddingsModelInterface,
+    validation: PairedFineTuningInputsDataset,
+    batch_size: int,
+) -> Mixture:
+    """Mix the base model's weights into a trained model, as many as cost next to nothing; see `choose_share`.
+
+    Args:
+        tuner: After its training; its model is changed in place.
+        base: Of the model's form, but not the model itself; not changed.
+        validation: The sessions that picked the best epoch.
+        batch_size: As of `validation_loss`.
+
+    Returns:
+        What was chosen.
+
+    Raises:
+        ConfigError: The models differ in their form.
+        DataRejected: As of `validation_loss`.
+    """
+    trained = deepcopy(tuner.model.to(next(base.parameters()).device))  # a Trainer leaves it on the CPU
+
+    def loss_at(share: float) -> float:
+        tuner.model.load_state_dict(interpolated(base, trained, share))
+        return validation_loss(
+            tuner.model,
+            validation.not_irrelevant,
+            tuner.items_sets["test"],
+            tuner.query_retriever,
+            tuner.loss_func,
+            tuner.fine_tuning_params,
+            batch_size,
+            ranker=tuner.features_extractor.ranker,
+            is_similarity=tuner.features_extractor.is_similarity,
+            confidence_calculator=tuner.features_extractor.confidence_calculator,
+        ).mean
+
+    mixture = choose_share(loss_at)
+    tuner.model.load_state_dict(interpolated(base, trained, mixture.new_share))
+    return mixture
+
+
+def choose_share(loss_at: Callable[[float], float]) -> Mixture:
+    """Choose the smallest share of trained weights that keeps nearly all of what they gained over the base model.
+
+    The lowest loss would nearly always take them whole: queries of the validation day were mostly seen in training,
+    and nothing in their loss tells what else was forgotten.
+
+    Args:
+        loss_at: Share of trained weights → loss, on sessions that were not trained on; 0 is the base model.
+
+    Returns:
+        The smallest of `SHARES` that keeps `KEPT_GAIN` of the best one's gain; where none gains anything, the one of
+        the lowest loss, the smallest where some tie.
+    """
+    losses = {share: loss_at(share) for share in (0.0, *SHARES)}
+    best = min(losses[share] for share in SHARES)
+    allowed = best + (1 - KEPT_GAIN) * max(0.0, losses[0.0] - best)
+    return Mixture(min(share for share in SHARES if losses[share] <= allowed), losses)
+
+
+def interpolated(
+    base: EmbeddingsModelInterface, trained: EmbeddingsModelInterface, new_share: float
+) -> dict[str, Tensor]:
     """Mix the weights of two models of one form.
 
     Args:
-        old: Such as the champion.
-        new: Such as the challenger; neither is changed.
-        new_share: Share of the new model's weights, 0 to 1.
+        base: Not changed.
+        trained: Not changed.
+        new_share: Share of the trained weights, 0 to 1.
 
     Returns:
-        A model of the form of `new`, with (1 - share) · old + share · new for each weight.
+        (1 - share) · base + share · trained for each weight, by its name; what is no float is the trained model's.
 
     Raises:
-        ConfigError: The share is out of range, or the models differ in their form.
+        ConfigError: The models differ in their form.
     """
-    if not 0 <= new_share <= 1:
-        raise ConfigError(f"new_share is {new_share}; it must be 0 to 1")
-    if not can_be_mixed(old, new):
+    if not can_be_mixed(base, trained):
         raise ConfigError(
-            f"a {type(old).__name__} and a {type(new).__name__} of other layers or words cannot be mixed; "
+            f"a {type(base).__name__} and a {type(trained).__name__} of other layers or words cannot be mixed; "
             "start the training from the model that it is mixed with, or set training.interpolate to false"
         )
-    ours, theirs = new.state_dict(), old.state_dict()
-    mixed = deepcopy(new)
-    mixed.load_state_dict(
-        {
-            name: theirs[name].to(weight) * (1 - new_share) + weight * new_share
-            if weight.is_floating_point()
-            else weight
-            for name, weight in ours.items()
-        }
-    )
-    return mixed
+    old = base.state_dict()
+    return {
+        name: (old[name].to(weight) * (1 - new_share) + weight * new_share) if weight.is_floating_point() else weight
+        for name, weight in trained.state_dict().items()
+    }
 
 
-def can_be_mixed(old: EmbeddingsModelInterface, new: EmbeddingsModelInterface) -> bool:
+def can_be_mixed(base: EmbeddingsModelInterface, trained: EmbeddingsModelInterface) -> bool:
     """Whether two models have the same weights by name and shape."""
-    return type(old) is type(new) and _form(old.state_dict()) == _form(new.state_dict())
-
-
-def choose_mixture(
-    old: EmbeddingsModelInterface,
-    new: EmbeddingsModelInterface,
-    loss_of: Callable[[EmbeddingsModelInterface], float],
-    shares: Sequence[float] = SHARES,
-) -> Mixture:
-    """Mix two models by the share that gives the lowest loss; of equal ones the largest.
-
-    Args:
-        old: As of `interpolate`.
-        new: As of `interpolate`.
-        loss_of: Loss of a model, on sessions that it is not compared by later.
-        shares: Those to try.
-
-    Returns:
-        The best mixture.
-
-    Raises:
-        ConfigError: As of `interpolate`.
-    """
-    losses = {share: loss_of(interpolate(old, new, share)) for share in shares}
-    best = min(losses, key=lambda share: (losses[share], -share))
-    return Mixture(interpolate(old, new, best), best, losses)
+    return type(base) is type(trained) and _form(base.state_dict()) == _form(trained.state_dict())
 
 
 def _form(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

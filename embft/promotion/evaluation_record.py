@@ -65,9 +65,13 @@ class Evaluation(Record):
     inputs_sha256: str = Field(description="Digest of the held-out inputs; figures of two digests do not compare.")
     loss_func: str
     n_items: int
-    candidate: Literal["challenger", "interpolation"] = Field(description="The model that the gate judges.")
+    candidate: Literal["challenger", "interpolation"] = Field(
+        description="The model that the gate judges; `interpolation` in old records, when `evaluate` mixed weights."
+    )
     opponent: Literal["champion", "base"] = Field(description="The one it would replace; `base` before the first.")
-    new_share: float | None = Field(description="Of the interpolation: share of the challenger's weights.")
+    new_share: float | None = Field(
+        description="Of trained weights in the candidate, mixed with the base's; None where nothing was mixed."
+    )
     sets: tuple[QuerySet, ...] = Field(description="Slices, `all` first, then guard sets.")
     costs: dict[str, Costs]
     confidence: float

@@ -73,7 +73,7 @@ def columns(evaluation: Evaluation, champion_version: str | None) -> list[Column
     """
     notes = {MOST_CLICKED: "of past clicks"} | ({"champion": f"version {champion_version}"} if champion_version else {})
     if evaluation.new_share is not None:
-        notes["interpolation"] = f"{evaluation.new_share:.0%} challenger"
+        notes[evaluation.candidate] = f"{evaluation.new_share:.0%} trained weights"
     return [Column(model_name(name), notes.get(name, ""), name == evaluation.candidate) for name in evaluation.models]
 
 

@@ -1,9 +1,9 @@
-"""`evaluate`: base, champion, challenger, and perhaps a mixture, on the same held-out sessions and guard sets."""
+"""`evaluate`: base, champion and challenger on the same held-out sessions and guard sets."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,18 +21,16 @@ from embft.promotion.evaluation import (
 )
 from embft.promotion.evaluation_record import MOST_CLICKED, Evaluation
 from embft.promotion.slices import slices_of
-from embft.results import RunSpec, files_digest, weights_digest
+from embft.results import weights_digest
 from embft.stages.explain import queries_changed
 from embft.stages.held_out import Night, night_of
 from embft.stages.models import base_model, challenger_weights, champion_model, saved_model, settings_of, tracker_of
 from embft.stages.rank_reference import shaped_by
-from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
-from embft.storage import sha256_of
+from embft.stages.stage import Context, Outcome, Stage, run_stage
 
 if TYPE_CHECKING:
-    from embft.finetuning.interpolation import Mixture
     from embft.finetuning.models import EmbeddingsModelInterface
-    from embft.promotion.measuring import Measured, Measuring
+    from embft.promotion.measuring import Measured
 
 log = logging.getLogger(__name__)
 
@@ -44,35 +42,29 @@ def _work(context: Context) -> Outcome:
     night = night_of(context)
     measuring = Measuring(night.held_out, run.config.training.params, settings_of(run), rules.ordered_cutoffs)
     models = _models(context)
-    mixture = _mixture(run, models, measuring, night)
-    if mixture and mixture.new_share < 1:
-        models["interpolation"] = mixture.model
-        mixture.model.save(context.folder / "interpolation")
-    candidate = "interpolation" if "interpolation" in models else "challenger"
-    opponent = "champion" if "champion" in models else "base"
+    opponent: Literal["champion", "base"] = "champion" if "champion" in models else "base"
     measured = {name: measuring(model) for name, model in models.items()}
     most_clicked = measuring.most_clicked(night.past_clicks, behind=measured["base"].catalogue)
     sets, files = _tables(context, night, measured, most_clicked)
-    evaluation = _evaluation(context, night, measured, sets, (candidate, opponent), mixture)
+    evaluation = _evaluation(context, night, measured, sets, opponent)
     records = {
         "evaluation.json": evaluation,
-        CHANGED_QUERIES: queries_changed(context, night, measured, candidate, opponent),
+        CHANGED_QUERIES: queries_changed(context, night, measured, "challenger", opponent),
     }
     for name, record in records.items():
         files[name] = context.folder / name
         files[name].write_bytes(record.to_json())
     _track(context, evaluation)
-    mixed = files_below(context.folder / "interpolation", "interpolation")
     return Outcome(
-        files={**files, **mixed},
+        files=files,
         figures={
             **evaluation.model_dump(mode="json", exclude={"sets", "comparisons", "against_most_clicked"}),
             "models": evaluation.models,
-            "mixtures": {str(share): loss for share, loss in mixture.losses.items()} if mixture else {},
             "rank_distribution": {
                 "shaped_by": shaped_by(run),
-                "candidate": _digest(context, mixed),
-                "models": _rank_distributions(context, models[candidate], night),
+                # Named as a champion's record would name it.
+                "candidate": weights_digest(challenger_weights(context)),
+                "models": _rank_distributions(context, models["challenger"], night),
             },
         },
         links=context.inputs["fine_tune"].links,
@@ -84,12 +76,10 @@ def _evaluation(
     night: Night,
     measured: "Mapping[str, Measured]",
     sets: Sequence[QueryFigures],
-    rivals: tuple[str, str],
-    mixture: "Mixture | None",
+    opponent: Literal["champion", "base"],
 ) -> Evaluation:
     """Say what was measured, and how sure the candidate's gains over its opponent, and over the look-up table, are."""
     run, rules = context.run, context.run.config.evaluation
-    candidate, opponent = rivals
     compared = partial(comparisons, confidence=rules.confidence, resamples=rules.resamples)
     notes = {guard.name: guard.notes for guard in night.held_out.guards}
     return Evaluation(
@@ -99,15 +89,15 @@ def _evaluation(
         inputs_sha256=context.inputs["preprocess_ranks"].outputs["inputs/test.parquet"].sha256,
         loss_func=str(run.config.training.settings.loss_func),
         n_items=len(night.held_out.items_set),
-        candidate=candidate,
+        candidate="challenger",
         opponent=opponent,
-        new_share=mixture.new_share if mixture else None,
+        new_share=context.inputs["fine_tune"].figures.get("new_share"),
         sets=tuple(described(it, notes.get(it.name, ()) if it.kind == "guard" else ()) for it in sets),
         costs={name: it.costs for name, it in measured.items()},
         confidence=rules.confidence,
         resamples=rules.resamples,
-        comparisons=compared(sets, candidate, opponent),
-        against_most_clicked=compared(sets[:1], candidate, MOST_CLICKED),
+        comparisons=compared(sets, "challenger", opponent),
+        against_most_clicked=compared(sets[:1], "challenger", MOST_CLICKED),
     )
 
 
@@ -118,22 +108,6 @@ def _models(context: Context) -> "dict[str, EmbeddingsModelInterface]":
         **({"champion": champion} if champion else {}),
         "challenger": saved_model(context, challenger_weights(context)),
     }
-
-
-def _mixture(
-    run: RunSpec, models: "Mapping[str, EmbeddingsModelInterface]", measuring: "Measuring", night: Night
-) -> "Mixture | None":
-    """Mix the challenger with what it would replace, by the share that the validation days like best.
-
-    A champion of another form (the base model was changed since) cannot be mixed with; the base model always can.
-    """
-    from embft.finetuning.interpolation import can_be_mixed, choose_mixture
-
-    if not run.config.training.interpolate:
-        return None
-    challenger = models["challenger"]
-    old = next(it for name in ("champion", "base") if (it := models.get(name)) and can_be_mixed(it, challenger))
-    return choose_mixture(old, challenger, lambda model: measuring.loss(model, night.validation).mean)
 
 
 def _tables(
@@ -205,13 +179,6 @@ def _rank_distributions(
         }
         for name, table in tables.items()
     }
-
-
-def _digest(context: Context, mixed: Mapping[str, Any]) -> str:
-    """Name the candidate's weights as a champion's record would."""
-    if mixed:
-        return files_digest({name.removeprefix("interpolation/"): sha256_of(path) for name, path in mixed.items()})
-    return weights_digest(challenger_weights(context))
 
 
 def _track(context: Context, evaluation: Evaluation) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from embft.clickstream.catalogue import read_catalogue
 from embft.clickstream.values import normalised
 from embft.errors import ConfigError
-from embft.finetuning.inputs import FineTuningInput, query_identity
+from embft.finetuning.inputs import query_identity
 from embft.promotion.guards import GuardSet, read_guard
 from embft.promotion.most_clicked import click_counts
 from embft.promotion.query_tables import read_query_table
@@ -31,13 +31,11 @@ class Night:
 
     Args:
         held_out: Of the test part.
-        validation: Clicked sessions of the train days that no weight was learned from.
         slices: Name → held-out queries in it; `all` is not among them.
         past_clicks: Query, by its `query_identity` → item → how often it was clicked before the held-out days.
     """
 
     held_out: HeldOut
-    validation: Sequence[FineTuningInput]
     slices: dict[str, set[str]]
     past_clicks: Mapping[str, Mapping[str, int]]
 
@@ -62,14 +60,13 @@ def night_of(context: Context) -> Night:
     items_set, retriever = vocabulary(pq.read_table(context.fetch("preprocess_ranks", "items/items.parquet")))
     train, validation = sessions_of(context, "train"), sessions_of(context, "validation")
     test = PairedFineTuningInputsDataset(sessions_of(context, "test"), seed, clicks_of=[*train, *validation])
-    chosen_on = PairedFineTuningInputsDataset(validation, seed, clicks_of=train)
     sessions = test.not_irrelevant
     guards, guard_items = _guards(context, items_set)
     searched = [query_identity(it.query) for it in train if it.events]
     slices = query_slices((query_identity(it.query) for it in sessions), searched)
     held_out = HeldOut(sessions, items_set, retriever, guards, guard_items)
     past_clicks = click_counts([*train, *validation])
-    return Night(held_out, chosen_on.not_irrelevant, slices | own_slices(context), past_clicks)
+    return Night(held_out, slices | own_slices(context), past_clicks)
 
 
 def own_slices(context: Context) -> dict[str, set[str]]:

@@ -152,12 +152,14 @@ def challenger_weights(context: Context) -> dict[str, Artifact]:
 
 
 def candidate_weights(context: Context) -> dict[str, Artifact]:
-    """Name the files of the model that the gate judged: the challenger's, or those of its interpolation."""
+    """Name the files of the model that the gate judged; see `weights_of`."""
     return weights_of(context.inputs["fine_tune"], context.inputs["evaluate"], evaluation_of(context))
 
 
 def weights_of(trained: StageResult, evaluated: StageResult, evaluation: Evaluation) -> dict[str, Artifact]:
     """Name the files of the model that a night's gate judged.
+
+    The challenger's; but of earlier nights, when `evaluate` mixed weights, perhaps those of its interpolation.
 
     Args:
         trained: Result of `fine_tune`.

@@ -61,7 +61,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> list[Night]:
     for day in days[WINDOW_DAYS - 1 :]:
         learned = [it for back in range(WINDOW_DAYS - 1, 0, -1) for it in sessions[day - timedelta(days=back)]]
         epochs = EPOCHS if found else PIPELINE.settings.num_epochs
-        train(model, learned, sessions[day], items, epochs, tmp_path_factory.mktemp("night"))
+        train(model, base, learned, sessions[day], items, epochs, tmp_path_factory.mktemp("night"))
         tomorrow = judged_clicks(clicks[day + timedelta(days=1)], items)
         next_day = ndcg_at_10(model, tomorrow), ndcg_at_10(base, tomorrow)
         found.append(Night(next_day, (ndcg_at_10(model, guard), base_guard)))
@@ -82,6 +82,7 @@ def test_a_model_that_goes_on_from_the_last_one_keeps_the_guard_set(nights: list
 
 def train(
     model: embft.EmbeddingsModelInterface,
+    base: embft.EmbeddingsModelInterface,
     learned: Sequence[embft.FineTuningInput],
     held_out: Sequence[embft.FineTuningInput],
     items: embft.ItemsSet,
@@ -96,6 +97,7 @@ def train(
     items_sets = {"train": items, "test": items}
     tuner = embft.EmbeddingsFineTuner.create(model, settings, items_sets, embft.TextQueryRetriever(), PIPELINE.params)
     embft.fit(tuner, *parts, settings, folder)
+    embft.mix_with_base(tuner, base, parts[1], settings.batch_size)
 
 
 def ndcg_at_10(model: embft.EmbeddingsModelInterface, judged: Judged) -> float:

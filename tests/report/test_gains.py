@@ -34,7 +34,7 @@ def test_every_model_shows_every_measure_and_the_best_is_marked() -> None:
 
 def test_a_mixture_is_named_with_its_share_and_as_the_candidate() -> None:
     text = models_of(interpolation={**CHALLENGER, "val_loss": 1.5})
-    assert "challenger mixture 50% challenger candidate gain of the mixture over the champion" in text
+    assert "challenger mixture 50% trained weights candidate gain of the mixture over the champion" in text
     assert "Validation loss ↓ 4.0000 2.5000 2.0000 ★ 1.5000 +40.0%" in text
     assert "put the mixture into service" in Page(render(night(interpolation={**CHALLENGER, "val_loss": 1.5}))).text
 
