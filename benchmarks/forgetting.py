@@ -89,7 +89,7 @@ def _trained_by_all(collection: clicks.Collection, model: str, seed: int, minilm
         if option == "plain":
             mixture = embft.mix_with_base(done.tuner, base, done.validation, done.settings.batch_size)
             scores["interpolation"] = _scores(done.tuner.model, collection)
-            print(f"forgetting: {collection.name} {model}: share {mixture.new_share}", file=sys.stderr, flush=True)
+            print(f"forgetting: {collection.name} {model}: {mixture}", file=sys.stderr, flush=True)
     return scores
 
 
