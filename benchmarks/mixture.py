@@ -19,7 +19,6 @@ from collections.abc import Sequence
 import embft
 from benchmarks import clicks, training
 from benchmarks.figures import print_figure
-from benchmarks.quality import plan_of
 from embft.finetuning.catalogue import RankedCatalogue
 from embft.finetuning.interpolation import SHARES, choose_mixture, interpolate
 from embft.finetuning.registry import make_loss
@@ -74,24 +73,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _trained(collection: clicks.Collection, seed: int) -> embft.EmbeddingsModelInterface:
-    plan = plan_of("static", collection.name, 0)
     return training.train_embft(
         "static",
         collection,
         train=collection.train,
         validation=collection.validation,
-        n_negatives=plan.n_beside_batch,
-        lr=plan.lr,
+        n_negatives=0,
+        lr=None,
         seed=seed,
-        **plan.settings,
     )
 
 
 def _loss(model: embft.EmbeddingsModelInterface, collection: clicks.Collection, seed: int) -> float:
     settings = embft.FineTuningSettings(metric_calculators=(), devices="cpu", seed=seed)
-    n_negatives = plan_of("static", collection.name, 0).n_beside_batch
     learned, held_out = (
-        clicks.sessions_of(part, collection, n_negatives=n_negatives, seed=seed)
+        clicks.sessions_of(part, collection, n_negatives=0, seed=seed)
         for part in (collection.train, collection.validation)
     )
     sessions = embft.PairedFineTuningInputsDataset(held_out, seed, clicks_of=learned).not_irrelevant

@@ -27,6 +27,7 @@ def train_embft(
     validation: Sequence[Click],
     n_negatives: int,
     lr: float | None,
+    max_seconds: float | None = None,
     **settings: Any,
 ) -> embft.EmbeddingsModelInterface:
     """Train a model, with early stopping on the validation clicks.
@@ -38,6 +39,7 @@ def train_embft(
         validation: Clicks that pick the best epoch.
         n_negatives: Not-clicked items drawn for each click; 0 for a loss over the batch's own items.
         lr: Learning rate; None takes what suits the model.
+        max_seconds: After which training ends with a last validation; None sets no limit.
         settings: Of `FineTuningSettings`.
 
     Returns:
@@ -56,7 +58,8 @@ def train_embft(
     params = embft.FineTuningParams(query_lr=lr, items_lr=lr)
     tuner = embft.EmbeddingsFineTuner.create(model, fixed, items_sets, embft.TextQueryRetriever(), params)
     with tempfile.TemporaryDirectory() as folder:
-        embft.fit(tuner, *parts, fixed, Path(folder))
+        limit: dict[str, Any] = {} if max_seconds is None else {"max_seconds": max_seconds}
+        embft.fit(tuner, *parts, fixed, Path(folder), **limit)
     return model
 
 
