@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = ["bestbuy.static", "home_depot.static", "bestbuy.minilm", "nights"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--seeds", type=int, default=3, help="of the static model")
-    parser.add_argument("--minilm-minutes", type=float, default=5.0, help="of each training of MiniLM")
+    parser.add_argument("--minilm-minutes", type=float, default=3.0, help="of each training of MiniLM")
     options = parser.parse_args(arguments)
     if not clicks.has_data() or not (cranfield.FOLDER / "qrels.tsv").exists():
         print("forgetting: no Best Buy clicks, Home Depot grades or Cranfield; set EMBFT_DATA", file=sys.stderr)
