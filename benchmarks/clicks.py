@@ -7,7 +7,7 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
@@ -27,10 +27,11 @@ _DEV_STRIDE = 2  # a transformer takes a minute for the titles of all dev querie
 
 @dataclass(frozen=True)
 class Click:
-    """A query and the item clicked for it."""
+    """A query and the item clicked for it; two of other times are equal."""
 
     query: str
     item: str
+    time: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ def best_buy_dated() -> list[tuple[date, Click]]:
     """Best Buy's clicks with their days, oldest first."""
     with gzip.open(realdata.CLICKS / "clicks_train.jsonl.gz", "rt", encoding="utf-8") as lines:
         return [
-            (date.fromisoformat(row["time"][:10]), Click(" ".join(row["query"].lower().split()), row["clicked"]))
+            (time.date(), Click(" ".join(row["query"].lower().split()), row["clicked"], time))
             for row in map(json.loads, lines)
+            for time in [datetime.fromisoformat(row["time"]).replace(tzinfo=UTC)]
         ]
 
 
@@ -145,15 +147,19 @@ def sessions_of(
         One session per click, in order.
     """
     if not n_negatives:
-        return [FineTuningInput(str(n), it.query, [it.item], [it.item]) for n, it in enumerate(clicks)]
+        return [_session(n, click, [click.item]) for n, click in enumerate(clicks)]
     everything = _table(list(dict.fromkeys([*collection.train, *collection.validation, *clicks])))
     drawn = sample_not_clicked(_table(clicks), collection.items.ids, count=n_negatives, seed=seed, clicks_of=everything)
     sessions = []
     for number, (click, shown) in enumerate(zip(clicks, drawn["shown"].to_pylist(), strict=True)):
         negatives = dict.fromkeys([*collection.rejected.get(click.query, ()), *shown[1:]])
         results = [click.item, *list(negatives)[:n_negatives]]
-        sessions.append(FineTuningInput(str(number), click.query, [click.item], results))
+        sessions.append(_session(number, click, results))
     return sessions
+
+
+def _session(number: int, click: Click, results: Sequence[str]) -> FineTuningInput:
+    return FineTuningInput(str(number), click.query, [click.item], results, timestamp=click.time)
 
 
 def _table(clicks: Sequence[Click]) -> pa.Table:

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = ["bestbuy.static", "home_depot.static", "bestbuy.minilm", "nights"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--seeds", type=int, default=3, help="of the static model")
-    parser.add_argument("--minilm-steps", type=int, default=60, help="of 64 clicks")
+    parser.add_argument("--minilm-minutes", type=float, default=3.0, help="of each training of MiniLM")
     options = parser.parse_args(arguments)
     if not clicks.has_data() or not (cranfield.FOLDER / "qrels.tsv").exists():
         print("forgetting: no Best Buy clicks, Home Depot grades or Cranfield; set EMBFT_DATA", file=sys.stderr)
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name, model = part.split(".")
             collection = {"bestbuy": clicks.best_buy, "home_depot": clicks.home_depot}[name]()
             seeds = range(options.seeds if model == "static" else 1)
-            found = [_trained_by_all(collection, model, seed, options.minilm_steps) for seed in seeds]
+            found = [_trained_by_all(collection, model, seed, options.minilm_minutes) for seed in seeds]
             for figure, value in _print_part(part, found, collection).items():
                 worst[figure].append(value)
         for figure, values in worst.items():
@@ -80,16 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _trained_by_all(collection: clicks.Collection, model: str, seed: int, minilm_steps: int) -> Scores:
+def _trained_by_all(collection: clicks.Collection, model: str, seed: int, minilm_minutes: float) -> Scores:
     base = training.load(model)
     scores = {"base": _scores(base, collection)}
     for option, (change, params) in _options(model).items():
-        done = _trained(collection, model, seed, minilm_steps, change, params)
+        done = _trained(collection, model, seed, minilm_minutes, change, params)
         scores[option] = _scores(done.tuner.model, collection)
         if option == "plain":
             mixture = embft.mix_with_base(done.tuner, base, done.validation, done.settings.batch_size)
             scores["interpolation"] = _scores(done.tuner.model, collection)
-            print(f"forgetting: {collection.name} {model}: share {mixture.new_share}", file=sys.stderr, flush=True)
+            print(f"forgetting: {collection.name} {model}: {mixture}", file=sys.stderr, flush=True)
     return scores
 
 
@@ -104,12 +104,12 @@ def _trained(
     collection: clicks.Collection,
     model: str,
     seed: int,
-    minilm_steps: int,
+    minilm_minutes: float,
     change: Change | None = None,
     params: Mapping[str, Any] | None = None,
     start: embft.EmbeddingsModelInterface | None = None,
 ) -> training.Trained:
-    plan = plan_of(model, collection.name, minilm_steps)
+    plan = plan_of(model, collection.name, minilm_minutes)
 
     def make(*arguments: Any) -> embft.EmbeddingsFineTuner:
         tuner = embft.EmbeddingsFineTuner.create(*arguments)
@@ -122,8 +122,9 @@ def _trained(
         collection,
         train=collection.train[-plan.n_train :] if plan.n_train else collection.train,
         validation=collection.validation[-plan.n_validation :] if plan.n_validation else collection.validation,
-        n_negatives=plan.n_beside_batch,
-        lr=plan.lr,
+        n_negatives=0,
+        lr=None,
+        max_seconds=plan.minutes and 60 * plan.minutes,
         start=start,
         params=params or {},
         make_tuner=make,

@@ -7,24 +7,22 @@ clicks whose query no train click has.
 Home Depot. Real queries with human grades from 1 to 3, disjoint between train and dev. Every second dev query with a
 relevant item is measured; it ranks all items judged for any of these, and what was not judged for it is taken as
 irrelevant. nDCG gains are grade - 1, linear; MRR and recall take grades from 2.33 on as relevant. Each train grade from
-2.33 on counts as a click, grades below 2 as shown and not clicked; the latter go before what is drawn as negatives.
+2.33 on counts as a click.
 
 Equal scores keep the catalogue's order. Methods:
 
 - `base`: the model, not trained.
 - `bm25`: bm25s at its defaults. `most_clicked`: the items clicked most for this very query in train, then BM25.
-- `st_mnrl_default`: sentence-transformers' Trainer with MultipleNegativesRankingLoss, one epoch in batches of 64 and
-  all else at its defaults, the learning rate (5e-5) among them.
-- `st_mnrl_tuned`: the same with the best learning rate and batch sampler of those tried (`_TRIED`), **picked on the dev
-  split itself**, in earlier runs, which favours it. It trains on all train clicks.
-- `embft_<loss>`: `EmbeddingsFineTuner.create` and `fit` at the library's defaults, but for what `plan_of` says. The
-  newest train day (one in twenty train queries at Home Depot) is not trained on, but picks the best epoch. Loss, margin
-  and MiniLM's rate (of 5e-5 and 1e-4) were chosen while looking at these dev splits, as the baselines' rates were.
+- `st_mnrl_tuned`: sentence-transformers' Trainer with MultipleNegativesRankingLoss, one epoch in batches of 64, with
+  the best learning rate and batch sampler of those tried (`_TRIED`), **picked on the dev split itself**, in earlier
+  runs, which favours it. It trains on all train clicks; MiniLM on as many of the newest as take as long as ours.
+- `embft`: `EmbeddingsFineTuner.create` and `fit` at the library's defaults. The newest train day (one in twenty train
+  queries at Home Depot) is not trained on, but picks the best epoch. The defaults were chosen while looking at these
+  dev splits, as the baseline's rates were, and at an earlier split of Best Buy's clicks.
 
-A transformer takes a second a step here, so MiniLM is trained for some steps of 64 clicks, on the newest clicks (Best
-Buy) or a random draw of them (Home Depot), the same ones for every method, and by one seed.
+A transformer takes seconds a step here, so MiniLM is trained for `--minilm-minutes` by the clock, once.
 
-Figures of trained methods are means over seeds, which change the order of clicks and the drawn negatives.
+Figures of trained methods are means over seeds, which change the order of clicks and the drawn items.
 """
 
 from __future__ import annotations
@@ -62,14 +60,7 @@ _TUNED: dict[tuple[str, str], dict[str, Any]] = {
     ("minilm", "bestbuy"): {"lr": 5e-5, "batch_sampler": "no_duplicates"},
     ("minilm", "home_depot"): {"lr": 1e-4},
 }
-_SHOWN_LOSSES = ("listwise_softmax", "cosine_prob_margin")
-_LOSSES = {
-    ("static", "bestbuy"): ("in_batch_softmax", *_SHOWN_LOSSES, "prob_margin"),
-    ("static", "home_depot"): ("in_batch_softmax", *_SHOWN_LOSSES),
-    ("minilm", "bestbuy"): ("in_batch_softmax", *_SHOWN_LOSSES),
-    # A transformer encodes three times as many texts for the losses over shown items: once, on Best Buy, must do.
-    ("minilm", "home_depot"): ("in_batch_softmax",),
-}
+_BASELINE_CLICKS_PER_MINUTE = 1_600  # of MiniLM by sentence-transformers, one thread, batches of 64
 
 
 @dataclass(frozen=True)
@@ -77,38 +68,33 @@ class Plan:
     """How a model is trained on a collection.
 
     Args:
-        n_train: Newest train clicks used; None takes all.
+        n_train: Newest train clicks that ours learns from; None takes all.
         n_validation: Newest validation clicks used; None takes all.
-        n_negatives: Not-clicked items of a click, for losses over shown items.
-        n_beside_batch: Not-clicked items of a click beside those of its batch, for the in-batch softmax.
-        lr: Our learning rate; None takes the library's.
-        settings: Our further settings.
+        minutes: After which training ends; None sets no limit.
+        settings: Our settings that are not the library's defaults.
     """
 
     n_train: int | None
     n_validation: int | None
-    n_negatives: int
-    n_beside_batch: int
-    lr: float | None
+    minutes: float | None
     settings: dict[str, Any]
 
 
-def plan_of(model: str, collection: str, minilm_steps: int) -> Plan:
+def plan_of(model: str, collection: str, minilm_minutes: float) -> Plan:
     """Say how to train.
 
     Args:
         model: "static" or "minilm".
         collection: "bestbuy" or "home_depot".
-        minilm_steps: Steps of 64 clicks that MiniLM is trained for.
+        minilm_minutes: Time that MiniLM is trained for.
 
     Returns:
-        The plan. Negatives are fewer where items are many, for there each is another text to encode.
+        The plan.
     """
-    if model == "minilm":
-        return Plan(64 * minilm_steps, 128, 2, 0, 1e-4, {"batch_size": 64, "num_epochs": 1})
-    if collection == "bestbuy":
-        return Plan(None, None, 50, 50, None, {})
-    return Plan(None, None, 4, 0, None, {"num_epochs": 5})
+    if model == "static":
+        return Plan(None, None, None, {})
+    # A few minutes between two validations, of which one costs the encoding of some hundred items.
+    return Plan(16_000 if collection == "bestbuy" else None, 500, minilm_minutes, {"test_each_n_inputs": 8_000})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,8 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if collection.name == "bestbuy":
             _report(collection, "none", "most_clicked", partial(baselines.most_clicked_scores, collection), [0])
         for model in options.models:
-            n_seeds = options.seeds if model == "static" else options.minilm_seeds
-            _report_model(collection, model, range(n_seeds), plan_of(model, collection.name, options.minilm_steps))
+            seeds = range(options.seeds if model == "static" else 1)
+            _report_model(collection, model, seeds, plan_of(model, collection.name, options.minilm_minutes))
     return 0
 
 
@@ -136,8 +122,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = ["bestbuy", "home_depot"]
     parser.add_argument("--collections", nargs="+", default=names, choices=names)
     parser.add_argument("--seeds", type=int, default=3, help="of the static model")
-    parser.add_argument("--minilm-seeds", type=int, default=1)
-    parser.add_argument("--minilm-steps", type=int, default=100, help="of 64 clicks")
+    parser.add_argument("--minilm-minutes", type=float, default=20.0, help="of each training of MiniLM")
     return parser.parse_args(arguments)
 
 
@@ -148,34 +133,32 @@ def _report_model(collection: clicks.Collection, model: str, seeds: Sequence[int
         start = training.load(model)
         report("base", lambda: training.embft_scores(start, collection), [0])
         start.save(folder)
-        for method, tuned in (("st_mnrl_default", {"lr": None}), ("st_mnrl_tuned", _TUNED[model, collection.name])):
-            note = (
-                f"; best of {_TRIED[model, collection.name]}, picked on dev in an earlier run: {tuned}"
-                if method == "st_mnrl_tuned"
-                else ""
-            )
-            report(method, partial(_by_sentence_transformers, collection, Path(folder), plan, tuned), seeds, note)
-    for loss in _LOSSES[model, collection.name]:
-        report(f"embft_{loss}", partial(_by_embft, collection, model, plan, loss), seeds)
+        tuned = _TUNED[model, collection.name]
+        note = f"; best of {_TRIED[model, collection.name]}, picked on dev in an earlier run: {tuned}"
+        baseline = partial(_by_sentence_transformers, collection, Path(folder), plan, tuned)
+        report("st_mnrl_tuned", baseline, seeds, note)
+    report("embft", partial(_by_embft, collection, model, plan), seeds)
 
 
 def _by_sentence_transformers(
     collection: clicks.Collection, folder: Path, plan: Plan, tuned: dict[str, Any], seed: int = 0
 ) -> Scores:
-    pairs = _newest(collection.train if plan.n_train else [*collection.train, *collection.validation], plan.n_train)
+    pairs = [*collection.train, *collection.validation]
+    if plan.minutes is not None:
+        pairs = pairs[-round(plan.minutes * _BASELINE_CLICKS_PER_MINUTE) :]
     model = baselines.train_sentence_transformer(folder, pairs, collection, seed=seed, **tuned)
     return baselines.sentence_transformer_scores(model, collection)
 
 
-def _by_embft(collection: clicks.Collection, model: str, plan: Plan, loss: str, seed: int = 0) -> Scores:
+def _by_embft(collection: clicks.Collection, model: str, plan: Plan, seed: int = 0) -> Scores:
     trained = training.train_embft(
         model,
         collection,
         train=_newest(collection.train, plan.n_train),
         validation=_newest(collection.validation, plan.n_validation),
-        n_negatives=plan.n_beside_batch if loss == "in_batch_softmax" else plan.n_negatives,
-        lr=plan.lr,
-        loss_func=loss,
+        n_negatives=0,
+        lr=None,
+        max_seconds=None if plan.minutes is None else 60 * plan.minutes,
         seed=seed,
         **plan.settings,
     )

@@ -44,6 +44,7 @@ def trained(
     start: embft.EmbeddingsModelInterface | None = None,
     params: Mapping[str, Any] = MappingProxyType({}),
     make_tuner: Callable[..., embft.EmbeddingsFineTuner] = embft.EmbeddingsFineTuner.create,
+    max_seconds: float | None = None,
     **settings: Any,
 ) -> Trained:
     """Train a model, with early stopping on the validation clicks.
@@ -58,6 +59,7 @@ def trained(
         start: What to train, in place; None loads the model.
         params: Further ones of `FineTuningParams`.
         make_tuner: As `EmbeddingsFineTuner.create`.
+        max_seconds: After which training ends with a last validation; None sets no limit.
         settings: Of `FineTuningSettings`.
 
     Returns:
@@ -76,7 +78,8 @@ def trained(
     chosen = embft.FineTuningParams(query_lr=lr, items_lr=lr, **params)
     tuner = make_tuner(model, fixed, items_sets, embft.TextQueryRetriever(), chosen)
     with tempfile.TemporaryDirectory() as folder:
-        embft.fit(tuner, *parts, fixed, Path(folder))
+        limit: dict[str, Any] = {} if max_seconds is None else {"max_seconds": max_seconds}
+        embft.fit(tuner, *parts, fixed, Path(folder), **limit)
     return Trained(tuner, parts[1], fixed)
 
 

@@ -153,6 +153,8 @@ class FeaturesExtractor(nn.Module):
         self.n_candidates = n_candidates or model.suggested_candidates
         self.click_weights: ClickWeights | None = None
         """What a click is worth, in training mode; None takes all alike."""
+        self.margin = params.margin or 0.0
+        """By which a pair counts as in order, for `hard_negatives`."""
         self.encode: Encode = _encode_alone
         self.examples_type = params.examples_order[0]
         self._random = np.random.default_rng(seed)
@@ -305,7 +307,7 @@ class FeaturesExtractor(nn.Module):
         params = self.params
         features = features.clamp_diff_in(params.min_abs_difference_threshold, params.max_abs_difference_threshold)
         if self.examples_type is ExamplesType.hard_negatives:
-            return features.select(~(features.differences.detach() >= params.margin))
+            return features.select(~(features.differences.detach() >= self.margin))
         if self.examples_type is ExamplesType.hardest_negative:
             return features.select(_hardest_of_each_click(features))
         return features

@@ -9,17 +9,19 @@ al. 2023, "LM-Cocktail", arXiv:2311.13534.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from embft.errors import ConfigError
 from embft.finetuning.models.interface import EmbeddingsModelInterface
 from embft.finetuning.paired import PairedFineTuningInputsDataset
 from embft.finetuning.tuner import EmbeddingsFineTuner
 from embft.finetuning.validation import validation_loss
+
+logger = logging.getLogger(__name__)
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 KEPT_GAIN = 0.98
@@ -43,26 +45,29 @@ def mix_with_base(
     base: EmbeddingsModelInterface,
     validation: PairedFineTuningInputsDataset,
     batch_size: int,
-) -> Mixture:
+) -> Mixture | None:
     """Mix the base model's weights into a trained model, as many as cost next to nothing; see `choose_share`.
 
     Args:
         tuner: After its training; its model is changed in place.
-        base: Of the model's form, but not the model itself; not changed.
+        base: Another object than the model; not changed.
         validation: The sessions that picked the best epoch.
         batch_size: As of `validation_loss`.
 
     Returns:
-        What was chosen.
+        What was chosen; None where the models differ in their form, as after the base was changed while the training
+        started from an older champion: the model stays as it was trained.
 
     Raises:
-        ConfigError: The models differ in their form.
         DataRejected: As of `validation_loss`.
     """
+    if not _are_alike(base, tuner.model):
+        logger.warning("the trained model has other layers or words than the base, so nothing of the base is mixed in")
+        return None
     trained = deepcopy(tuner.model.to(next(base.parameters()).device))  # a Trainer leaves it on the CPU
 
     def loss_at(share: float) -> float:
-        tuner.model.load_state_dict(interpolated(base, trained, share))
+        tuner.model.load_state_dict(_interpolated(base, trained, share))
         return validation_loss(
             tuner.model,
             validation.not_irrelevant,
@@ -77,7 +82,7 @@ def mix_with_base(
         ).mean
 
     mixture = choose_share(loss_at)
-    tuner.model.load_state_dict(interpolated(base, trained, mixture.new_share))
+    tuner.model.load_state_dict(_interpolated(base, trained, mixture.new_share))
     return mixture
 
 
@@ -100,7 +105,7 @@ def choose_share(loss_at: Callable[[float], float]) -> Mixture:
     return Mixture(min(share for share in SHARES if losses[share] <= allowed), losses)
 
 
-def interpolated(
+def _interpolated(
     base: EmbeddingsModelInterface, trained: EmbeddingsModelInterface, new_share: float
 ) -> dict[str, Tensor]:
     """Mix the weights of two models of one form.
@@ -112,15 +117,7 @@ def interpolated(
 
     Returns:
         (1 - share) · base + share · trained for each weight, by its name; what is no float is the trained model's.
-
-    Raises:
-        ConfigError: The models differ in their form.
     """
-    if not can_be_mixed(base, trained):
-        raise ConfigError(
-            f"a {type(base).__name__} and a {type(trained).__name__} of other layers or words cannot be mixed; "
-            "start the training from the model that it is mixed with, or set training.interpolate to false"
-        )
     old = base.state_dict()
     return {
         name: (old[name].to(weight) * (1 - new_share) + weight * new_share) if weight.is_floating_point() else weight
@@ -128,8 +125,7 @@ def interpolated(
     }
 
 
-def can_be_mixed(base: EmbeddingsModelInterface, trained: EmbeddingsModelInterface) -> bool:
-    """Whether two models have the same weights by name and shape."""
+def _are_alike(base: EmbeddingsModelInterface, trained: EmbeddingsModelInterface) -> bool:
     return type(base) is type(trained) and _form(base.state_dict()) == _form(trained.state_dict())
 
 

@@ -30,18 +30,22 @@ class RankingLossInterface(ABC):
     the batch as well, but for those that were clicked for the same query anywhere in the log; or "catalogue", all items
     or a draw of them."""
 
+    suggested_margin: ClassVar[float] = 0.2
+    """Margin that suits this kind of loss; taken where `FineTuningParams` give none."""
+
     def __init__(self, margin: float = 0.0) -> None:
         self.set_margin(margin)
 
-    def set_margin(self, margin: float) -> None:
+    def set_margin(self, margin: float | None) -> None:
         """Change the margin.
 
         Args:
-            margin: Finite, >= 0.
+            margin: Finite, >= 0; None takes the `suggested_margin`.
 
         Raises:
             ConfigError: It is not.
         """
+        margin = self.suggested_margin if margin is None else margin
         if not (math.isfinite(margin) and margin >= 0):
             raise ConfigError(f"margin is {margin}; it must be a finite number >= 0: change it in `fine_tuning_params`")
         self.margin = margin
@@ -236,6 +240,7 @@ class CatalogueSoftmaxLoss(ListwiseSoftmaxLoss):
     """
 
     negatives = "catalogue"
+    suggested_margin = 0.0
 
 
 class InBatchSoftmaxLoss(ListwiseSoftmaxLoss):

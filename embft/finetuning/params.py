@@ -73,8 +73,11 @@ class FineTuningParams(_Frozen):
     items_weight_decay: float = Field(
         0.0, ge=0, description="Decoupled weight decay of the item tower; above 0 the gradients become dense: slower."
     )
-    margin: float = Field(
-        0.2, ge=0, description="By how much a clicked item should beat a not-clicked one, in units of the ranker."
+    margin: float | None = Field(
+        None,
+        ge=0,
+        description="By how much a clicked item should beat a not-clicked one, in units of the ranker; None takes what "
+        "suits the loss: 0 for catalogue_softmax, 0.2 for the others.",
     )
     half_life_days: float | None = Field(
         None,

@@ -48,7 +48,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         model: Trained in place; its first `num_fixed_layers` layers are frozen.
         items_sets: "train" and "test" → items; a `DatasetDict` or any mapping.
         query_retriever: What of a session's query is given to the model.
-        loss_func: Copied; the margin is the one of `fine_tuning_params`.
+        loss_func: Copied; the margin is the one of `fine_tuning_params`, or what suits the loss.
         fine_tuning_params: Hyper-parameters.
         tracker: Where measures go; None keeps them to Lightning, as in a notebook.
         metric_calculators: Measures besides the loss; None takes `[DistanceShift()]`.
@@ -107,6 +107,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             seed=seed,
             n_candidates=catalogue_candidates,
         )
+        self.features_extractor.margin = self.loss_func.margin
         self.train_measures = MetricsAccumulator()
         self.validation_measures = MetricsAccumulator()
         self.steps_done = 0

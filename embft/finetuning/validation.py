@@ -69,7 +69,7 @@ def validation_loss(
         items_set: Texts of all their items.
         query_retriever: What of a query the model gets.
         loss_func: Not changed; the margin is the one of `params`.
-        params: The margin is read.
+        params: The margin is read; None takes what suits the loss.
         batch_size: Sessions ranked at a time; a matter of memory, and of what a loss with negatives from the batch
             compares.
         ranker: Vectors of queries and items → ranks.

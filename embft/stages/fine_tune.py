@@ -5,7 +5,6 @@ its followers, run this stage too, up to the end of the training, and leave noth
 """
 
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,17 +21,13 @@ from embft.stages.stage import Context, Outcome, Stage, files_below, run_stage
 
 if TYPE_CHECKING:
     from embft.experiments.manager import ExperimentsManager
-    from embft.finetuning.interpolation import Mixture
     from embft.finetuning.models import EmbeddingsModelInterface
-    from embft.finetuning.paired import PairedFineTuningInputsDataset
-    from embft.finetuning.tuner import EmbeddingsFineTuner
-
-log = logging.getLogger(__name__)
 
 
 def _work(context: Context) -> Outcome:
     from embft.finetuning.checkpoints import mlflow_run_of
     from embft.finetuning.devices import check_devices
+    from embft.finetuning.interpolation import mix_with_base
     from embft.finetuning.paired import PairedFineTuningInputsDataset
     from embft.finetuning.trainer import fit
     from embft.finetuning.tuner import EmbeddingsFineTuner
@@ -64,7 +59,9 @@ def _work(context: Context) -> Outcome:
         )
     if tracker is None:
         raise SystemExit(EXIT_OK)  # a follower: what was trained is the leader's to keep and to tell
-    mixture = _mixed(context, tuner, validation) if training.interpolate else None
+    mixture = None
+    if training.interpolate:
+        mixture = mix_with_base(tuner, base_model(context), validation, settings.batch_size)
     model.save(context.folder / "model")
     history_path = context.folder / "history.json"
     history_path.write_text(json.dumps(history.to_dict(), indent=2))
@@ -87,19 +84,6 @@ def _work(context: Context) -> Outcome:
         },
         links={"MLflow run": tracker.run_url} if tracker.run_url else {},
     )
-
-
-def _mixed(
-    context: Context, tuner: "EmbeddingsFineTuner", validation: "PairedFineTuningInputsDataset"
-) -> "Mixture | None":
-    """Mix the base model in; a champion of another form, from before the base was changed, cannot be mixed with it."""
-    from embft.finetuning.interpolation import can_be_mixed, mix_with_base
-
-    base = base_model(context)
-    if not can_be_mixed(base, tuner.model):
-        log.warning("the champion that training started from is of another form than the base: nothing was mixed")
-        return None
-    return mix_with_base(tuner, base, validation, settings_of(context.run).batch_size)
 
 
 @contextmanager

@@ -42,17 +42,20 @@ def with_shown(
             count=training.sampled_negatives,
             seed=training.settings.seed,
             clicks_of=pa.concat_tables(earlier),
-            mined=_mined(context, part, vocabulary) if is_mined else None,
+            mined=_mined(context, part, told[name], vocabulary) if is_mined else None,
         )
     return filled
 
 
-def _mined(context: Context, train: pa.Table, vocabulary: Vocabulary) -> dict[str, list[str]]:
+def _mined(context: Context, train: pa.Table, told: pa.Table, vocabulary: Vocabulary) -> dict[str, list[str]]:
     from embft.finetuning.registry import find_ranker
 
     queries = train.filter(train["shown"].is_null())["query"].to_pylist()
     if not queries:
         return {}
+    clicked: dict[str, set[str]] = {}
+    for query, ids in zip(told["query"].to_pylist(), told["clicked"].to_pylist(), strict=True):
+        clicked.setdefault(query, set()).update(ids)
     training = context.run.config.training
     champion = champion_model(context) if training.start_from == "champion" else None
     return mined_items(
@@ -60,6 +63,7 @@ def _mined(context: Context, train: pa.Table, vocabulary: Vocabulary) -> dict[st
         queries,
         vocabulary,
         find_ranker(training.settings.ranker),
+        clicked=clicked,
         is_similarity=training.settings.is_similarity,
     )
 

@@ -176,6 +176,24 @@ def test_the_eleventh_to_hundredth_nearest_are_mined_for_each_query(ranker: Any,
     assert model.encoded == ["0", "149"]
 
 
+@pytest.mark.parametrize(("ranker", "is_similarity"), [(cosine_similarity, True), (euclidean_distance, False)])
+def test_what_scores_nearly_as_high_as_the_clicked_item_is_no_negative(ranker: Any, is_similarity: bool) -> None:
+    degrees = [str(number) for number in range(0, 150)]
+    known = Vocabulary(ItemsSet([f"i{it}" for it in degrees], degrees), TextQueryRetriever())
+    found = mined_items(
+        OnACircle(),  # type: ignore[arg-type]
+        ["0", "149"],
+        known,
+        ranker,
+        clicked={"0": {"i60", "i20", "gone"}, "149": {"i2"}},
+        is_similarity=is_similarity,
+    )
+    # By cosine, 95 % of cos 20° is that of 26.8°: i27 is the first below. As a distance, 5 % more than 2 sin 10° is
+    # that of 21.01°: i22 is. The item clicked for 149 is not among its hundred nearest: the first ten are left out.
+    assert found["0"] == [f"i{n}" for n in range(27 if is_similarity else 22, 100)]
+    assert found["149"] == [f"i{n}" for n in range(139, 49, -1)]
+
+
 def test_catalogue_of_ten_has_nothing_to_mine() -> None:
     catalogue = ItemsSet([f"i{n}" for n in range(10)], [str(n) for n in range(10)])
     known = Vocabulary(catalogue, TextQueryRetriever())

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from embft.cli import app
 from embft.errors import ConfigError, StorageRefused
+from embft.finetuning.interpolation import choose_share
 from embft.finetuning.models import load_model
 from embft.promotion.changed_queries import ChangedQueries
 from embft.promotion.evaluation_record import Evaluation
@@ -89,6 +90,8 @@ def test_every_set_of_queries_is_measured_for_every_model(judged: Project, tmp_p
     outputs = judged.stage("evaluate", NIGHT).outputs
     evaluation = Evaluation.from_json(judged.storage.read(outputs["evaluation.json"].uri) or b"", "evaluation.json")
     sets = {(it.kind, it.name): it for it in evaluation.sets}
+    mixed = judged.stage("fine_tune", NIGHT).figures
+    assert evaluation.new_share == mixed["new_share"] == choose_share(lambda it: mixed["mixtures"][str(it)]).new_share
     assert [name for _, name in sets][:5] == ["all", "head", "torso", "tail", "unseen"]
     assert (sets["slice", "sleep"].n_queries, sets["slice", "tools"].n_queries) == (2, 1)
     assert sets["slice", "nobody"].n_sessions == 0
