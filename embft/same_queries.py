@@ -50,11 +50,25 @@ class SameQueries:
             counts[identity] += 1
         self.meant = slips(counts)
         """Slip → what was meant, both as `query_identity` gives them."""
+        self._spellings = self._all_spellings()
 
     def key(self, query: object) -> str:
         """What queries that share their evidence have in common; also of a query that was not among those given."""
         identity = self._identity.get(query) or query_identity(query)
         return self.meant.get(identity, identity)
+
+    def spellings(self, query: object) -> list[str]:
+        """Ways in which the search was typed, what was meant and its slips; none where there is no slip of it."""
+        return self._spellings.get(self.key(query), [])
+
+    def _all_spellings(self) -> dict[str, list[str]]:
+        typed: dict[str, str] = {}
+        for query, identity in self._identity.items():
+            typed.setdefault(identity, str(query))
+        spellings = {meant: [typed[meant]] for meant in self.meant.values()}
+        for slip, meant in self.meant.items():
+            spellings[meant].append(typed[slip])
+        return spellings
 
 
 def slips(counts: Mapping[str, int]) -> dict[str, str]:

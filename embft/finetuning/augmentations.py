@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from embft.errors import ConfigError
+from embft.same_queries import SameQueries
 
 TextAugmentation = Callable[[str, random.Random], str]
 """(text, source of chance) → text that means the same to a person."""
@@ -127,6 +128,30 @@ def _slips(text: str, places: list[int]) -> list[Callable[[random.Random], str]]
     return [*([swap] if pairs else []), omit, double, *([replace] if on_keyboard else [])]
 
 
+class Respell:
+    """Writes a query as others typed it who made a slip, or did not: so slips share in what was clicked for the query.
+
+    Unlike `misspell`, it teaches the slips that people make, and what a slip in the log was meant to be. It changes
+    nothing until a training has read its log.
+    """
+
+    def __init__(self) -> None:
+        self._same_queries: SameQueries | None = None
+
+    def read(self, same_queries: SameQueries) -> None:
+        """Take the spellings of a log."""
+        self._same_queries = same_queries
+
+    def __call__(self, text: str, rng: random.Random) -> str:
+        """One of the spellings, each as likely as the others; the text as it is where there is only one."""
+        spellings = self._same_queries.spellings(text) if self._same_queries else []
+        return rng.choice(spellings) if spellings else text
+
+    def __repr__(self) -> str:
+        """Part of the id of settings."""
+        return "Respell()"
+
+
 class QueryAugmenter:
     """Changes a share of the texts it is given, anew at each call; the same seed gives the same calls the same texts.
 
@@ -156,6 +181,12 @@ class QueryAugmenter:
     @random_state.setter
     def random_state(self, state: Any) -> None:
         self._rng.setstate(state)
+
+    def read(self, same_queries: SameQueries) -> None:
+        """Tell the augmentations that write queries as others did how they are written in the log."""
+        for it in self.augmentations:
+            if isinstance(it, Respell):
+                it.read(same_queries)
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
         """Texts in their order, each as it is or changed by one augmentation."""

@@ -18,7 +18,7 @@ RepeatedClicks = Literal["count", "log"]
 RankerName = Literal["cosine_similarity", "euclidean_distance"]
 ConfidenceName = Literal["dummy_confidences", "click_confidences", "propensity_confidences"]
 MetricName = Literal["distance_shift", "ranking"]
-AugmentationName = Literal["change_case", "misspell"]
+AugmentationName = Literal["change_case", "misspell", "respell"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Devices = Literal["auto", "cpu"] | Annotated[int, Field(ge=1, strict=True)]
 

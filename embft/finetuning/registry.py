@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from embft.errors import ConfigError
-from embft.finetuning.augmentations import QueryAugmenter, TextAugmentation, change_case, misspell
+from embft.finetuning.augmentations import QueryAugmenter, Respell, TextAugmentation, change_case, misspell
 from embft.finetuning.confidences import (
     ConfidenceCalculator,
     click_confidences,
@@ -38,7 +38,11 @@ _CONFIDENCES: dict[str, ConfidenceCalculator] = {
     "click_confidences": click_confidences,
     "propensity_confidences": propensity_confidences,
 }
-_AUGMENTATIONS: dict[str, TextAugmentation] = {"change_case": change_case, "misspell": misspell}
+_AUGMENTATIONS: dict[str, Callable[[], TextAugmentation]] = {
+    "change_case": lambda: change_case,
+    "misspell": lambda: misspell,
+    "respell": Respell,
+}
 _METRICS: dict[str, type[MetricCalculator]] = {"distance_shift": DistanceShift, "ranking": RankingMetrics}
 
 
@@ -103,7 +107,7 @@ def make_augmenter(settings: FineTuningSettings) -> QueryAugmenter | None:
     if not settings.query_augmentations:
         return None
     augmentations = [
-        _lookup(_AUGMENTATIONS, it, "query_augmentations") if isinstance(it, str) else it
+        _lookup(_AUGMENTATIONS, it, "query_augmentations")() if isinstance(it, str) else it
         for it in settings.query_augmentations
     ]
     return QueryAugmenter(augmentations, settings.augmented_share, settings.seed)

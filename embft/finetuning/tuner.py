@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from embft.errors import ConfigError, DataRejected
 from embft.experiments.manager import ExperimentsManager
+from embft.finetuning.augmentations import QueryAugmenter
 from embft.finetuning.batches import Pair, checked_batch
 from embft.finetuning.confidences import ConfidenceCalculator, dummy_confidences
 from embft.finetuning.features import FeaturesExtractor, FineTuningFeatures, RankedBatch
@@ -302,10 +303,13 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         return loss
 
     def on_train_start(self) -> None:
-        """Look over the training set for what its clicks are worth."""
+        """Look over the training set for what its clicks are worth, and how its queries are spelled."""
         dataset = self.trainer.train_dataloader.dataset
         if isinstance(dataset, PairedFineTuningInputsDataset):
-            self.features_extractor.click_weights = dataset.click_weights(self.fine_tuning_params)
+            extractor = self.features_extractor
+            extractor.click_weights = dataset.click_weights(self.fine_tuning_params)
+            if isinstance(extractor.query_augmenter, QueryAugmenter):
+                extractor.query_augmenter.read(dataset.same_queries)
 
     def on_train_epoch_start(self) -> None:
         """Choose the kind of examples: each of `examples_order` gets an equal share of the epochs."""

@@ -53,6 +53,8 @@ def test_a_slip_is_far_rarer_than_what_was_meant_and_the_most_frequent_is_meant(
 def test_case_and_spaces_are_one_query_and_unknown_queries_have_a_key() -> None:
     same = SameQueries(["Dead  Island"] * OFTEN + ["dead isalnd"])
     assert same.key("DEAD ISALND") == same.key(" dead island ") == "dead island"
+    assert same.spellings("dead isalnd") == ["Dead  Island", "dead isalnd"]
+    assert same.spellings("Never Seen") == []
     assert same.key("Never Seen") == "never seen"
 
 

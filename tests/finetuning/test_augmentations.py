@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from embft.errors import ConfigError
 from embft.finetuning.augmentations import QueryAugmenter, change_case, misspell
+from embft.finetuning.inputs import FineTuningInput
+from embft.finetuning.paired import PairedFineTuningInputsDataset
+from embft.finetuning.params import FineTuningSettings
+from embft.finetuning.registry import make_augmenter
 
 _SEEDS = st.integers(0, 2**32)
 # Letters with marks, joined scripts, emoji with joiners, Hangul in parts and as a whole, digits, lone surrogates.
@@ -149,3 +153,16 @@ def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
 def test_a_share_of_nothing_to_choose_from_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"share is 0\.5, but there are no augmentations"):
         QueryAugmenter([], 0.5)
+
+
+def test_respelling_takes_the_logs_own_slips_and_what_they_mean_and_nothing_else() -> None:
+    clicks = [("Dead Island", 20), ("dead isalnd", 1), ("dead islnd", 2), ("fifa 12", 30)]
+    log = [FineTuningInput(f"{query} {n}", query, ["a"], []) for query, count in clicks for n in range(count)]
+    augmenter = make_augmenter(FineTuningSettings(query_augmentations=("respell",), augmented_share=1.0, seed=1))
+    assert augmenter is not None
+    assert augmenter(["dead isalnd"]) == ["dead isalnd"]  # it has read no log yet
+    augmenter.read(PairedFineTuningInputsDataset(log).same_queries)
+    island = {"Dead Island", "dead isalnd", "dead islnd"}
+    for query in sorted(island):
+        assert set(augmenter([query] * 60)) == island
+    assert augmenter(["fifa 12", "fifa 13"]) == ["fifa 12", "fifa 13"]
