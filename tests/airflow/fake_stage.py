@@ -209,6 +209,10 @@ def finish(stage: str, options: dict, behaviour: dict) -> None:
         said = {"said": f"version {to} serves again, in place of version 3", "pointer": to}
         print(json.dumps({"number": 4, "to": to, **said, **behaviour}, indent=2), flush=True)
         return
+    if stage == "search":
+        said = f"worker {options['--worker']} trained 2 trials"
+        print(json.dumps({"worker": int(options["--worker"]), "said": said, "links": {}, **behaviour}, indent=2))
+        return
     day, model = options["--day"], options["--model"]
     where = place(options)
     now = datetime.now(UTC).isoformat()
