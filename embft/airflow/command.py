@@ -68,32 +68,18 @@ def explain_arguments(model: str, day: date, *, markdown: bool = False) -> list[
     return ["-m", "embft", "gate", "--model", model, "--day", day.isoformat(), *how]
 
 
-def search_arguments(model: str, day: date, worker: int, params: Mapping[str, Any]) -> list[str]:
+def search_arguments(model: str, day: date, worker: int) -> list[str]:
     """Spell the command of one worker of a night's search.
 
     Args:
         model: The model's name.
         day: The night's day.
-        worker: Which one; the first is 1.
-        params: The run's form: `force`.
+        worker: Which one; the first is 0.
 
     Returns:
         A list for exec, for a Python interpreter.
     """
-    force = ["--force"] if params.get("force") else []
-    return [
-        "-m",
-        "embft",
-        SEARCH,
-        "--model",
-        model,
-        "--day",
-        day.isoformat(),
-        "--worker",
-        str(worker),
-        *force,
-        "--json",
-    ]
+    return ["-m", "embft", SEARCH, "--model", model, "--day", day.isoformat(), "--worker", str(worker), "--json"]
 
 
 def tell_arguments(model: str, facts: Path | None) -> list[str]:

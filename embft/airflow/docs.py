@@ -50,7 +50,7 @@ changed by the rule's name under `validation.overrides`; then clear `plan` with 
 Trains trials of the night's search, in as many tasks at once as `training.search.trials_in_parallel` says, each where
 `fine_tune` runs. They share the trials through MLflow: none is trained twice, and together they keep to
 `training.search.trials`. Interrupted, the next try goes on with its own trial from the last checkpoint. `fine_tune`
-then takes the best trial. *MLflow run* shows them all.
+then trains what is left, and takes the best.
 
 **Red?** The night goes on: `fine_tune` trains what this task left, which takes longer. The log line says what was
 wrong, most often a pod that got no node, or MLflow away for longer than the retries. Nothing has to be cleared. If

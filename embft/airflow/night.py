@@ -105,7 +105,7 @@ class Night:
         arguments = self._arguments("fine_tune") | {"task_id": SEARCH, "doc_md": TASK_DOCS[SEARCH]}
         del arguments["stage"]
         partial = self._search_operator().partial(**arguments, map_index_template="worker {{ task.worker }}")
-        return partial.expand(worker=list(range(1, self._searchers + 1)))
+        return partial.expand(worker=list(range(self._searchers)))
 
     def rejected(self) -> Any:
         """Make the task that says why the challenger was rejected.

@@ -32,7 +32,7 @@ class SearchTask(StageTask):
         Returns:
             Arguments of a Python interpreter.
         """
-        return search_arguments(self.model, self.day_of(context, config), self.worker, context["params"])
+        return search_arguments(self.model, self.day_of(context, config), self.worker)
 
     def conclude(self, context: "Context", config: ModelConfig, result: Any) -> None:
         """Say in the task's log what the worker came to.
@@ -44,15 +44,18 @@ class SearchTask(StageTask):
         """
         if not result:
             return
-        self.log.info("%s", result["said"])
-        self.links = dict(result["links"])
+        if result["is_over"]:
+            self.log.info("fine_tune has its result; worker %s had nothing to do", self.worker)
+        else:
+            ended, all_trials = len(result["trained"]), result["search"]["trials"]
+            self.log.info("worker %s ended %d trials; the night has %d", self.worker, ended, all_trials)
 
 
 class SearchOperator(SearchTask, StageOperator):
     """Runs `python -m embft search …` on the Airflow worker.
 
     Args:
-        worker: Which of the search's workers this is; the first is 1.
+        worker: Which of the search's workers this is; the first is 0.
         kwargs: Of `StageOperator`.
     """
 
@@ -87,4 +90,4 @@ def parse_printed(printed: str) -> dict[str, Any] | None:
         record = json.loads(printed)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and {"worker", "said", "links"} <= record.keys() else None
+    return record if isinstance(record, dict) and {"worker", "is_over", "trained", "search"} <= record.keys() else None

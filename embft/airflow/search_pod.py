@@ -31,7 +31,7 @@ class SearchPodOperator(SearchTask, StagePodOperator):
     the trials in MLflow and has nothing to do.
 
     Args:
-        worker: Which of the search's workers this is; the first is 1.
+        worker: Which of the search's workers this is; the first is 0.
         kwargs: Of `StagePodOperator`.
     """
 

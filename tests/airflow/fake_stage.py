@@ -210,8 +210,8 @@ def finish(stage: str, options: dict, behaviour: dict) -> None:
         print(json.dumps({"number": 4, "to": to, **said, **behaviour}, indent=2), flush=True)
         return
     if stage == "search":
-        said = f"worker {options['--worker']} trained 2 trials"
-        print(json.dumps({"worker": int(options["--worker"]), "said": said, "links": {}, **behaviour}, indent=2))
+        done = {"worker": int(options["--worker"]), "is_over": False, "trained": [{}], "search": {"trials": 3}}
+        print(json.dumps({**done, **behaviour}, indent=2))
         return
     day, model = options["--day"], options["--model"]
     where = place(options)

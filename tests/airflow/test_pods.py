@@ -189,13 +189,13 @@ def searcher(project: Project, worker: int, try_number: int = 1) -> tuple[Any, d
         **{"in_cluster": False, "startup_check_interval_seconds": 1},
     )
     context = on_day(task, 26, try_number)
-    context["ti"].map_index = worker - 1
+    context["ti"].map_index = worker
     return task, context
 
 
 def test_a_searchs_worker_goes_on_with_its_own_pod_and_with_no_other(cluster: Project) -> None:
     begin(cluster, stages={"search": {"awaits": "go", "awaits_s": 30}})
-    lost, context = searcher(cluster, 1)
+    lost, context = searcher(cluster, 0)
     with (
         patch.object(type(lost), "await_pod_start", side_effect=KeyboardInterrupt),
         patch.object(type(lost), "cleanup"),
@@ -204,14 +204,14 @@ def test_a_searchs_worker_goes_on_with_its_own_pod_and_with_no_other(cluster: Pr
         lost.execute(context)
     (cluster.python.parent / "go").touch()
     # The first worker's pod runs, or has ended unread; it is of the same run, task and stage.
-    for worker, try_number in ((2, 1), (1, 2)):
+    for worker, try_number in ((1, 1), (0, 2)):
         task, context = searcher(cluster, worker, try_number)
         task.execute(context)
     assert not task.client.list_namespaced_pod("embft").items
     created = [it["body"] for it in pods(cluster.root / "cluster") if it["event"] == "created"]
-    assert [it["metadata"]["labels"]["embft-worker"] for it in created] == ["1", "2"]
+    assert [it["metadata"]["labels"]["embft-worker"] for it in created] == ["0", "1"]
     commands = [" ".join(it["argv"][2:]) for it in cluster.calls()]
-    assert sorted(commands) == [f"search --model shop --day 2026-09-26 --worker {it} --json" for it in (1, 2)]
+    assert sorted(commands) == [f"search --model shop --day 2026-09-26 --worker {it} --json" for it in (0, 1)]
     assert "nvidia.com/gpu" in created[0]["spec"]["containers"][0]["resources"]["limits"]
 
 
