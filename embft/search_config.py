@@ -87,7 +87,7 @@ class Search(Strict):
             at: Where the ranges stand, for the message.
 
         Raises:
-            PydanticCustomError: A setting does not exist, is of another type, or two ranges contradict each other.
+            error_at: A setting does not exist, is of another type, or two ranges contradict each other.
         """
         for name, values in self.ranges.items():
             if problem := _mismatch(name, values, params):

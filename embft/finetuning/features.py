@@ -145,6 +145,7 @@ class FeaturesExtractor(nn.Module):
         self.query_augmenter = query_augmenter
         self.encode: Encode = _encode_alone
         self.examples_type = params.examples_order[0]
+        self.validates_with_irrelevant = not params.not_irrelevant_only
         self._random = np.random.default_rng(seed)
 
     @property
@@ -184,7 +185,7 @@ class FeaturesExtractor(nn.Module):
             batch,
             items_set,
             query_retriever,
-            with_irrelevant=not self.params.not_irrelevant_only,
+            with_irrelevant=not self.params.not_irrelevant_only if self.training else self.validates_with_irrelevant,
             with_clicks_of_log=self.negatives == "batch",
         )
         queries = flat.query_texts

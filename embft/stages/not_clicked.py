@@ -54,7 +54,7 @@ def _mined(context: Context, train: pa.Table, vocabulary: Vocabulary) -> dict[st
     if not queries:
         return {}
     training = context.run.config.training
-    champion = champion_model(context) if training.start_from == "champion" else None
+    champion = champion_model(context) if training.start_from != "base" else None
     return mined_items(
         champion or base_model(context),
         queries,
