@@ -15,6 +15,9 @@ def search(
         int, typer.Option(min=0, help="Number of this worker. The same number again goes on with its trial.")
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train new trials where fine-tune has its result; force that, too.")
+    ] = False,
 ) -> None:
     """Train trials of the night's search beside other workers, until a budget of it is used up.
 
@@ -24,7 +27,7 @@ def search(
         from embft.stages.search import run
 
         with stdout_kept_for_the_result():
-            work = run(model, day, include=include_folder(), worker=worker)
+            work = run(model, day, include=include_folder(), worker=worker, force=force)
         if as_json:
             print_json(work.model_dump_json(indent=2, by_alias=True))
         else:

@@ -68,18 +68,20 @@ def explain_arguments(model: str, day: date, *, markdown: bool = False) -> list[
     return ["-m", "embft", "gate", "--model", model, "--day", day.isoformat(), *how]
 
 
-def search_arguments(model: str, day: date, worker: int) -> list[str]:
+def search_arguments(model: str, day: date, worker: int, params: Mapping[str, Any]) -> list[str]:
     """Spell the command of one worker of a night's search.
 
     Args:
         model: The model's name.
         day: The night's day.
         worker: Which one; the first is 0.
+        params: The run's form: `force`.
 
     Returns:
         A list for exec, for a Python interpreter.
     """
-    return ["-m", "embft", SEARCH, "--model", model, "--day", day.isoformat(), "--worker", str(worker), "--json"]
+    who = ["--model", model, "--day", day.isoformat(), "--worker", str(worker)]
+    return ["-m", "embft", SEARCH, *who, "--json", *(["--force"] if params.get("force") else [])]
 
 
 def tell_arguments(model: str, facts: Path | None) -> list[str]:

@@ -32,7 +32,7 @@ class SearchTask(StageTask):
         Returns:
             Arguments of a Python interpreter.
         """
-        return search_arguments(self.model, self.day_of(context, config), self.worker)
+        return search_arguments(self.model, self.day_of(context, config), self.worker, context["params"])
 
     def conclude(self, context: "Context", config: ModelConfig, result: Any) -> None:
         """Say in the task's log what the worker came to.

@@ -30,7 +30,7 @@ class SearchWork(Record):
     search: SearchSummary | None = Field(None, description="All trials of the night so far; none where it is over.")
 
 
-def run(model: str, day: date, *, include: Path, worker: int) -> SearchWork:
+def run(model: str, day: date, *, include: Path, worker: int, force: bool = False) -> SearchWork:
     """Train trials of a night's search until a budget of it is used up.
 
     Args:
@@ -39,6 +39,7 @@ def run(model: str, day: date, *, include: Path, worker: int) -> SearchWork:
         include: The project's `include` folder.
         worker: Number of the helper, from 0; a later call with the same number goes on with the trial that an
             earlier one had under way.
+        force: Train new trials where `fine_tune` has its result already; it has to be forced, too.
 
     Returns:
         What was done.
@@ -53,7 +54,7 @@ def run(model: str, day: date, *, include: Path, worker: int) -> SearchWork:
         raise ConfigError(f"the plan of {model} of {day} has no training.search; `embft fine-tune` alone trains it")
     if is_follower():
         raise ConfigError("several processes were started together, and a helper of a search starts its own: start one")
-    if standing_result(prepared.storage, prepared.draft):
+    if not force and standing_result(prepared.storage, prepared.draft):
         return SearchWork(model=model, day=day, worker=worker, is_over=True)
     with tempfile.TemporaryDirectory(prefix="embft-search-") as folder:
         context = prepared.context(Path(folder), attempt_uri="")

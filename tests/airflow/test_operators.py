@@ -119,7 +119,7 @@ def test_a_searchs_worker_says_what_it_did_and_leaves_no_result(
         assert context["ti"].xcoms == {}
 
     search()
-    expected = ["-m", "embft", "search", "--model", "shop", "--day", "2026-11-10", "--worker", "1", "--json"]
+    expected = ["-m", "embft", "search", "--model", "shop", "--day", "2026-11-10", "--worker", "1", "--json", "--force"]
     assert project.calls()[0]["argv"] == expected
     assert "worker 1 ended 1 trials; the night has 3" in capsys.readouterr().out
     # Cleared after the night: what it would train is not needed any more.
