@@ -12,8 +12,9 @@ def search(
     model: Model,
     day: Day,
     worker: Annotated[
-        int, typer.Option(min=0, help="Number of this worker. The same number again goes on with its trial.")
-    ] = 0,
+        int,
+        typer.Option(min=0, help="Number of this worker. Once it has died, the same number goes on with its trial."),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Train new trials where fine-tune has its result; force that, too.")

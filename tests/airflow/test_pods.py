@@ -193,6 +193,7 @@ def searcher(project: Project, worker: int, try_number: int = 1) -> tuple[Any, d
     return task, context
 
 
+@pytest.mark.faults
 def test_a_searchs_worker_goes_on_with_its_own_pod_and_with_no_other(cluster: Project) -> None:
     begin(cluster, stages={"search": {"awaits": "go", "awaits_s": 30}})
     lost, context = searcher(cluster, 0)

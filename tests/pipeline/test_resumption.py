@@ -246,6 +246,9 @@ def test_fine_tune_goes_on_with_the_trial_of_a_worker_that_died_and_no_trial_is_
     shot = until_checkpoint(shop, start(shop, "--worker", "1", command="search"), 20)
     shot.kill()
     shot.communicate(timeout=60)
+    config = shop.include / "models" / "tiny.yaml"
+    config.write_text(config.read_text().replace(EVERY_STEP, ""))  # the others are not hit
+    shop.stage("plan", NIGHT)
     ((left, run),) = trials().items()
     assert (run.data.tags["embft.trial"], run.info.status) == ("claimed", "RUNNING")
 
@@ -266,7 +269,7 @@ def test_fine_tune_goes_on_with_the_trial_of_a_worker_that_died_and_no_trial_is_
 
     cleared = work(shop, 0)
     assert (cleared["is_over"], cleared["trained"], cleared["search"]) == (True, [], None)
-    assert "fine-tune has its result: nothing was left to train." in search(shop).stdout
+    assert "fine-tune has its result: nothing was left to train." in search(shop, "--worker", "0").stdout
     assert trials().keys() == found.keys()
 
     # Forced, as the whole run is then: new trials, of which the forced fine_tune takes the best.
@@ -277,6 +280,6 @@ def test_fine_tune_goes_on_with_the_trial_of_a_worker_that_died_and_no_trial_is_
 
 
 def test_a_night_without_a_search_has_no_workers(shop: Project) -> None:
-    done = search(shop)
+    done = search(shop, "--worker", "0")
     assert done.exit_code == 2
     assert "has no training.search; `embft fine-tune` alone trains it" in done.stderr
