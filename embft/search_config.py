@@ -1,6 +1,7 @@
 """The part of a config that says which settings a night's training tries. Free of torch, Optuna and MLflow."""
 
 import json
+import math
 from collections.abc import Sequence
 from itertools import combinations, product
 from typing import Any, Literal, get_args
@@ -32,8 +33,8 @@ class Range(Strict):
                 raise ValueError("a value is there twice in choices; each may be there once")
         elif self.low is None or self.high is None:
             raise ValueError("expected {low: …, high: …} with numbers, perhaps with log: true, or {choices: […]}")
-        elif self.low >= self.high:
-            raise ValueError(f"low is {self.low}, high is {self.high}; low must be below high")
+        elif self.low >= self.high or math.isclose(self.low, self.high, rel_tol=1e-6):
+            raise ValueError(f"low is {self.low}, high is {self.high}; low must be well below high")
         elif self.log and self.low <= 0:
             raise ValueError(f"low is {self.low}; with log: true it must be above 0")
         return self

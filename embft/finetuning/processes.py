@@ -122,7 +122,7 @@ def followers(
     except EmbftError:
         raise
     except Exception as error:
-        lost = group.lost(wait_s=3.0)
+        lost = group.lost(wait_s=10.0)
         if lost is None:
             raise
         raise lost from error
