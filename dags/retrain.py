@@ -1,8 +1,10 @@
 """A DAG `retrain_<model>` for every config in `include/models/`: one night, from clicks to a gated model.
 
-    plan ─► pull ─► validate_sessions ─► preprocess_ranks ─► validate_ranks ─► fine_tune ─► evaluate ─► gate
-            (mapped: one per log day
-             that needs it)                              gate ─┬► (approve ─►) register ─┬► publish ─► tell
+    plan ─► pull ─► validate_sessions ─► preprocess_ranks ─► validate_ranks ─► (search ─►) fine_tune ─► evaluate ─► gate
+            (mapped: one per log day                                           (mapped: one per
+             that needs it)                                                     worker, if several)
+
+                                                         gate ─┬► (approve ─►) register ─┬► publish ─► tell
                                                                └► rejected ──────────────┘
 
 What each stage reads and writes, and what to do when it is red, stands on its task's page.
@@ -24,7 +26,9 @@ for config in project.configs:
         validate_sessions = night.stage("validate_sessions", trigger_rule="none_failed")
         preprocess_ranks = night.stage("preprocess_ranks")
         validate_ranks = night.stage("validate_ranks")
-        fine_tune = night.stage("fine_tune")
+        # Workers of the search that fail stop no night: `fine_tune` trains what they leave. Rejected ranks stop it.
+        rule = "all_done_min_one_success" if night.searches_in_parallel else "all_success"
+        fine_tune = night.stage("fine_tune", trigger_rule=rule)
         evaluate = night.stage("evaluate")
         gate = night.stage("gate")
         register = night.stage("register")
@@ -34,6 +38,8 @@ for config in project.configs:
         publish = night.stage("publish", trigger_rule="none_failed")
 
         plan >> pull >> validate_sessions >> preprocess_ranks >> validate_ranks >> fine_tune >> evaluate >> gate
+        if night.searches_in_parallel:
+            validate_ranks >> night.search() >> fine_tune
         if night.asks_a_person:
             gate >> night.approve() >> register
         else:

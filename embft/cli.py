@@ -25,6 +25,7 @@ from embft.cli_metrics import metrics
 from embft.cli_monitor import monitor
 from embft.cli_prune import prune
 from embft.cli_render_job import render_job
+from embft.cli_search import search
 from embft.cli_shared import Day, Model, exit_codes, parse_day, print_json, stdout_kept_for_the_result
 from embft.cli_validate import validate
 from embft.config import ModelConfig, config_files, config_path, include_folder, load_config
@@ -252,6 +253,7 @@ app.command()(export)
 app.command()(history)
 app.command()(monitor)
 app.command()(rollback)
+app.command()(search)
 app.command()(validate)
 app.command()(render_job)
 app.command()(prune)

@@ -35,6 +35,7 @@ from embft.finetuning.params import FineTuningParams, FineTuningSettings
 from embft.log_config import Logs
 from embft.monitoring_config import Alerts, Monitoring
 from embft.promotion_config import Evaluation, Gate, Publish, Retention
+from embft.search_config import Search
 from embft.validation_config import Validation, add_suites
 from embft.yaml_files import YamlFile
 
@@ -145,7 +146,11 @@ class Training(Strict):
         description="`wordllama`, `minilm`, or a model in the layout of SentenceTransformer: a folder, or "
         "s3://bucket/prefix.",
     )
-    start_from: Literal["base", "champion"] = Field("base", description="Model whose weights training starts from.")
+    start_from: Literal["base", "champion", "both"] = Field(
+        "base",
+        description="Model whose weights training starts from; both: from each in trials of its own, of which the best "
+        "is kept.",
+    )
     validation_days: int = Field(
         1, ge=1, description="Newest train days, held out of training to pick the best epoch; never the test days."
     )
@@ -159,6 +164,15 @@ class Training(Strict):
     )
     params: FineTuningParams = Field(FineTuningParams(), description="Learning rates, margin, which pairs.")
     settings: FineTuningSettings = Field(FineTuningSettings(), description="Loss, epochs, batch size, seed, …")
+    search: Search | None = Field(
+        None, description="Settings that a night tries, beside those of params; left out: it tries those of params."
+    )
+
+    @model_validator(mode="after")
+    def _can_train_what_it_searches(self) -> "Training":
+        if self.search is not None:
+            self.search.check_against(self.params, at=("search", "ranges"))
+        return self
 
 
 class MlflowConfig(Strict):

@@ -19,6 +19,9 @@
 from dataclasses import dataclass
 from datetime import date
 
+# A worker of a night's search: no stage, for it leaves no result of its own.
+SEARCH = "search"
+
 
 @dataclass(frozen=True)
 class Paths:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from embft.config import Kubernetes, ModelConfig, pod_template
+from embft.paths import SEARCH
 from embft.pod_security import breaches
 from embft.yaml_files import YamlFile
 
 # Stages that encode text or train; the others would hold a GPU and leave it idle.
-GPU_STAGES = ("preprocess_ranks", "fine_tune", "evaluate", "publish")
+GPU_STAGES = ("preprocess_ranks", SEARCH, "fine_tune", "evaluate", "publish")
 _GPU = "nvidia.com/gpu"
 
 

@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from embft.paths import stage_command
+from embft.paths import SEARCH, stage_command
 
 
 def stage_arguments(
@@ -66,6 +66,22 @@ def explain_arguments(model: str, day: date, *, markdown: bool = False) -> list[
     """
     how = ["--explain", *(["--markdown"] if markdown else [])]
     return ["-m", "embft", "gate", "--model", model, "--day", day.isoformat(), *how]
+
+
+def search_arguments(model: str, day: date, worker: int, params: Mapping[str, Any]) -> list[str]:
+    """Spell the command of one worker of a night's search.
+
+    Args:
+        model: The model's name.
+        day: The night's day.
+        worker: Which one; the first is 0.
+        params: The run's form: `force`.
+
+    Returns:
+        A list for exec, for a Python interpreter.
+    """
+    who = ["--model", model, "--day", day.isoformat(), "--worker", str(worker)]
+    return ["-m", "embft", SEARCH, *who, "--json", *(["--force"] if params.get("force") else [])]
 
 
 def tell_arguments(model: str, facts: Path | None) -> list[str]:

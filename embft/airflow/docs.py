@@ -46,6 +46,19 @@ the champion's weights, then clear `preprocess_ranks` with all that follows it. 
 changed by the rule's name under `validation.overrides`; then clear `plan` with all that follows it. By hand:
 `embft validate --suite ranks --input <file or s3://…> --model <model>`
 """,
+    "search": """
+Trains trials of the night's search, in as many tasks at once as `training.search.trials_in_parallel` says, each where
+`fine_tune` runs. They share the trials through MLflow: none is trained twice, and together they keep to
+`training.search.trials`. Interrupted, the next try goes on with its own trial from the last checkpoint. `fine_tune`
+then trains what is left, and takes the best.
+
+**Red?** The night goes on: `fine_tune` trains what this task left, which takes longer. The log line says what was
+wrong, most often a pod that got no node, or MLflow away for longer than the retries. Nothing has to be cleared. If
+`fine_tune` is red as well, repair what its log says, then clear `fine_tune` alone, or `search` with all that follows it
+to train side by side again. Cleared when the night has its model, it does nothing and is green.
+
+To end a search early, mark this task failed; marked *skipped*, it would take `fine_tune` with it.
+""",
     "fine_tune": """
 Trains the challenger; *MLflow run* shows its curves. In a pod or on the worker, as `runtime.stages` says: the command
 is the same. Interrupted (a node drained, a pod evicted, a worker restarted), the next try goes on from the last

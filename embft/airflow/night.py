@@ -16,6 +16,7 @@ from embft.airflow.project import timetable_of
 from embft.airflow.task import APPROVE
 from embft.airflow.tell import tell_task
 from embft.config import ModelConfig
+from embft.paths import SEARCH
 
 
 class _NightDag(DAG):  # type: ignore[misc]
@@ -90,6 +91,22 @@ class Night:
         partial = self._operator(name).partial(**self._arguments(name), map_index_template="{{ task.log_day }}")
         return partial.expand(log_day=log_days)
 
+    @property
+    def searches_in_parallel(self) -> bool:
+        """Whether several tasks train the trials of a night's search."""
+        return self._searchers > 1
+
+    def search(self) -> Any:
+        """Make the mapped task that trains trials of the night's search: one instance for each of its workers.
+
+        Returns:
+            The mapped task. It runs where `fine_tune` does, with the same limits.
+        """
+        arguments = self._arguments("fine_tune") | {"task_id": SEARCH, "doc_md": TASK_DOCS[SEARCH]}
+        del arguments["stage"]
+        partial = self._search_operator().partial(**arguments, map_index_template="worker {{ task.worker }}")
+        return partial.expand(worker=list(range(self._searchers)))
+
     def rejected(self) -> Any:
         """Make the task that says why the challenger was rejected.
 
@@ -127,6 +144,11 @@ class Night:
         """
         return tell_task(self._config, self._include, "retrain")
 
+    @property
+    def _searchers(self) -> int:
+        search = self._config.training.search
+        return search.trials_in_parallel if search else 1
+
     def _arguments(self, stage: str) -> dict[str, Any]:
         return task_arguments(self._config, self._include, stage)
 
@@ -137,3 +159,13 @@ class Night:
 
             return GatePodOperator if stage == "gate" else StagePodOperator
         return GateOperator if stage == "gate" else StageOperator
+
+    def _search_operator(self) -> Any:
+        # Only here: nights without a search in parallel need neither.
+        if runs_in_pod(self._config, "fine_tune"):
+            from embft.airflow.search_pod import SearchPodOperator
+
+            return SearchPodOperator
+        from embft.airflow.search import SearchOperator
+
+        return SearchOperator

@@ -112,17 +112,49 @@ class Connection:
             ConfigError: MLflow refuses.
             TemporaryError: MLflow stays away.
         """
-        run_id = (resumed and self._resumed(resumed, tags)) or self.call(
-            "begin a run", lambda client: self._create_run(client, name, tags)
-        )
+        run_id = (resumed and self._resumed(resumed, tags)) or self.begin(name, tags)
         try:
             with self.patient(patience_s):
                 yield run_id
-                self._end(run_id, "FINISHED")
+                self.end(run_id, "FINISHED")
         except BaseException as error:
             may_go_on = isinstance(error, TemporaryError) or not isinstance(error, Exception)
             self._end_broken(run_id, "KILLED" if may_go_on else "FAILED")
             raise
+
+    def begin(self, name: str, tags: Mapping[str, str]) -> str:
+        """Make a run, which is RUNNING until somebody ends it.
+
+        Args:
+            name: Of the run.
+            tags: Of the run.
+
+        Returns:
+            Its id.
+
+        Raises:
+            ConfigError: MLflow refuses.
+            TemporaryError: MLflow stays away.
+        """
+
+        def create(client: MlflowClient) -> str:
+            made = client.create_run(self._find_experiment(client), tags=dict(tags), run_name=name)
+            return str(made.info.run_id)
+
+        return self.call("begin a run", create)
+
+    def end(self, run_id: str, status: str) -> None:
+        """End a run.
+
+        Args:
+            run_id: Of the run.
+            status: FINISHED, FAILED or KILLED.
+
+        Raises:
+            ConfigError: MLflow refuses.
+            TemporaryError: MLflow stays away.
+        """
+        self.call("end the run", lambda client: client.set_terminated(run_id, status=status))
 
     def log(self, run_id: str, measures: Sequence[Measure]) -> None:
         """Send measures, up to 1,000: MLflow's limit.
@@ -227,10 +259,6 @@ class Connection:
                 self._client = MlflowClient(tracking_uri=self.tracking_uri)
             return work(self._client)
 
-    def _create_run(self, client: MlflowClient, name: str, tags: Mapping[str, str]) -> str:
-        made = client.create_run(self._find_experiment(client), tags=dict(tags), run_name=name)
-        return str(made.info.run_id)
-
     def _resumed(self, run_id: str, tags: Mapping[str, str]) -> str | None:
         def go_on(client: MlflowClient) -> None:
             client.update_run(run_id, status="RUNNING")
@@ -249,14 +277,11 @@ class Connection:
             self.experiment_id = _experiment_id(client, self.experiment, self.artifact_location)
         return self.experiment_id
 
-    def _end(self, run_id: str, status: str) -> None:
-        self.call("end the run", lambda client: client.set_terminated(run_id, status=status))
-
     def _end_broken(self, run_id: str, status: str) -> None:
         """End the run; where that fails, the error that broke it is the one to see."""
         try:
             with self.patient(0):  # where MLflow was away, patience is over
-                self._end(run_id, status)
+                self.end(run_id, status)
         except EmbftError as error:
             logger.warning("run %s goes on as RUNNING in MLflow, though it is %s: %s", run_id, status, error)
 

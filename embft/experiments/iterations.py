@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 ITERATION_TAG = "embft.iteration"
-_PARAMS_ID_TAG = "embft.params_id"
-_PARAMS_TAG = "embft.params"
+PARAMS_ID_TAG = "embft.params_id"
+PARAMS_TAG = "embft.params"
 _MAX_TAG_CHARS = 8000  # MLflow's limit
 # What can stand in quotes in MLflow's search language, and be read in a list.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/+-]{0,249}")
@@ -112,7 +112,7 @@ class Iterations:
         """Rank the runs of the previous iteration: the last by name that is before this one and has a finished run.
 
         Args:
-            iteration: The later one.
+            iteration: The later one, or the beginning of its name.
 
         Returns:
             Its finished runs, the best first; none where there is no previous iteration.
@@ -136,10 +136,10 @@ class Iterations:
         tags, quality = run.data.tags, run.data.metrics.get(self._quality)
         if run.info.status != "FINISHED" or quality is None or not math.isfinite(quality):
             return None
-        if _PARAMS_TAG not in tags or _PARAMS_ID_TAG not in tags:
+        if PARAMS_TAG not in tags or PARAMS_ID_TAG not in tags:
             return None
         has_model = tags.get(STATE_TAG) == "kept"
-        return FinishedRun(run.info.run_id, tags[_PARAMS_ID_TAG], json.loads(tags[_PARAMS_TAG]), quality, has_model)
+        return FinishedRun(run.info.run_id, tags[PARAMS_ID_TAG], json.loads(tags[PARAMS_TAG]), quality, has_model)
 
 
 def tags_of(params: Params) -> dict[str, str]:
@@ -160,7 +160,7 @@ def tags_of(params: Params) -> dict[str, str]:
             f"parameters {params.id} are {len(content)} characters as JSON, and MLflow keeps {_MAX_TAG_CHARS}: "
             "leave out what does not change between runs"
         )
-    return {_PARAMS_ID_TAG: params.id, _PARAMS_TAG: content}
+    return {PARAMS_ID_TAG: params.id, PARAMS_TAG: content}
 
 
 def check_name(iteration: str) -> None:

@@ -142,7 +142,7 @@ class ExperimentsManager(RunTracker):
         ranked = self._iterations.ranked(self._iterations.runs(self._open_iteration()))
         return ranked[0] if ranked else None
 
-    def top_params(self, count: int) -> list[dict[str, Any]]:
+    def top_params(self, count: int, *, before: str | None = None) -> list[dict[str, Any]]:
         """Give the parameters of the best runs of the previous iteration.
 
         That is the last by name that is before the present one and has a finished run: an iteration in which all
@@ -150,6 +150,8 @@ class ExperimentsManager(RunTracker):
 
         Args:
             count: How many at most, >= 0; each set of parameters counts once.
+            before: Where several iterations are of one round, what their names begin with, such as "2026-11-24": none
+                of them is the previous one then.
 
         Returns:
             Parameters, the best first; none where there is no previous iteration.
@@ -160,7 +162,7 @@ class ExperimentsManager(RunTracker):
         """
         if count < 0:
             raise ConfigError(f"count is {count}; the number of parameter sets must be 0 or more")
-        ranked = self._iterations.before(self._open_iteration())
+        ranked = self._iterations.before(before or self._open_iteration())
         # From the worst to the best, so that the best run of the same parameters is the one that stays.
         best = {it.params_id: it for it in reversed(ranked)}
         return [it.params for it in ranked if best[it.params_id] is it][:count]

@@ -169,6 +169,16 @@ class RunTracker:
         with self._mlflow.patient(self.patience_s):
             return Series(self._mlflow, name).log(points)
 
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Wait for an MLflow that is away, in each call of the block, as long as within a run.
+
+        Yields:
+            Nothing.
+        """
+        with self._mlflow.patient(self.patience_s):
+            yield
+
     def flush(self) -> None:
         """Send the measures that wait.
 

@@ -160,9 +160,18 @@ class Weights:
         for run in runs:
             has_files = run.data.tags.get(STATE_TAG, "removed") != "removed"
             if has_files and run.info.run_id != kept_run_id and run.info.status != "RUNNING":
-                self._remove(run.info.run_id)
+                self.remove(run.info.run_id)
 
-    def _remove(self, run_id: str) -> None:
+    def remove(self, run_id: str) -> None:
+        """Delete the weights of a run.
+
+        Args:
+            run_id: Of the run; nobody uploads weights of it at this moment.
+
+        Raises:
+            ConfigError: The store of files refuses, or cannot delete.
+            TemporaryError: The store or MLflow stays away; the same call again deletes what is left.
+        """
         self._mlflow.set_tag(run_id, STATE_TAG, "removing")
         self._with_files(run_id, "remove the weights", lambda files: files.delete_artifacts(_FOLDER))
         self._mlflow.set_tag(run_id, STATE_TAG, "removed")

@@ -157,6 +157,7 @@ class FeaturesExtractor(nn.Module):
         """By which a pair counts as in order, for `hard_negatives`."""
         self.encode: Encode = _encode_alone
         self.examples_type = params.examples_order[0]
+        self.validates_with_irrelevant = not params.not_irrelevant_only
         self._random = np.random.default_rng(seed)
 
     @property
@@ -196,7 +197,7 @@ class FeaturesExtractor(nn.Module):
             batch,
             items_set,
             query_retriever,
-            with_irrelevant=not self.params.not_irrelevant_only,
+            with_irrelevant=not self.params.not_irrelevant_only if self.training else self.validates_with_irrelevant,
             with_clicks_of_log=self.negatives == "batch",
             candidates=self.candidates(items_set),
             click_weights=self.click_weights if self.training else None,

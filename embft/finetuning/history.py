@@ -41,6 +41,8 @@ class TrainingHistory:
         seconds: Of the whole, validation included; what an interruption cost apart.
         sessions_per_s: Training sessions per second of the whole.
         resumed_at: Optimiser steps that were done where an interrupted training went on; empty where none was.
+        out_of_time: Whether its time was over before its end.
+        pruned: Whether it was given up as hopeless.
     """
 
     records: tuple[ValidationRecord, ...]
@@ -51,6 +53,8 @@ class TrainingHistory:
     seconds: float
     sessions_per_s: float
     resumed_at: tuple[int, ...] = ()
+    out_of_time: bool = False
+    pruned: bool = False
 
     @property
     def start_val_loss(self) -> float:

@@ -78,7 +78,9 @@ def is_follower() -> bool:
 
 
 @contextmanager
-def followers(command: Sequence[str], count: int, scratch: Path) -> Iterator[None]:
+def followers(
+    command: Sequence[str], count: int, scratch: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Start the other processes of a training on this machine, watch them in the block, and end them with it.
 
     A follower that fails or is killed ends the leader too, within `_GRACE_S`: where the leader hangs in a collective
@@ -88,6 +90,7 @@ def followers(command: Sequence[str], count: int, scratch: Path) -> Iterator[Non
         command: What a follower runs.
         count: How many to start; 0 starts none.
         scratch: Where they keep temporary files, for a follower is killed when it is not needed any more.
+        variables: Further environment variables of theirs.
 
     Yields:
         Nothing. In the block the environment says that this is process 0 of `count` + 1.
@@ -112,14 +115,14 @@ def followers(command: Sequence[str], count: int, scratch: Path) -> Iterator[Non
     group = _Followers()
     try:
         for rank in range(1, count + 1):
-            group.start(command, shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+            group.start(command, {**(variables or {}), **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         Thread(target=group.watch, name="followers", daemon=True).start()
         with _environment(shared | {"RANK": "0", "LOCAL_RANK": "0"}, but_for=(_LEADER, "TMPDIR")):
             yield
     except EmbftError:
         raise
     except Exception as error:
-        lost = group.lost(wait_s=3.0)
+        lost = group.lost(wait_s=10.0)
         if lost is None:
             raise
         raise lost from error

@@ -47,15 +47,22 @@ class Recorder(Callback):  # type: ignore[misc]  # Lightning is untyped here
         return min(self.records, key=lambda record: record.val_loss)
 
     @property
+    def steps(self) -> int:
+        """Optimiser steps done."""
+        return self._tuner.steps_done
+
+    @property
     def seconds(self) -> float:
         """Time spent on the training, that before an interruption included."""
         return time.perf_counter() - self._began
 
-    def history(self, *, stopped_early: bool) -> TrainingHistory:
+    def history(self, *, stopped_early: bool, out_of_time: bool = False, pruned: bool = False) -> TrainingHistory:
         """Sum the training up.
 
         Args:
-            stopped_early: Whether it ended before its last epoch.
+            stopped_early: Whether the validation loss had stopped falling before the last epoch.
+            out_of_time: Whether its time was over before that.
+            pruned: Whether it was given up as hopeless.
 
         Returns:
             The history.
@@ -70,6 +77,8 @@ class Recorder(Callback):  # type: ignore[misc]  # Lightning is untyped here
             seconds=seconds,
             sessions_per_s=self.sessions / seconds,
             resumed_at=tuple(self.resumed_at),
+            out_of_time=out_of_time,
+            pruned=pruned,
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

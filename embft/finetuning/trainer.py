@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from embft.errors import DataRejected
 from embft.finetuning.checkpoints import Checkpoints, CheckpointStore
 from embft.finetuning.devices import Layout, check_devices
 from embft.finetuning.history import TrainingHistory
+from embft.finetuning.limits import Limits
 from embft.finetuning.order import EpochOrder
 from embft.finetuning.paired import PairedFineTuningInputsDataset
 from embft.finetuning.params import FineTuningSettings
@@ -38,6 +39,8 @@ def fit(
     patience: int = 2,
     checkpoints: CheckpointStore | None = None,
     checkpoint_each_s: float = 600.0,
+    max_seconds: float | None = None,
+    is_hopeless: Callable[[float], bool] | None = None,
 ) -> TrainingHistory:
     """Train until the validation loss stops falling or `num_epochs` are done; the model ends with its best weights.
 
@@ -63,6 +66,10 @@ def fit(
         checkpoints: Where an interrupted training of the same tuner, sessions and settings is found, to go on with, and
             where this one is kept; such as `CheckpointFolder("…")`. None: an interrupted training is lost.
         checkpoint_each_s: Longest time between two checkpoints, in seconds.
+        max_seconds: Time after which a last validation ends the training; None sets no limit. In several processes,
+            all give one or none does, and that of process 0 counts.
+        is_hopeless: Validation loss → whether to give the training up; asked after each validation but that before
+            training, and as for `max_seconds` in several processes.
 
     Returns:
         The history.
@@ -83,6 +90,9 @@ def fit(
     newest = checkpoints.newest() if checkpoints else None
     same = SameEverywhere(tuner, [train, validation], settings, newest)
     callbacks = [OwnSigterm(), same, recorder, EarlyStopping("val_loss", patience=patience, check_finite=True)]
+    limits = Limits(recorder, max_seconds, is_hopeless)
+    if max_seconds is not None or is_hopeless is not None:
+        callbacks.append(limits)
     if checkpoints is not None:
         callbacks.append(Checkpoints(checkpoints, checkpoint_each_s, order, settings.batch_size, folder, same.training))
     with (
@@ -107,7 +117,8 @@ def fit(
             ) from error
     if layout.place.rank == 0:
         recorder.restore_best()
-    return recorder.history(stopped_early=bool(trainer.should_stop))
+    ended = {"out_of_time": limits.is_out_of_time, "pruned": limits.is_pruned}
+    return recorder.history(stopped_early=bool(trainer.should_stop) and not any(ended.values()), **ended)
 
 
 def _check_pairs(tuner: EmbeddingsFineTuner, train: PairedFineTuningInputsDataset) -> None:

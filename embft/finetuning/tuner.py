@@ -61,6 +61,8 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         seed: Of the draws of negatives.
         query_augmenter: Query texts → query texts, in training only; see `QueryAugmenter`.
         catalogue_candidates: Of a loss over the catalogue; see `FineTuningSettings`.
+        objective: What `val_loss` is measured with: trainings are compared by one margin, whatever they train with.
+            None takes `fine_tuning_params`.
 
     Raises:
         ConfigError: An argument is of the wrong kind, `items_sets` lacks a split, or too many layers are frozen.
@@ -83,6 +85,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         seed: int = 0,
         query_augmenter: Callable[[Sequence[str]], list[str]] | None = None,
         catalogue_candidates: int | None = None,
+        objective: FineTuningParams | None = None,
     ) -> None:
         super().__init__()
         _check_kinds(model, items_sets, query_retriever, loss_func, fine_tuning_params)
@@ -93,6 +96,9 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         self.loss_func = copy(loss_func)
         self.loss_func.set_margin(fine_tuning_params.margin)
         self.fine_tuning_params = fine_tuning_params
+        self.objective = objective or fine_tuning_params
+        self.validation_loss_func = copy(loss_func)
+        self.validation_loss_func.set_margin(self.objective.margin)
         self.tracker = tracker
         self.metric_calculators = [DistanceShift()] if metric_calculators is None else list(metric_calculators)
         self.step_size = step_size
@@ -109,6 +115,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             n_candidates=catalogue_candidates,
         )
         self.features_extractor.margin = self.loss_func.margin
+        self.features_extractor.validates_with_irrelevant = not self.objective.not_irrelevant_only
         self.train_measures = MetricsAccumulator()
         self.validation_measures = MetricsAccumulator()
         self.steps_done = 0
@@ -123,6 +130,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         query_retriever: QueryRetriever,
         fine_tuning_params: FineTuningParams,
         tracker: ExperimentsManager | None = None,
+        objective: FineTuningParams | None = None,
     ) -> EmbeddingsFineTuner:
         """Build a fine-tuner from settings, whose names are resolved here.
 
@@ -133,6 +141,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             query_retriever: As in the constructor.
             fine_tuning_params: As in the constructor.
             tracker: As in the constructor.
+            objective: As in the constructor.
 
         Returns:
             The fine-tuner.
@@ -156,6 +165,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             seed=settings.seed,
             query_augmenter=make_augmenter(settings),
             catalogue_candidates=settings.catalogue_candidates,
+            objective=objective,
         )
 
     def preprocess_inputs(
@@ -263,14 +273,14 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
             features, ranked = self.features_extractor(pairs, self.items_sets["test"], self.query_retriever)
         finally:
             self.train(was_training)
-        per_session = self.loss_func.per_session(features, len(pairs))
+        per_session = self.validation_loss_func.per_session(features, len(pairs))
         has_pair = torch.bincount(features.session_index, minlength=len(pairs)) > 0
         if has_pair.any():
             mean = per_session[has_pair].double().mean().item()
             self.validation_measures.add([MetricValue("loss", mean, float(has_pair.sum()))])
         self.validation_measures.add(self._measures(ranked))
         self._validated.extend(clicked for clicked, _ in pairs)
-        return self.loss_func(features)
+        return self.validation_loss_func(features)
 
     def on_validation_epoch_start(self) -> None:
         """Forget what a validation that broke off has left."""

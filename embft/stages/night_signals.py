@@ -13,7 +13,7 @@ from embft.config import STAGES
 from embft.monitoring.message import Kind, Severity, Signal, Words
 from embft.monitoring.run_facts import Deadline, RunFacts, TaskFailure
 from embft.monitoring.sentences import first_clause, likeness, one_line
-from embft.paths import Paths
+from embft.paths import SEARCH, Paths
 from embft.results import StageResult
 from embft.stages.evidence import Evidence
 from embft.stages.night_words import (
@@ -26,12 +26,14 @@ from embft.stages.night_words import (
     links_of,
     reasons_of,
     rejected_words,
+    search_words,
     through_words,
 )
 
 log = logging.getLogger(__name__)
 
 _UP_TO_GATE = STAGES[: STAGES.index("gate") + 1]
+_UP_TO_FINE_TUNE = STAGES[: STAGES.index("fine_tune") + 1]
 _TELL = "tell"
 _State = Literal["on", "off"]
 
@@ -83,13 +85,15 @@ class _Night:
         self._day = day
         self._results = evidence.results(day)
         self._failed = _by_task(run)
+        # No stage: what a worker of the search leaves, `fine_tune` trains.
+        self._search = self._failed.pop(SEARCH, [])
 
     def signals(self) -> list[Signal]:
         if self._run.deadline:  # the run goes on: what is there may be of a run before it
             late = self._late(self._run.deadline)
             return [late] if late else []
         stop = self._stop()
-        signals = [self._night(stop), self._gate(stop)]
+        signals = [self._night(stop), self._searched(stop), self._gate(stop)]
         if stop is None:
             signals.append(self._signal("deadline", "deadline_missed", "off", self._through("late night")))
         return [it for it in signals if it is not None]
@@ -114,7 +118,7 @@ class _Night:
         if not failures:
             log.warning("%s of %s has no result, and did not fail; nothing is told of it", stop.task, self._day)
             return None
-        others = [it for them in self._failed.values() for it in them if it.task != failures[0].task]
+        others = [it for them in (self._search, *self._failed.values()) for it in them if it.task != failures[0].task]
         links = links_of(self._run, stop.result, failure=failures[0])
         words = failed_words(self._evidence, self._run, self._day, [*failures, *others], links)
         return self._signal("night", "stage_failed", "on", words, cause=failure_cause(failures[0]))
@@ -131,6 +135,17 @@ class _Night:
             words = Words(title=title, details=(gate.reason or "",), links=links_of(self._run, registered, gate))
             return self._signal("gate", "gate_rejected", "off", words)
         return None
+
+    def _searched(self, stop: _Stop | None) -> Signal | None:
+        """Say whether the search's workers all came to their end; where the night stopped there, `night` tells it."""
+        if stop and stop.task in _UP_TO_FINE_TUNE:
+            return None
+        if not self._search:
+            words = Words(title=f"{self._evidence.model}: no worker of the search of {self._day} failed")
+            return self._signal(SEARCH, "stage_failed", "off", words)
+        links = links_of(self._run, self._results.get("fine_tune"), failure=self._search[0])
+        words = search_words(self._evidence, self._day, self._search, links)
+        return self._signal(SEARCH, "stage_failed", "on", words, cause=failure_cause(self._search[0]))
 
     def _late(self, deadline: Deadline) -> Signal | None:
         gate = self._results.get("gate")
@@ -208,7 +223,7 @@ def _rollback_signal(evidence: Evidence, run: RunFacts) -> Signal:
 
 
 def _signal(incident: str, kind: Kind, state: _State, day: date, words: Words, cause: str = "") -> Signal:
-    severity: Severity = "warning" if kind == "gate_rejected" else "critical"
+    severity: Severity = "warning" if kind == "gate_rejected" or incident == SEARCH else "critical"
     return Signal(incident=incident, kind=kind, day=day, state=state, cause=cause, severity=severity, words=words)
 
 

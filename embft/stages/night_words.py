@@ -227,6 +227,30 @@ def failed_words(
     )
 
 
+def search_words(evidence: Evidence, day: date, failures: Sequence[TaskFailure], links: Mapping[str, str]) -> Words:
+    """Say that workers of a night's search failed for good, though the night went on.
+
+    Args:
+        evidence: Of the model.
+        day: The night.
+        failures: Those workers, the one that is told of first.
+        links: Web pages.
+
+    Returns:
+        The words.
+    """
+    said = failures[0].said or SAID_NOTHING
+    which = "a worker" if len(failures) == 1 else f"{len(failures)} workers"
+    return Words(
+        title=f"{evidence.model}: {which} of the search of {day} failed for good: {first_clause(said, 160)}",
+        details=(
+            one_line(f"It said: {_without_end(said)}." if failures[0].said else f"Of it: {said}.", _LONGEST_DETAIL),
+            "The night went on: the other workers and fine_tune trained what was left. Nothing has to be cleared.",
+        ),
+        links=dict(links),
+    )
+
+
 def through_words(
     evidence: Evidence, results: Mapping[str, StageResult | None], day: date, run: RunFacts, night: str = "night"
 ) -> Words:

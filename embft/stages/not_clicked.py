@@ -57,7 +57,7 @@ def _mined(context: Context, train: pa.Table, told: pa.Table, vocabulary: Vocabu
     for query, ids in zip(told["query"].to_pylist(), told["clicked"].to_pylist(), strict=True):
         clicked.setdefault(query, set()).update(ids)
     training = context.run.config.training
-    champion = champion_model(context) if training.start_from == "champion" else None
+    champion = champion_model(context) if training.start_from != "base" else None
     return mined_items(
         champion or base_model(context),
         queries,

@@ -38,7 +38,7 @@ _ROW_GROUP = 65_536
 
 
 def _settings(run: RunSpec) -> Any:
-    training = run.config.training
+    training, is_mined = run.config.training, run.config.judgements.negatives == "mined"
     return [
         run.test_from,
         training.base_model,
@@ -50,7 +50,7 @@ def _settings(run: RunSpec) -> Any:
         run.champion,
         run.config.judgements,
         # On these two depends nothing but which items are mined.
-        [training.start_from, training.settings.is_similarity] if run.config.judgements.negatives == "mined" else None,
+        [training.start_from != "base", training.settings.is_similarity] if is_mined else None,
     ]
 
 

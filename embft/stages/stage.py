@@ -62,6 +62,7 @@ class Context:
         checkpoints_uri: Prefix for what an interrupted attempt leaves to go on from; the same for each attempt at the
             same inputs, settings and code.
         reference: What earlier nights left to compare with, where the stage asks for it.
+        fingerprint: The same for each attempt at the same inputs, settings and code.
     """
 
     run: RunSpec
@@ -72,6 +73,7 @@ class Context:
     attempt_uri: str
     checkpoints_uri: str
     reference: Any = None
+    fingerprint: str = ""
 
     def fetch(self, stage: str, name: str) -> Path:
         """Download one output of a needed stage, digest checked; fetched once per attempt.
@@ -101,6 +103,7 @@ class Stage:
         after: Stages that must not have rejected, but whose outputs it does not read.
         reference: Finds what earlier nights left to compare with; the outcome depends on it as on an input.
         resumes: Whether it leaves checkpoints.
+        afterwards: Puts away, once the result is committed, what the work left elsewhere.
     """
 
     name: str
@@ -110,6 +113,43 @@ class Stage:
     after: tuple[str, ...] = ()
     reference: Callable[[Storage, Paths, RunSpec], Any] | None = None
     resumes: bool = False
+    afterwards: Callable[[RunSpec, Paths, StageResult], None] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A stage whose inputs were found, before the work."""
+
+    run: RunSpec
+    storage: Storage
+    paths: Paths
+    draft: "Draft"
+    results: dict[str, StageResult]
+    reference: Any
+
+    def context(self, folder: Path, attempt_uri: str) -> Context:
+        """Give what the stage sees while it works.
+
+        Args:
+            folder: Scratch folder.
+            attempt_uri: Prefix that the attempt's files go under.
+
+        Returns:
+            The context.
+        """
+        fingerprint = self.draft.fingerprint
+        checkpoints_uri = f"{self.paths.checkpoints(self.draft.day, self.draft.stage)}/{fingerprint[:16]}"
+        return Context(
+            self.run,
+            self.storage,
+            self.paths,
+            self.results,
+            folder,
+            attempt_uri,
+            checkpoints_uri,
+            self.reference,
+            fingerprint,
+        )
 
 
 def open_model(model: str, include: Path) -> tuple[ModelConfig, Storage, Paths]:
@@ -165,6 +205,36 @@ def run_stage(stage: Stage, model: str, day: date, *, include: Path, force: bool
         ConfigError: An earlier stage has no result.
         DataRejected: An earlier stage rejected the data or the model.
     """
+    prepared = prepare(stage, model, day, include=include)
+    storage, paths = prepared.storage, prepared.paths
+
+    def work(folder: Path, attempt_uri: str) -> Outcome:
+        return stage.work(prepared.context(folder, attempt_uri))
+
+    result = commit(storage, prepared.draft, work, force=force)
+    if stage.resumes:
+        remove_spent_checkpoints(storage, paths, paths.checkpoints(day, stage.name), now=datetime.now(UTC))
+    if stage.afterwards and not result.reused:
+        stage.afterwards(prepared.run, paths, result)
+    return result
+
+
+def prepare(stage: Stage, model: str, day: date, *, include: Path) -> Prepared:
+    """Find what a stage of a night works on.
+
+    Args:
+        stage: The stage.
+        model: The model's name.
+        day: The night's day.
+        include: The project's `include` folder.
+
+    Returns:
+        Its inputs, and the draft of its result.
+
+    Raises:
+        ConfigError: An earlier stage has no result.
+        DataRejected: An earlier stage rejected the data or the model.
+    """
     _, storage, paths = open_model(model, include)
     run = read_run(storage, paths, day)
     earlier = {name: accepted(required_result(storage, paths, day, name)) for name in (*stage.needs, *stage.after)}
@@ -179,16 +249,7 @@ def run_stage(stage: Stage, model: str, day: date, *, include: Path, force: bool
         settings=stage.settings(run),
         pages_prefix=paths.pages(day, stage.name),
     )
-
-    checkpoints_uri = f"{paths.checkpoints(day, stage.name)}/{draft.fingerprint[:16]}"
-
-    def work(folder: Path, attempt_uri: str) -> Outcome:
-        return stage.work(Context(run, storage, paths, results, folder, attempt_uri, checkpoints_uri, reference))
-
-    result = commit(storage, draft, work, force=force)
-    if stage.resumes:
-        remove_spent_checkpoints(storage, paths, paths.checkpoints(day, stage.name), now=datetime.now(UTC))
-    return result
+    return Prepared(run, storage, paths, draft, results, reference)
 
 
 def output_digests(results: dict[str, StageResult]) -> dict[str, str]:

@@ -209,6 +209,10 @@ def finish(stage: str, options: dict, behaviour: dict) -> None:
         said = {"said": f"version {to} serves again, in place of version 3", "pointer": to}
         print(json.dumps({"number": 4, "to": to, **said, **behaviour}, indent=2), flush=True)
         return
+    if stage == "search":
+        done = {"worker": int(options["--worker"]), "is_over": False, "trained": [{}], "search": {"trials": 3}}
+        print(json.dumps({**done, **behaviour}, indent=2))
+        return
     day, model = options["--day"], options["--model"]
     where = place(options)
     now = datetime.now(UTC).isoformat()

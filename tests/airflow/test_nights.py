@@ -41,6 +41,8 @@ SCENARIOS: list[dict[str, Any]] = [
     {"name": "all deferred, promoted", "dag": "retrain_deferred"},
     {"name": "all deferred, rejected", "dag": "retrain_deferred", "stages": {"gate": REJECTED}},
     {"name": "all in pods, rejected", "dag": "retrain_pods", "stages": {"gate": REJECTED}},
+    {"name": "a searcher fails", "dag": "retrain_searching", "stages": {"search": [{**SILENT, "exit": 2}, {}]}},
+    {"name": "nothing to search", "dag": "retrain_searching", "stages": {"validate_ranks": REJECTED}},
     {"name": "register fails", "stages": {"register": {"exit": 2}}},
     {"name": "rolled back", "dag": "rollback_shop", "logical_date": None, "conf": {"why": "no shoes"}},
     {"name": "rolled back in a pod", "dag": "rollback_pods", "logical_date": None, "conf": {"why": "no $(SHOES)"}},
@@ -86,9 +88,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory, s3: str) -> Project:
     nowhere = {**runtime, **everywhere, "python": str(project.python)}
     project.add_model("pods", storage=artifacts, runtime=nowhere)
     deferrable = {"kubernetes": {**kubernetes, "deferrable": True}}
+    search = {"search": {"trials_in_parallel": 2, "ranges": {"items_lr": {"low": 0.001, "high": 0.01}}}}
+    workers = {"python": str(project.python), **runtime}
+    project.add_model("searching", storage=artifacts, training=search, runtime=workers)
     asks = {"max_val_loss": 1.0, "approval": {"timeout_hours": 1}}
-    project.add_model("asking", storage=artifacts, gate=asks, runtime={"python": str(project.python), **runtime})
-    project.add_model("deferred", storage=artifacts, runtime={**nowhere, **deferrable})
+    project.add_model("asking", storage=artifacts, gate=asks, runtime=workers)
+    project.add_model("deferred", storage=artifacts, training=search, runtime={**nowhere, **deferrable})
     return project
 
 
@@ -179,6 +184,31 @@ def test_a_run_that_promotes_nothing_asks_nobody(nights: dict[str, dict[str, Any
     assert "so nobody is asked" in nights["by hand, no logical date"]["log"]
 
 
+def test_a_searcher_that_fails_stays_red_and_stops_nothing(nights: dict[str, dict[str, Any]]) -> None:
+    night = nights["a searcher fails"]
+    assert night["state"] == "success", night["log"][-3000:]
+    by_worker = {index: state for task, index, state, _ in night["tasks"] if task == "search"}
+    assert sorted(by_worker) == [0, 1]
+    assert sorted(by_worker.values()) == ["failed", "success"]
+    others = {task: state for task, state in states(night).items() if task != "search"}
+    assert others == {**dict.fromkeys(others, "success"), "rejected": "skipped"}
+    assert [it["task"] for it in night["tellings"][0]["run"]["failed"]] == ["search"]
+    asked = [" ".join(call["argv"][2:]) for call in night["calls"] if call["stage"] == "search"]
+    day = night["calls"][0]["argv"][6]
+    assert sorted(asked) == [f"search --model searching --day {day} --worker {it} --json" for it in (0, 1)]
+    # In pods of their own, which people and the cluster can tell apart.
+    labels = [it["body"]["metadata"]["labels"] for it in night["pods"] if it["event"] == "created"]
+    told = sorted((it["embft-stage"], it.get("embft-worker"), it.get("map_index")) for it in labels)
+    assert told == [("fine_tune", None, None), ("search", "0", "0"), ("search", "1", "1")]
+
+
+def test_rejected_ranks_stop_a_night_before_its_search(nights: dict[str, dict[str, Any]]) -> None:
+    night = nights["nothing to search"]
+    assert night["state"] == "failed"
+    after = {task: states(night)[task] for task in ("search", "fine_tune", "publish")}
+    assert after == dict.fromkeys(after, "upstream_failed")
+
+
 def test_publish_waits_for_a_register_that_fails(nights: dict[str, dict[str, Any]]) -> None:
     assert states(nights["register fails"])["register"] == "failed"
     assert states(nights["register fails"])["publish"] == "upstream_failed"
@@ -260,13 +290,14 @@ def test_a_reused_result_is_this_runs(nights: dict[str, dict[str, Any]]) -> None
     assert tries(night, "fine_tune") == 1
 
 
-@pytest.mark.parametrize("where", ["all in pods", "all deferred"])
-def test_any_stage_runs_in_a_pod(nights: dict[str, dict[str, Any]], where: str) -> None:
+@pytest.mark.parametrize(("where", "searchers"), [("all in pods", 0), ("all deferred", 2)])
+def test_any_stage_runs_in_a_pod(nights: dict[str, dict[str, Any]], where: str, searchers: int) -> None:
     promoted, rejected = nights[f"{where}, promoted"], nights[f"{where}, rejected"]
     assert promoted["state"] == "success", promoted["log"][-3000:]
     assert states(promoted) == {**dict.fromkeys(states(promoted), "success"), "rejected": "skipped"}
-    # Two days of `pull`, and each other stage once.
-    assert len([it for it in promoted["pods"] if it["event"] == "created"]) == len(STAGES) + 1
+    # Two days of `pull`, and each other stage once; where trials are trained in parallel, two workers of the search.
+    assert len([it for it in promoted["pods"] if it["event"] == "created"]) == len(STAGES) + 1 + searchers
+    assert tries(promoted, "search") == searchers
     assert states(rejected)["register"] == "skipped"
     gpus = {
         it["body"]["metadata"]["labels"]["embft-stage"]: "nvidia.com/gpu" in str(it["body"]["spec"]["containers"])

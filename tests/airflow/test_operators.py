@@ -20,6 +20,7 @@ from airflow.sdk.execution_time.timeout import timeout
 
 from embft.airflow.operators import GateOperator, RejectedOperator, StageOperator
 from embft.airflow.rollback import RollbackOperator
+from embft.airflow.search import SearchOperator
 from tests.airflow.conftest import make_context
 from tests.airflow.project import Project
 
@@ -106,6 +107,29 @@ def test_a_night_that_moves_no_pointer_skips_publish_and_says_why(project: Proje
         task.execute(context)
     assert context["ti"].xcoms["return_value"].endswith("/publish/result.json")
     assert not context["outlet_events"]
+
+
+def test_a_searchs_worker_says_what_it_did_and_leaves_no_result(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def search(**behaviour: Any) -> Any:
+        project.behave(search=behaviour)
+        task = SearchOperator(task_id="search", model="shop", include=str(project.include), worker=1)
+        task.execute(context := make_context(task, force=True))
+        assert context["ti"].xcoms == {}
+
+    search()
+    expected = ["-m", "embft", "search", "--model", "shop", "--day", "2026-11-10", "--worker", "1", "--json", "--force"]
+    assert project.calls()[0]["argv"] == expected
+    assert "worker 1 ended 1 trials; the night has 3" in capsys.readouterr().out
+    # Cleared after the night: what it would train is not needed any more.
+    search(is_over=True, trained=[], search=None)
+    assert "fine_tune has its result; worker 1 had nothing to do" in capsys.readouterr().out
+    with pytest.raises(AirflowException, match=r"^MLflow is away$") as caught:
+        search(exit=75, prints=False, says=["error: MLflow is away"])
+    assert not isinstance(caught.value, AirflowFailException)
+    with pytest.raises(AirflowFailException, match=r"printed no result but ''"):
+        search(prints=False)
 
 
 @pytest.mark.parametrize(("form", "to"), [({"to": None}, []), ({"to": "7"}, ["--to", "7"])])

@@ -18,6 +18,7 @@ from embft.airflow.cluster import LastLook
 from embft.airflow.pod_end import PodEnd, has_ended, is_dying
 from embft.airflow.pod_result import find_result, printed_result
 from embft.airflow.pods import StagePodOperator
+from embft.airflow.search_pod import SearchPodOperator
 from embft.config import Runtime
 from embft.paths import Paths
 from embft.results import StageResult
@@ -178,6 +179,41 @@ def test_mapped_tasks_tell_their_log_days_apart(cluster: Project) -> None:
     task = operator(cluster, log_day="2026-11-09 3")
     task._begin(on_day(task, 25))
     assert "embft-log-day=2026-11-09" in task._build_find_pod_label_selector(on_day(task, 25))
+
+
+def searcher(project: Project, worker: int, try_number: int = 1) -> tuple[Any, dict[str, Any]]:
+    """A worker of the search, and its context: that of the mapped task's instance."""
+    task = SearchPodOperator(
+        **{"task_id": "search", "model": "shop", "include": str(project.include), "worker": worker},
+        **{"kubernetes_conn_id": None, "config_file": str(project.root / "cluster" / "kubeconfig.yaml")},
+        **{"in_cluster": False, "startup_check_interval_seconds": 1},
+    )
+    context = on_day(task, 26, try_number)
+    context["ti"].map_index = worker
+    return task, context
+
+
+@pytest.mark.faults
+def test_a_searchs_worker_goes_on_with_its_own_pod_and_with_no_other(cluster: Project) -> None:
+    begin(cluster, stages={"search": {"awaits": "go", "awaits_s": 30}})
+    lost, context = searcher(cluster, 0)
+    with (
+        patch.object(type(lost), "await_pod_start", side_effect=KeyboardInterrupt),
+        patch.object(type(lost), "cleanup"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        lost.execute(context)
+    (cluster.python.parent / "go").touch()
+    # The first worker's pod runs, or has ended unread; it is of the same run, task and stage.
+    for worker, try_number in ((1, 1), (0, 2)):
+        task, context = searcher(cluster, worker, try_number)
+        task.execute(context)
+    assert not task.client.list_namespaced_pod("embft").items
+    created = [it["body"] for it in pods(cluster.root / "cluster") if it["event"] == "created"]
+    assert [it["metadata"]["labels"]["embft-worker"] for it in created] == ["0", "1"]
+    commands = [" ".join(it["argv"][2:]) for it in cluster.calls()]
+    assert sorted(commands) == [f"search --model shop --day 2026-09-26 --worker {it} --json" for it in (0, 1)]
+    assert "nvidia.com/gpu" in created[0]["spec"]["containers"][0]["resources"]["limits"]
 
 
 def test_another_airflow_in_the_same_namespace_keeps_its_pods(cluster: Project, tmp_path: Path) -> None:

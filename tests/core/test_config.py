@@ -276,6 +276,47 @@ def test_catalogue_must_be_an_object_not_a_bucket(include: Path) -> None:
     assert "expected an object, s3://bucket/key" in fault(include, MINIMAL.replace("bucket/items.jsonl", "bucket"))
 
 
+@pytest.mark.parametrize(
+    ("ranges", "told"),
+    [
+        (
+            "items_lt: {low: 1, high: 2}",
+            "ranges.items_lt: there is no such setting in training.params; expected one of",
+        ),
+        (
+            "items_lr: {low: 0.02, high: 0.002}",
+            "ranges.items_lr: low is 0.02, high is 0.002; low must be well below high",
+        ),
+        ("items_lr: {low: -1, high: 2}", "ranges.items_lr: items_lr -1 would be tried, and cannot be: Input should be"),
+        ("margin: {low: 0, high: 1, log: true}", "ranges.margin: low is 0; with log: true it must be above 0"),
+        ("margin: {low: 0.1}", "ranges.margin: expected {low: …, high: …} with numbers"),
+        ("margin: {choices: [0.1, 0.1]}", "ranges.margin: a value is there twice in choices"),
+        ("margin: {choices: [0.1, 0.2], low: 0}", "ranges.margin: choices stand alone"),
+        ("num_fixed_layers: {low: 0.5, high: 2}", "ranges.num_fixed_layers: counts, so low and high must be whole"),
+        ("not_irrelevant_only: {low: 0, high: 1}", "ranges.not_irrelevant_only: is no number, so it takes {choices"),
+        (
+            "min_abs_difference_threshold: {low: 0, high: 0.9}, max_abs_difference_threshold: {low: 0.5, high: 2}",
+            "min_abs_difference_threshold 0.9, max_abs_difference_threshold 0.5 would be tried, and cannot be",
+        ),
+    ],
+)
+def test_what_cannot_be_searched_is_told_before_a_night(include: Path, ranges: str, told: str) -> None:
+    assert told in fault(include, f"{MINIMAL}training:\n  search:\n    ranges: {{{ranges}}}\n")
+
+
+def test_a_search_survives_the_frozen_plan(include: Path) -> None:
+    ranges = "{items_lr: {low: 0.002, high: 0.02, log: true}, num_fixed_layers: {low: 0, high: 1}, "
+    ranges += (
+        "examples_order: {choices: [[all_examples], [all_examples, hard_negatives]]}, query_lr: {choices: [null, 1]}}"
+    )
+    config = load_config(written(include, f"{MINIMAL}training: {{search: {{ranges: {ranges}}}}}\n"))
+    assert config.training.search is not None
+    assert (config.training.search.trials, config.training.search.trials_in_parallel) == (12, 1)
+    again = type(config).model_validate_json(config.model_dump_json())
+    assert again == config
+    assert digest_of(again) == digest_of(config)
+
+
 @pytest.mark.parametrize("text", [MINIMAL + "\0", "a: &a [*a]\n"], ids=["NUL", "list within itself"])
 def test_yaml_that_the_parser_chokes_on_is_no_traceback(include: Path, text: str) -> None:
     assert "not valid YAML" in fault(include, text)

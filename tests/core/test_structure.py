@@ -11,7 +11,16 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PACKAGE = REPOSITORY / "embft"
-HEAVY = ("torch", "pytorch_lightning", "sentence_transformers", "mlflow", "datasets", "great_expectations", "airflow")
+HEAVY = (
+    "torch",
+    "pytorch_lightning",
+    "sentence_transformers",
+    "mlflow",
+    "datasets",
+    "great_expectations",
+    "optuna",
+    "airflow",
+)
 
 
 def importers(library: str) -> set[str]:
@@ -39,6 +48,7 @@ def loaded_by(code: str) -> set[str]:
     [
         ("boto3", {"storage.py", "storage_errors.py"}),
         ("duckdb", {"clickstream/workspace.py"}),
+        ("optuna", {"experiments/study.py"}),
         ("great_expectations", {"validation/engine.py", "validation/docs.py"}),
         (
             "mlflow",
@@ -46,6 +56,7 @@ def loaded_by(code: str) -> set[str]:
                 "experiments/connection.py",
                 "experiments/iterations.py",
                 "experiments/reaching.py",
+                "experiments/trials.py",
                 "experiments/weights.py",
                 "promotion/artifacts.py",
                 "promotion/loading_process.py",
@@ -74,6 +85,7 @@ def test_only_the_airflow_package_imports_airflow() -> None:
         "import embft.config, embft.results, embft.storage",
         "import embft.stages.plan, embft.stages.pull",
         "import embft.stages.gate",
+        "import embft.stages.fine_tune, embft.stages.search",
         "import embft.clickstream.simulator",
     ],
 )

@@ -34,7 +34,8 @@ EDGES = sorted(
     ]
 )
 KINDS = ("monitor", "retrain", "rollback")
-ASKING = sorted([["approve", "register"], *(["gate", "approve"] if it == ["gate", "register"] else it for it in EDGES)])
+ASKING = [["approve", "register"], *(["gate", "approve"] if it == ["gate", "register"] else it for it in EDGES)]
+SEARCHING = [["search", "fine_tune"], ["validate_ranks", "search"]]
 
 
 def read_dags(home: Path, include: Path | None, **env: str) -> dict[str, Any]:
@@ -61,17 +62,24 @@ def pod(**stages: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Three models: a plain one, one with pods that asks a person, one in another time zone; four broken configs."""
+    """A plain model, two that search in parallel (one with pods, which asks a person), and four broken configs."""
     root = tmp_path_factory.mktemp("dags")
     project = make_project(root / "project")
     project.add_model("shop", synthetic=True, description="Search of a shop.")
     places = pod(fine_tune="pod", pull="pod", gate="pod", publish="pod", monitor="pod")
     asks = {"max_val_loss": 1.0, "approval": {"timeout_hours": 2}}
-    project.add_model("pods", runtime={**places, "pool": "gpus"}, gate=asks)
+    ranges = {"items_lr": {"low": 0.001, "high": 0.01}}
+    project.add_model(
+        "pods",
+        runtime={**places, "pool": "gpus"},
+        gate=asks,
+        training={"search": {"trials_in_parallel": 2, "ranges": ranges}},
+    )
     schedule = {"cron": "30 3 * * *", "timezone": "Europe/Berlin", "max_active_runs": 2}
     limits = {"retries": 0, "retry_delay_s": 5, "timeout_s": 60}
     told = {"monitoring": {"cron": "15 7 * * *"}, "alerts": {"deadline_hours": None}}
-    project.add_model("berlin", schedule=schedule, runtime=limits, **told)
+    training = {"search": {"trials_in_parallel": 3, "ranges": ranges}}
+    project.add_model("berlin", schedule=schedule, runtime=limits, training=training, **told)
     project.add_model("misspelt", windw={"days": 3})
     project.add_model("badcron", schedule={"cron": "every night"})
     project.add_model("badmonitor", monitoring={"cron": "0 25 * * *"})
@@ -103,10 +111,14 @@ def test_broken_configs_are_import_errors_of_a_file_without_dags(found: dict[str
 @pytest.mark.parametrize("model", ["shop", "pods", "berlin"])
 def test_tasks_and_edges_are_the_diagram(found: dict[str, Any], model: str) -> None:
     dag = found["dags"][f"retrain_{model}"]
-    assert dag["edges"] == (ASKING if model == "pods" else EDGES)
-    assert [name for name, task in dag["tasks"].items() if task["is_mapped"]] == ["pull"]
+    searching = SEARCHING if model != "shop" else []
+    assert dag["edges"] == sorted([*(ASKING if model == "pods" else EDGES), *searching])
+    mapped = [name for name, task in dag["tasks"].items() if task["is_mapped"]]
+    assert sorted(mapped) == (["pull", "search"] if searching else ["pull"])
     rules = {name: task["trigger_rule"] for name, task in dag["tasks"].items()}
     expected = dict.fromkeys(rules, "all_success") | dict.fromkeys(["validate_sessions", "publish"], "none_failed")
+    # A worker that fails stops no night.
+    expected |= {"fine_tune": "all_done_min_one_success"} if searching else {}
     assert rules == expected | {"tell": "all_done_setup_success"}
     assert sorted(dag["can_skip"]) == (["approve", "gate"] if model == "pods" else ["gate"])
 
@@ -115,6 +127,9 @@ def test_stages_run_where_the_config_says(found: dict[str, Any]) -> None:
     kinds = {name: task["task_type"] for name, task in found["dags"]["retrain_pods"]["tasks"].items()}
     assert kinds["fine_tune"] == kinds["pull"] == "StagePodOperator"
     assert kinds["gate"] == "GatePodOperator"
+    # Where fine_tune runs; there is no second setting.
+    assert kinds["search"] == "SearchPodOperator"
+    assert found["dags"]["retrain_berlin"]["tasks"]["search"]["task_type"] == "SearchOperator"
     assert kinds["evaluate"] == "StageOperator"
     assert kinds["rejected"] == "RejectedOperator"
     assert kinds["approve"] == "ApproveOperator"

@@ -147,6 +147,23 @@ def test_a_stage_that_failed_for_good_is_told_by_its_own_sentence_once(nights: T
     assert nights.told(retrain(NEXT, failure("evaluate", "out of memory"))) == [("night", "opened")]
 
 
+def test_workers_of_the_search_that_failed_are_told_as_a_warning_where_the_night_went_on(nights: ToldNights) -> None:
+    lost = [failure(f"search[{it}]", "no node for 1800 s", 4) for it in (0, 1)]
+    nights.night(up_to="validate_ranks")
+    assert nights.told(retrain(DAY, *lost, failure("fine_tune", S3_AWAY))) == [("night", "opened")]
+    assert "Failed as well: search." in nights.last("night").words.details
+    nights.rejected()
+    assert nights.told(retrain(DAY, *lost)) == [("night", "recovered"), ("search", "opened"), ("gate", "opened")]
+    message = nights.last("search")
+    assert (message.kind, message.severity) == ("stage_failed", "warning")
+    assert message.words.title == "tiny: 2 workers of the search of 2026-03-10 failed for good: no node for 1800 s"
+    assert "Nothing has to be cleared." in message.words.details[1]
+    assert message.words.links["Log"] == "http://airflow/log/search[0]"
+    nights.rejected(NEXT)
+    assert nights.told(retrain(NEXT, *lost)) == [], "the same fault of the next night"
+    assert nights.told(retrain(NEXT)) == [("search", "recovered")]
+
+
 def test_each_end_of_a_night_is_told_as_what_it_is(nights: ToldNights) -> None:
     nights.night()
     nights.gate(decision(0.9))

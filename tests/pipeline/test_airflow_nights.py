@@ -30,6 +30,7 @@ pytestmark = pytest.mark.airflow
 
 NEW_DAYS = [str(NIGHT - timedelta(days=1)), str(NIGHT)]
 FILES, RUNS = "http://files.test", "http://mlflow.test"
+SEARCH = "  search: {trials: 2, trials_in_parallel: 2, ranges: {items_lr: {choices: [0.004, 0.006, 0.008]}}}\n"
 LINKS = {f"_link_{name}" for name in ("result", "mlflow_run", "report", "data_docs", "decision")}
 Airflow = Callable[[Mapping[str, Any]], Night]
 
@@ -70,12 +71,13 @@ def airflow(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def tiny(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny shop, with a web address for its files and for MLflow."""
+    """The tiny shop, with a web address for its files and for MLflow; two tasks train its trials."""
     home = tmp_path_factory.mktemp("tiny")
     bucket = new_bucket(module_environment)
     include = make_shop(home, bucket, module_environment, new_database(home))
     edit_config(include, "storage:\n", f"storage:\n  browse_url: {FILES}\n")
     edit_config(include, "mlflow:\n", f"mlflow:\n  ui_url: {RUNS}\n")
+    edit_config(include, "training:\n", f"training:\n{SEARCH}")
     return Project(include, bucket, "tiny")
 
 
@@ -137,9 +139,22 @@ def published(project: Project) -> tuple[dict[str, Any], list[str], np.ndarray]:
 
 def test_good_night_goes_from_plan_to_publish(promoted: Done) -> None:
     assert promoted.night["state"] == "success", promoted.night["log"][-5000:]
-    assert promoted.states == {**dict.fromkeys([*STAGES, "tell"], "success"), "rejected": "skipped"}
+    assert promoted.states == {**dict.fromkeys([*STAGES, "search", "tell"], "success"), "rejected": "skipped"}
     assert [task for task, *_ in promoted.night["tasks"]].count("pull") == len(NEW_DAYS)
+    assert [task for task, *_ in promoted.night["tasks"]].count("search") == 2
     assert {tries for _, _, state, tries in promoted.night["tasks"] if state == "success"} == {1}
+
+
+def test_the_searchs_workers_train_all_trials_and_fine_tune_none(promoted: Done, tiny: Project) -> None:
+    summary = promoted.results["fine_tune"].figures["search"]
+    assert summary["trials"] == 2
+    mlflow.set_tracking_uri(tiny.spec(NIGHT).config.mlflow.tracking_uri)
+    runs = mlflow.search_runs(
+        experiment_names=["tiny"], filter_string="tags.`embft.trial` LIKE '%'", output_format="list"
+    )
+    assert len(runs) == len({it.data.tags["embft.params_id"] for it in runs}) == 2
+    assert {it.data.tags["embft.worker"] for it in runs} <= {"search 0", "search 1"}
+    assert promoted.results["fine_tune"].figures["mlflow_run_id"] in {it.info.run_id for it in runs}
 
 
 def test_xcom_holds_the_uri_of_each_stages_result_and_nothing_else(promoted: Done, tiny: Project) -> None:
@@ -191,7 +206,7 @@ def test_worse_challenger_is_a_green_night_that_says_why(rejected: Done) -> None
     assert rejected.night["state"] == "success", rejected.night["log"][-5000:]
     skipped = {"pull", "register"}  # the champion's vectors follow the catalogue nevertheless
     assert rejected.states == {
-        stage: "skipped" if stage in skipped else "success" for stage in (*STAGES, "rejected", "tell")
+        stage: "skipped" if stage in skipped else "success" for stage in (*STAGES, "search", "rejected", "tell")
     }
     assert rejected.results["gate"].status == "rejected"
     assert str(rejected.results["gate"].reason) in rejected.night["log"]
@@ -202,6 +217,7 @@ def test_night_again_with_another_gate_trains_nothing_anew(promoted: Done, rejec
     attempts = {stage: it.attempt for stage, it in promoted.results.items()}
     changed = {stage for stage, it in rejected.results.items() if it.attempt != attempts[stage]}
     assert changed == {"plan", "gate"}
+    assert "fine_tune has its result; worker 0 had nothing to do" in rejected.night["log"]
 
 
 def test_rejected_challenger_leaves_what_serves_alone(promoted: Done, rejected: Done, tiny: Project) -> None:

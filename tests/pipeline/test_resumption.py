@@ -6,18 +6,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import Result
 from mlflow import MlflowClient
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
+from typer.testing import CliRunner
 
 from embft import StaticEmbeddingsModel
+from embft.cli import app
 from embft.config import STAGES
 from embft.results import StageResult
 from tests.buckets import new_bucket
@@ -67,9 +71,9 @@ def undisturbed(shop: Project) -> StageResult:
     return shop.stage("fine_tune", NIGHT)
 
 
-def start(shop: Project, *options: str) -> "subprocess.Popen[str]":
+def start(shop: Project, *options: str, command: str = "fine-tune") -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "embft", "fine-tune", "--model", "tiny", "--day", NIGHT.isoformat(), "--json", *options],
+        [sys.executable, "-m", "embft", command, "--model", "tiny", "--day", NIGHT.isoformat(), "--json", *options],
         env={**os.environ, "EMBFT_INCLUDE": str(shop.include)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -83,7 +87,10 @@ def checkpoints(shop: Project) -> list[str]:
 
 def start_until_checkpoint(shop: Project, after_steps: int) -> "subprocess.Popen[str]":
     """A forced training that has kept a checkpoint of so many steps or more."""
-    process = start(shop, "--force")
+    return until_checkpoint(shop, start(shop, "--force"), after_steps)
+
+
+def until_checkpoint(shop: Project, process: "subprocess.Popen[str]", after_steps: int) -> "subprocess.Popen[str]":
     deadline = time.monotonic() + 90
     while not any(steps_of(uri) >= after_steps for uri in checkpoints(shop)):
         assert process.poll() is None, process.communicate()
@@ -191,3 +198,88 @@ def test_checkpoints_of_other_settings_are_not_gone_on_with(shop: Project, undis
     assert other.figures["resumed_at_steps"] == []
     assert other.figures["steps"] == STEPS / 4
     assert checkpoints(shop) == []
+
+
+TRIALS = 3
+SEARCH = f"""\
+  search:
+    trials: {TRIALS}
+    trials_in_parallel: 2
+    pruner: none
+    ranges: {{items_lr: {{low: 0.0005, high: 0.005, log: true}}}}
+"""
+
+
+@pytest.fixture
+def searching(shop: Project, undisturbed: StageResult) -> Iterator[None]:
+    """The night has come to its search, which several workers share."""
+    config = shop.include / "models" / "tiny.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("  base_model:", f"{SEARCH}  base_model:"))
+    shop.stage("plan", NIGHT)
+    yield
+    config.write_text(before)
+    shop.stage("plan", NIGHT)
+
+
+def search(shop: Project, *options: str) -> Result:
+    """The command in this process: a new one would first import for many seconds."""
+    command = ["search", "--model", "tiny", "--day", NIGHT.isoformat(), *options]
+    return CliRunner(env={"EMBFT_INCLUDE": str(shop.include)}).invoke(app, command)
+
+
+def work(shop: Project, worker: int, *options: str) -> dict[str, Any]:
+    done = search(shop, "--worker", str(worker), "--json", *options)
+    assert done.exit_code == 0, done.output
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+def test_fine_tune_goes_on_with_the_trial_of_a_worker_that_died_and_no_trial_is_doubled(
+    shop: Project, searching: None
+) -> None:
+    before = mlflow_runs(shop)
+
+    def trials() -> dict[str, Any]:
+        return {id_: run for id_, run in mlflow_runs(shop).items() if id_ not in before}
+
+    shot = until_checkpoint(shop, start(shop, "--worker", "1", command="search"), 20)
+    shot.kill()
+    shot.communicate(timeout=60)
+    config = shop.include / "models" / "tiny.yaml"
+    config.write_text(config.read_text().replace(EVERY_STEP, ""))  # the others are not hit
+    shop.stage("plan", NIGHT)
+    ((left, run),) = trials().items()
+    assert (run.data.tags["embft.trial"], run.info.status) == ("claimed", "RUNNING")
+
+    first = work(shop, 0)
+    assert len(first["trained"]) == TRIALS - 1, "the trial of the dead worker is of the budget, and is left to it"
+    assert left not in {it["mlflow_run_id"] for it in first["trained"]}
+    assert (first["worker"], first["is_over"], first["search"]["trials"]) == (0, False, TRIALS)
+    assert work(shop, 2)["trained"] == [], "who comes late finds nothing to do"
+
+    result, found = shop.stage("fine_tune", NIGHT), trials()
+    assert len(found) == len({it.data.tags["embft.params_id"] for it in found.values()}) == TRIALS
+    assert {(it.data.tags["embft.trial"], it.info.status) for it in found.values()} == {("finished", "FINISHED")}
+    assert result.figures["search"]["trials"] == TRIALS
+    # It trained what was left, and nothing else.
+    workers = {id_: it.data.tags["embft.worker"] for id_, it in found.items()}
+    assert workers == {id_: "fine_tune" if id_ == left else "search 0" for id_ in found}
+    assert checkpoints(shop) == []
+
+    cleared = work(shop, 0)
+    assert (cleared["is_over"], cleared["trained"], cleared["search"]) == (True, [], None)
+    assert "fine-tune has its result: nothing was left to train." in search(shop, "--worker", "0").stdout
+    assert trials().keys() == found.keys()
+
+    # Forced, as the whole run is then: new trials, of which the forced fine_tune takes the best.
+    forced = {it["mlflow_run_id"] for it in work(shop, 0, "--force")["trained"]}
+    assert len(forced) == TRIALS
+    assert shop.stage("fine_tune", NIGHT, force=True).figures["mlflow_run_id"] in forced
+    assert trials().keys() == found.keys() | forced
+
+
+def test_a_night_without_a_search_has_no_workers(shop: Project) -> None:
+    done = search(shop, "--worker", "0")
+    assert done.exit_code == 2
+    assert "has no training.search; `embft fine-tune` alone trains it" in done.stderr
