@@ -53,6 +53,7 @@ def _outcome(context: Context, night: NightTrials) -> Outcome:
         "train_sessions": len(night.training.sessions.train),
         "validation_sessions": len(night.training.sessions.validation),
         **{name: history[name] for name in ("start_val_loss", "best_val_loss", "best_step", "steps")},
+        **{name: history[name] for name in ("new_share", "mixtures")},
         "resumed_at_steps": history["resumed_at"],
         "training_s": round(history["seconds"], 2),
         "sessions_per_s": round(history["sessions_per_s"], 1),

@@ -157,21 +157,21 @@ class NightTrials:
             with self._trials.training(
                 trial, f"{name} trial {number}" if self._several else name, self._tags(), self._shown(model, params)
             ) as run_id:
-                history = self.training.lead(
+                trained = self.training.lead(
                     model,
                     params,
                     self._manager,
                     max_seconds=None if left is None else left + trial.seconds,
                     is_hopeless=None if is_lost else self._stopper(runs),
                 )
-                if history.pruned:
-                    self._trials.prune(history.seconds)
+                if trained.history.pruned:
+                    self._trials.prune(trained.history.seconds)
                 else:
                     folder = self._context.folder / "kept" / run_id
                     model.save(folder)
-                    (folder / HISTORY).write_text(json.dumps(history.to_dict(), indent=2))
+                    (folder / HISTORY).write_text(json.dumps(trained.to_dict(), indent=2))
                     self._kept[run_id] = folder
-                    self._trials.finish(history.best_val_loss, history.seconds, folder, keep=self._several)
+                    self._trials.finish(trained.quality, trained.history.seconds, folder, keep=self._several)
         except DataRejected as error:
             log.warning("trial %d of %d failed: %s", number, self.candidates.limit, error)
         self._after(run_id, number)

@@ -22,8 +22,10 @@ from embft.stages.stage import Context
 if TYPE_CHECKING:
     from embft.experiments.manager import ExperimentsManager
     from embft.finetuning.history import TrainingHistory
+    from embft.finetuning.interpolation import Mixture
     from embft.finetuning.models import EmbeddingsModelInterface
     from embft.finetuning.paired import PairedFineTuningInputsDataset
+    from embft.finetuning.tuner import EmbeddingsFineTuner
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,29 @@ class Sessions(NamedTuple):
     vocabulary: Vocabulary
     train: "PairedFineTuningInputsDataset"
     validation: "PairedFineTuningInputsDataset"
+
+
+class Trained(NamedTuple):
+    """What came of a trial.
+
+    Args:
+        history: Of its training.
+        mixture: How much of the base model was mixed in afterwards; None where nothing was.
+    """
+
+    history: "TrainingHistory"
+    mixture: "Mixture | None"
+
+    @property
+    def quality(self) -> float:
+        """Validation loss of the weights that the model has now."""
+        return self.mixture.losses[self.mixture.new_share] if self.mixture else self.history.best_val_loss
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        mixtures = {str(share): loss for share, loss in self.mixture.losses.items()} if self.mixture else {}
+        new_share = self.mixture.new_share if self.mixture else None
+        return self.history.to_dict() | {"new_share": new_share, "mixtures": mixtures}
 
 
 class TrialTraining:
@@ -54,6 +79,7 @@ class TrialTraining:
         self._context = context
         self._layout = check_devices(self.settings)  # before the first download
         self._several = several
+        self._base: EmbeddingsModelInterface | None = None
         self._starts: dict[str, tuple[EmbeddingsModelInterface, dict[str, Any]]] = {}
         if several and self._layout.place.is_started:
             raise ConfigError(
@@ -93,8 +119,8 @@ class TrialTraining:
         tracker: "ExperimentsManager",
         max_seconds: float | None,
         is_hopeless: Callable[[float], bool] | None,
-    ) -> "TrainingHistory":
-        """Train, with the followers that this takes.
+    ) -> Trained:
+        """Train, with the followers that this takes, and mix the base model in.
 
         Args:
             model: As of `start`; trained in place.
@@ -104,11 +130,15 @@ class TrialTraining:
             is_hopeless: As of `fit`.
 
         Returns:
-            The history.
+            What came of it.
         """
         variables = {_TRIAL: params.model_dump_json()}
+        tuner = self._tuner(model, params, tracker)
         with followers(_command(self._context.run), self._layout.n_to_start, self._context.folder, variables):
-            return self._fit(model, params, tracker, max_seconds, is_hopeless)
+            history = self._fit(tuner, params, max_seconds, is_hopeless)
+        if history.pruned or not self._context.run.config.training.interpolate:
+            return Trained(history, None)
+        return Trained(history, self._mixed(tuner))
 
     def forget(self, params: TrialParams) -> None:
         """Remove what a trial that is over has left to go on from."""
@@ -121,37 +151,46 @@ class TrialTraining:
         """Help the leader to train; it looks at its limits together with its followers."""
         is_search = self._context.run.config.training.search is not None
         limits: tuple[Any, Any] = (float("inf"), lambda loss: False) if is_search else (None, None)
-        self._fit(self.start(params.start_from), params, None, *limits)
+        self._fit(self._tuner(self.start(params.start_from), params, None), params, *limits)
+
+    def _tuner(
+        self, model: "EmbeddingsModelInterface", params: TrialParams, tracker: "ExperimentsManager | None"
+    ) -> "EmbeddingsFineTuner":
+        from embft.finetuning.tuner import EmbeddingsFineTuner
+
+        items_set, retriever = self.sessions.vocabulary
+        sets, objective = {"train": items_set, "test": items_set}, self._context.run.config.training.params
+        return EmbeddingsFineTuner.create(model, self.settings, sets, retriever, params, tracker, objective)
 
     def _fit(
         self,
-        model: "EmbeddingsModelInterface",
+        tuner: "EmbeddingsFineTuner",
         params: TrialParams,
-        tracker: "ExperimentsManager | None",
         max_seconds: float | None,
         is_hopeless: Callable[[float], bool] | None,
     ) -> "TrainingHistory":
         from embft.finetuning.trainer import fit
-        from embft.finetuning.tuner import EmbeddingsFineTuner
         from embft.stages.checkpoints import StoredCheckpoints
 
-        (items_set, retriever), train, validation = self.sessions
-        config, sets = self._context.run.config, {"train": items_set, "test": items_set}
-        objective = config.training.params
-        tuner = EmbeddingsFineTuner.create(model, self.settings, sets, retriever, params, tracker, objective)
+        prefix, scratch = self._prefix(params), self._scratch(params)
         return fit(
             tuner,
-            train,
-            validation,
+            self.sessions.train,
+            self.sessions.validation,
             self.settings,
-            self._scratch(params) / "training",
-            checkpoints=StoredCheckpoints(
-                self._context.storage, self._prefix(params), self._scratch(params) / "stored"
-            ),
-            checkpoint_each_s=60 * config.runtime.checkpoint_minutes,
+            scratch / "training",
+            checkpoints=StoredCheckpoints(self._context.storage, prefix, scratch / "stored"),
+            checkpoint_each_s=60 * self._context.run.config.runtime.checkpoint_minutes,
             max_seconds=max_seconds,
             is_hopeless=is_hopeless,
         )
+
+    def _mixed(self, tuner: "EmbeddingsFineTuner") -> "Mixture | None":
+        from embft.finetuning.interpolation import mix_with_base
+
+        if self._base is None:
+            self._base = base_model(self._context)  # not that of `start`, which trials train
+        return mix_with_base(tuner, self._base, self.sessions.validation, self.settings.batch_size)
 
     def _prefix(self, params: TrialParams) -> str:
         return f"{self._context.checkpoints_uri}/{params.id[:16]}"
