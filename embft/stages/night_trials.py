@@ -252,12 +252,16 @@ class NightTrials:
 
     def _shown(self, model: "EmbeddingsModelInterface", params: TrialParams) -> dict[str, object]:
         from embft.finetuning.optimizers import learning_rates
+        from embft.finetuning.registry import make_loss
 
+        settings = self.training.settings
+        margin = make_loss(settings.loss_func).suggested_margin if params.margin is None else params.margin
         return {
             "base_model": self._context.run.config.training.base_model,
             **params.model_dump(mode="json"),
             **learning_rates(model, params),
-            **self.training.settings.model_dump(mode="json"),
+            "margin": margin,
+            **settings.model_dump(mode="json"),
             "params_id": params.id,
         }
 
