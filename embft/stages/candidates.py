@@ -101,7 +101,7 @@ class Candidates:
         values = {}
         for name in self.searched:
             value = run.params.get(name)
-            if value is None and self.searched[name].choices is None:
+            if value is None and None not in (self.searched[name].choices or ()):
                 value = _number(run.logged.get(name))
             values[name] = value
         return values
