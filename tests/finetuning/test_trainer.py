@@ -41,15 +41,17 @@ def _fit(
     params: FineTuningParams | None = None,
     validation: Sessions | None = None,
     patience: int = 2,
+    objective: FineTuningParams | None = None,
+    limits: dict[str, Any] | None = None,
     **settings: Any,
 ) -> TrainingHistory:
     params = params or FineTuningParams(items_lr=0.1, not_irrelevant_only=False, negative_downsampling=0.5)
     options: dict[str, Any] = {"num_epochs": 4, "batch_size": 2, "devices": "cpu"} | settings
     chosen = FineTuningSettings(**options)
     items_sets = {"train": items, "test": items}
-    tuner = EmbeddingsFineTuner.create(model, chosen, items_sets, TextQueryRetriever(), params)
+    tuner = EmbeddingsFineTuner.create(model, chosen, items_sets, TextQueryRetriever(), params, None, objective)
     train, held_out = PairedFineTuningInputsDataset(sessions), PairedFineTuningInputsDataset(validation or sessions)
-    return fit(tuner, train, held_out, chosen, folder, patience=patience)
+    return fit(tuner, train, held_out, chosen, folder, patience=patience, **(limits or {}))
 
 
 def test_training_lowers_the_validation_loss_and_the_history_says_so(
@@ -64,6 +66,48 @@ def test_training_lowers_the_validation_loss_and_the_history_says_so(
     assert history.steps == 8
     assert not history.stopped_early
     assert json.loads(json.dumps(history.to_dict()))["start_val_loss"] == history.start_val_loss
+
+
+def test_when_its_time_is_over_a_training_makes_a_last_validation_and_keeps_its_best_weights(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    history = _fit(tiny_model, items, sessions, tmp_path, limits={"max_seconds": 0.0}, batch_size=1)
+    assert [record.step for record in history.records] == [0, 1]  # within the first epoch of 3 steps
+    assert (history.out_of_time, history.stopped_early, history.pruned) == (True, False, False)
+    assert history.best_val_loss == min(it.val_loss for it in history.records)
+    whole = _fit(tiny_model, items, sessions, tmp_path / "whole", limits={"max_seconds": 1e6})
+    assert (whole.steps, whole.out_of_time) == (8, False)
+
+
+def test_a_training_that_is_called_hopeless_stops_at_that_validation(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    asked: list[float] = []
+
+    def is_hopeless(loss: float) -> bool:
+        asked.append(loss)
+        return len(asked) == 2
+
+    history = _fit(tiny_model, items, sessions, tmp_path, limits={"is_hopeless": is_hopeless})
+    assert asked == [it.val_loss for it in history.records[1:]]  # not asked about the start
+    assert (len(asked), history.pruned, history.stopped_early) == (2, True, False)
+
+
+def test_the_objective_and_not_what_is_trained_with_measures_the_validation_loss(
+    tiny_model: StaticEmbeddingsModel, items: ItemsSet, sessions: Sessions, tmp_path: Path
+) -> None:
+    objective = FineTuningParams(margin=0.2, not_irrelevant_only=True)
+    starts, ends = [], []
+    for number, margin in enumerate((0.0, 0.5)):
+        params = FineTuningParams(items_lr=0.1, margin=margin, not_irrelevant_only=bool(number))
+        model = _copy(tiny_model)
+        history = _fit(model, items, sessions, tmp_path / str(number), params, objective=objective)
+        starts.append(history.start_val_loss)
+        ends.append(model.embedding.weight)
+    assert starts[0] == starts[1]
+    assert not torch.equal(*ends)
+    without = _fit(_copy(tiny_model), items, sessions, tmp_path / "own", FineTuningParams(margin=0.5))
+    assert without.start_val_loss != starts[0]
 
 
 def test_the_same_seed_gives_identical_weights_and_another_one_others(

@@ -82,6 +82,30 @@ def test_a_follower_that_reads_other_data_ends_the_night_before_it_learns_from_b
     assert runs(shop).count("KILLED") == 1  # a retry may go on with it
 
 
+@pytest.mark.faults
+@pytest.mark.usefixtures("two_devices")
+def test_each_trial_of_a_search_has_followers_and_goes_as_on_one_device(
+    shop: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = shop.include / "models" / "tiny.yaml"
+    before = config.read_text()
+    search = "training:\n  search: {trials: 2, ranges: {margin: {choices: [0.0, 0.2]}}}\n"
+    config.write_text(before.replace("training:\n", search))
+    try:
+        shop.stage("plan", NIGHT)
+        together = shop.stage("fine_tune", NIGHT)
+        with monkeypatch.context() as patch:
+            patch.setattr(devices, "check_devices", lambda settings: devices.Layout("cpu", 1, processes.Place()))
+            alone = shop.stage("fine_tune", NIGHT, force=True)
+    finally:
+        config.write_text(before)
+        shop.stage("plan", NIGHT)
+    for name in ("start_val_loss", "best_val_loss", "best_step", "steps"):
+        assert together.figures[name] == pytest.approx(alone.figures[name], rel=1e-5)
+    assert together.figures["search"]["trials"] == alone.figures["search"]["trials"] == 2
+    assert together.figures["search"]["best"] == alone.figures["search"]["best"]
+
+
 def _other(callback: sharing.SameEverywhere) -> sharing.SameEverywhere:
     callback._digest = "of other data"
     return callback

@@ -283,3 +283,52 @@ def test_a_night_without_a_search_has_no_workers(shop: Project) -> None:
     done = search(shop, "--worker", "0")
     assert done.exit_code == 2
     assert "has no training.search; `embft fine-tune` alone trains it" in done.stderr
+
+
+ALONE = "training:\n  search: {trials: 4, earlier: 0, ranges: {margin: {low: 0.0, high: 0.3}}}\n"
+
+
+def test_a_search_that_is_shot_and_told_to_stop_goes_on_where_it_was_with_no_trial_lost_or_doubled(
+    shop: Project,
+) -> None:
+    config = shop.include / "models" / "tiny.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("training:\n", ALONE))
+    try:
+        shop.stage("plan", NIGHT)
+        alone = shop.stage("fine_tune", NIGHT)
+        known = mlflow_runs(shop).keys()
+
+        shot = until_checkpoint(shop, start(shop), 20)
+        shot.kill()
+        shot.communicate(timeout=60)
+        (first,) = mlflow_runs(shop).keys() - known
+        assert mlflow_runs(shop)[first].info.status == "RUNNING"
+
+        deadline = time.monotonic() + 90
+        told = start(shop, "--force")
+        while len(mlflow_runs(shop).keys() - known) < 2:  # until the second trial
+            assert told.poll() is None, told.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        told.send_signal(signal.SIGTERM)
+        _, errors = told.communicate(timeout=60)
+        assert told.returncode == 75, errors
+
+        result = shop.stage("fine_tune", NIGHT, force=True)
+    finally:
+        config.write_text(before)
+    trained = trials_of(shop, result)
+    assert len(mlflow_runs(shop).keys() - known) == len(trained) == 4
+    assert trained[0]["mlflow_run_id"] == first
+    same = ("params", "state", "quality", "curve", "from")
+    assert [[it[name] for name in same] for it in trained] == [
+        [it[name] for name in same] for it in trials_of(shop, alone)
+    ]
+    assert weights(result) == weights(alone)
+    assert checkpoints(shop) == []
+
+
+def trials_of(shop: Project, result: StageResult) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = json.loads(shop.storage.read(result.outputs["trials.json"].uri) or b"")
+    return content
