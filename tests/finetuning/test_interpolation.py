@@ -18,7 +18,7 @@ def tuner(
     tiny_model: embft.StaticEmbeddingsModel, items: embft.ItemsSet
 ) -> Callable[[embft.EmbeddingsModelInterface], embft.EmbeddingsFineTuner]:
     def make(model: embft.EmbeddingsModelInterface) -> embft.EmbeddingsFineTuner:
-        loss, params = embft.ListwiseSoftmaxLoss(), embft.FineTuningParams()
+        loss, params = embft.ListwiseSoftmaxLoss(), embft.FineTuningParams(margin=0.2)
         return embft.EmbeddingsFineTuner(
             model, {"train": items, "test": items}, embft.TextQueryRetriever(), loss, params, metric_calculators=[]
         )
@@ -83,7 +83,7 @@ def test_each_weight_is_mixed_by_the_share_that_the_validation_sessions_choose(
         red = model.encode_items(["red"])[0]
         first = 20 * queries[0].astype(float) @ items.T  # clicked is the green hat
         second = 20 * queries[1].astype(float) @ np.stack([items[1], red]).T  # clicked is the red one
-        margin = 20 * embft.FineTuningParams().margin
+        margin = 20 * 0.2
         first[[0, 2]] += margin
         second[0] += margin
         return float(np.mean([np.logaddexp.reduce(first) - first[1], np.logaddexp.reduce(second) - second[1]]))
