@@ -345,6 +345,12 @@ def test_what_the_pages_show_of_evaluation_and_gate_is_a_valid_config(page: str,
     assert load_config(include / "models" / "shop.yaml").gate.rules
 
 
+def test_the_search_that_the_docs_show_is_a_valid_config(include: Path) -> None:
+    shown = yaml.safe_load(MINIMAL) | {"training": _yaml_blocks("training.md")["training"]}
+    (include / "models" / "shop.yaml").write_text(yaml.safe_dump(shown))
+    assert load_config(include / "models" / "shop.yaml").training.search is not None
+
+
 def test_the_rules_that_the_docs_show_are_the_default_ones() -> None:
     shown = _yaml_blocks("monitoring.md")["monitoring"]
     assert Monitoring.model_validate(shown) == Monitoring()

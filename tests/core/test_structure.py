@@ -11,16 +11,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PACKAGE = REPOSITORY / "embft"
-HEAVY = (
-    "torch",
-    "pytorch_lightning",
-    "sentence_transformers",
-    "mlflow",
-    "datasets",
-    "great_expectations",
-    "optuna",
-    "airflow",
-)
+HEAVY = ("torch", "pytorch_lightning", "sentence_transformers", "mlflow", "datasets", "great_expectations", "airflow")
+HEAVY += ("optuna",)
 
 
 def importers(library: str) -> set[str]:

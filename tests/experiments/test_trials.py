@@ -50,9 +50,9 @@ def train(trials: Trials, trial: TrialRun, quality: float, folder: Path) -> str:
 
 
 def kill_while_training(trials: Trials, trial: TrialRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr("embft.experiments.connection.Connection._end_broken", lambda *_: None)
-        with trials.training(trial, "a trial", {}, {}):
+        with pytest.raises(Killed), trials.training(trial, "a trial", {}, {}):
             raise Killed
 
 
@@ -123,13 +123,17 @@ def test_wherever_it_is_killed_the_trial_ends_once(
     def die(*_: object, **__: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("embft.experiments.connection.Connection._end_broken", lambda *_: None)
+    def live_and_die(patch: pytest.MonkeyPatch) -> None:
         if dies_after == "proposal":
             patch.setattr(where, die)
         trial = claimed(trials, 0.01)
         patch.setattr(where, die)
         train(trials, trial, 0.3, tmp_path / "first")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("embft.experiments.connection.Connection._end_broken", lambda *_: None)
+        with pytest.raises(Killed):
+            live_and_die(patch)
     again = as_worker(manager, "one")
     again.tidy()
     found = again.unfinished()

@@ -1,7 +1,6 @@
 """A night that searches: what is tried first, budgets, what fails, and what is left of it in MLflow and S3."""
 
 import json
-from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
@@ -69,7 +68,7 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     home = tmp_path_factory.mktemp("search")
     bucket = new_bucket(module_environment)
     include = make_shop(home, bucket, module_environment, new_database(home))
@@ -81,7 +80,7 @@ def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> I
     project.stage("plan", NIGHT)
     for back in range(5):
         project.stage("pull", NIGHT, log_day=NIGHT - timedelta(days=back))
-    yield Shop(project)
+    return Shop(project)
 
 
 @pytest.fixture(scope="module")
