@@ -200,10 +200,59 @@ def test_checkpoints_of_other_settings_are_not_gone_on_with(shop: Project, undis
     assert checkpoints(shop) == []
 
 
-TRIALS = 3
-SEARCH = f"""\
+SEARCH = "training:\n  search: {trials: 4, earlier: 0, ranges: {margin: {low: 0.0, high: 0.3}}}\n"
+
+
+def test_a_search_that_is_shot_and_told_to_stop_goes_on_where_it_was_with_no_trial_lost_or_doubled(
+    shop: Project,
+) -> None:
+    config = shop.include / "models" / "tiny.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("training:\n", SEARCH))
+    try:
+        shop.stage("plan", NIGHT)
+        alone = shop.stage("fine_tune", NIGHT)
+        known = mlflow_runs(shop).keys()
+
+        shot = start_until_checkpoint(shop, 20)
+        shot.kill()
+        shot.communicate(timeout=60)
+        (first,) = mlflow_runs(shop).keys() - known
+        assert mlflow_runs(shop)[first].info.status == "RUNNING"
+
+        deadline = time.monotonic() + 90
+        told = start(shop, "--force")
+        while len(mlflow_runs(shop).keys() - known) < 2:  # until the second trial
+            assert told.poll() is None, told.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        told.send_signal(signal.SIGTERM)
+        _, errors = told.communicate(timeout=60)
+        assert told.returncode == 75, errors
+
+        result = shop.stage("fine_tune", NIGHT, force=True)
+    finally:
+        config.write_text(before)
+    trained = trials_of(shop, result)
+    assert len(mlflow_runs(shop).keys() - known) == len(trained) == 4
+    assert trained[0]["mlflow_run_id"] == first
+    same = ("params", "state", "quality", "curve", "from")
+    assert [[it[name] for name in same] for it in trained] == [
+        [it[name] for name in same] for it in trials_of(shop, alone)
+    ]
+    assert weights(result) == weights(alone)
+    assert checkpoints(shop) == []
+
+
+def trials_of(shop: Project, result: StageResult) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = json.loads(shop.storage.read(result.outputs["trials.json"].uri) or b"")
+    return content
+
+
+SHARED_TRIALS = 3
+SHARED_SEARCH = f"""\
   search:
-    trials: {TRIALS}
+    trials: {SHARED_TRIALS}
     trials_in_parallel: 2
     pruner: none
     ranges: {{items_lr: {{low: 0.0005, high: 0.005, log: true}}}}
@@ -215,7 +264,7 @@ def searching(shop: Project, undisturbed: StageResult) -> Iterator[None]:
     """The night has come to its search, which several workers share."""
     config = shop.include / "models" / "tiny.yaml"
     before = config.read_text()
-    config.write_text(before.replace("  base_model:", f"{SEARCH}  base_model:"))
+    config.write_text(before.replace("  base_model:", f"{SHARED_SEARCH}  base_model:"))
     shop.stage("plan", NIGHT)
     yield
     config.write_text(before)
@@ -253,15 +302,17 @@ def test_fine_tune_goes_on_with_the_trial_of_a_worker_that_died_and_no_trial_is_
     assert (run.data.tags["embft.trial"], run.info.status) == ("claimed", "RUNNING")
 
     first = work(shop, 0)
-    assert len(first["trained"]) == TRIALS - 1, "the trial of the dead worker is of the budget, and is left to it"
+    assert len(first["trained"]) == SHARED_TRIALS - 1, (
+        "the trial of the dead worker is of the budget, and is left to it"
+    )
     assert left not in {it["mlflow_run_id"] for it in first["trained"]}
-    assert (first["worker"], first["is_over"], first["search"]["trials"]) == (0, False, TRIALS)
+    assert (first["worker"], first["is_over"], first["search"]["trials"]) == (0, False, SHARED_TRIALS)
     assert work(shop, 2)["trained"] == [], "who comes late finds nothing to do"
 
     result, found = shop.stage("fine_tune", NIGHT), trials()
-    assert len(found) == len({it.data.tags["embft.params_id"] for it in found.values()}) == TRIALS
+    assert len(found) == len({it.data.tags["embft.params_id"] for it in found.values()}) == SHARED_TRIALS
     assert {(it.data.tags["embft.trial"], it.info.status) for it in found.values()} == {("finished", "FINISHED")}
-    assert result.figures["search"]["trials"] == TRIALS
+    assert result.figures["search"]["trials"] == SHARED_TRIALS
     # It trained what was left, and nothing else.
     workers = {id_: it.data.tags["embft.worker"] for id_, it in found.items()}
     assert workers == {id_: "fine_tune" if id_ == left else "search 0" for id_ in found}
@@ -274,7 +325,7 @@ def test_fine_tune_goes_on_with_the_trial_of_a_worker_that_died_and_no_trial_is_
 
     # Forced, as the whole run is then: new trials, of which the forced fine_tune takes the best.
     forced = {it["mlflow_run_id"] for it in work(shop, 0, "--force")["trained"]}
-    assert len(forced) == TRIALS
+    assert len(forced) == SHARED_TRIALS
     assert shop.stage("fine_tune", NIGHT, force=True).figures["mlflow_run_id"] in forced
     assert trials().keys() == found.keys() | forced
 
@@ -283,52 +334,3 @@ def test_a_night_without_a_search_has_no_workers(shop: Project) -> None:
     done = search(shop, "--worker", "0")
     assert done.exit_code == 2
     assert "has no training.search; `embft fine-tune` alone trains it" in done.stderr
-
-
-ALONE = "training:\n  search: {trials: 4, earlier: 0, ranges: {margin: {low: 0.0, high: 0.3}}}\n"
-
-
-def test_a_search_that_is_shot_and_told_to_stop_goes_on_where_it_was_with_no_trial_lost_or_doubled(
-    shop: Project,
-) -> None:
-    config = shop.include / "models" / "tiny.yaml"
-    before = config.read_text()
-    config.write_text(before.replace("training:\n", ALONE))
-    try:
-        shop.stage("plan", NIGHT)
-        alone = shop.stage("fine_tune", NIGHT)
-        known = mlflow_runs(shop).keys()
-
-        shot = until_checkpoint(shop, start(shop), 20)
-        shot.kill()
-        shot.communicate(timeout=60)
-        (first,) = mlflow_runs(shop).keys() - known
-        assert mlflow_runs(shop)[first].info.status == "RUNNING"
-
-        deadline = time.monotonic() + 90
-        told = start(shop, "--force")
-        while len(mlflow_runs(shop).keys() - known) < 2:  # until the second trial
-            assert told.poll() is None, told.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        told.send_signal(signal.SIGTERM)
-        _, errors = told.communicate(timeout=60)
-        assert told.returncode == 75, errors
-
-        result = shop.stage("fine_tune", NIGHT, force=True)
-    finally:
-        config.write_text(before)
-    trained = trials_of(shop, result)
-    assert len(mlflow_runs(shop).keys() - known) == len(trained) == 4
-    assert trained[0]["mlflow_run_id"] == first
-    same = ("params", "state", "quality", "curve", "from")
-    assert [[it[name] for name in same] for it in trained] == [
-        [it[name] for name in same] for it in trials_of(shop, alone)
-    ]
-    assert weights(result) == weights(alone)
-    assert checkpoints(shop) == []
-
-
-def trials_of(shop: Project, result: StageResult) -> list[dict[str, Any]]:
-    content: list[dict[str, Any]] = json.loads(shop.storage.read(result.outputs["trials.json"].uri) or b"")
-    return content
