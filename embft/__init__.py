@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from embft.finetuning.inputs import FineTuningInput
     from embft.finetuning.items import ItemsSet, QueryRetriever, TextQueryRetriever
     from embft.finetuning.losses import (
+        CatalogueSoftmaxLoss,
         CosineProbMarginRankingLoss,
         InBatchSoftmaxLoss,
         ListwiseSoftmaxLoss,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "CatalogueSoftmaxLoss": "embft.finetuning.losses",
     "CheckpointFolder": "embft.finetuning.checkpoints",
     "ClickstreamSplitter": "embft.finetuning.splitter",
     "CosineProbMarginRankingLoss": "embft.finetuning.losses",
@@ -102,6 +104,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "CatalogueSoftmaxLoss",
     "CheckpointFolder",
     "ClickstreamSplitter",
     "CosineProbMarginRankingLoss",
