@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from embft.finetuning.interpolation import Mixture, mix_with_base
     from embft.finetuning.items import ItemsSet, QueryRetriever, TextQueryRetriever
     from embft.finetuning.losses import (
+        CatalogueSoftmaxLoss,
         CosineProbMarginRankingLoss,
         InBatchSoftmaxLoss,
         ListwiseSoftmaxLoss,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "CatalogueSoftmaxLoss": "embft.finetuning.losses",
     "CheckpointFolder": "embft.finetuning.checkpoints",
     "ClickstreamSplitter": "embft.finetuning.splitter",
     "CosineProbMarginRankingLoss": "embft.finetuning.losses",
@@ -105,6 +107,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "CatalogueSoftmaxLoss",
     "CheckpointFolder",
     "ClickstreamSplitter",
     "CosineProbMarginRankingLoss",

@@ -212,7 +212,7 @@ class ListwiseSoftmaxLoss(RankingLossInterface):
 
 
 class CatalogueSoftmaxLoss(ListwiseSoftmaxLoss):
-    """Cross-entropy of each click against the catalogue: how likely is this item, of all that there are?
+    """Cross-entropy of each click against the catalogue: how likely is this item, of all that there are? The default.
 
     `ListwiseSoftmaxLoss`, where a click's list is every item of the catalogue. Where that has more than
     `catalogue_candidates`, it is a random draw of so many, anew for each step and shared by its clicks, with what the
@@ -244,7 +244,7 @@ class CatalogueSoftmaxLoss(ListwiseSoftmaxLoss):
 
 
 class InBatchSoftmaxLoss(ListwiseSoftmaxLoss):
-    """Cross-entropy of each click against the other items of its batch (InfoNCE). The default.
+    """Cross-entropy of each click against the other items of its batch (InfoNCE).
 
     `ListwiseSoftmaxLoss`, with negatives from the batch: every distinct item that its sessions clicked, and what the
     click's own session showed without a click; but nothing that was clicked for the same query anywhere in the log. So

@@ -64,7 +64,7 @@ class FineTuningParams(_Frozen):
         None,
         gt=0,
         description="Learning rate of the query tower, unused where the towers share weights; None takes what suits "
-        "the kind of model: 0.01 for a static one, 0.00005 for a transformer.",
+        "the kind of model: 0.005 for a static one, 0.0001 for a transformer.",
     )
     items_lr: float | None = Field(
         None, gt=0, description="Learning rate of the item tower, or of the one shared model; None as for query_lr."
@@ -80,7 +80,7 @@ class FineTuningParams(_Frozen):
         "suits the loss: 0 for catalogue_softmax, 0.2 for the others.",
     )
     half_life_days: float | None = Field(
-        None,
+        7.0,
         gt=0,
         description="A click weighs half for each so many days before the newest training click; None: all alike.",
     )
@@ -124,7 +124,7 @@ class FineTuningSettings(_Frozen):
     metric); a config file can only give names.
     """
 
-    loss_func: LossName | Callable[..., Any] = Field("in_batch_softmax", description="Loss, by name or as an object.")
+    loss_func: LossName | Callable[..., Any] = Field("catalogue_softmax", description="Loss, by name or as an object.")
     metric_calculators: tuple[MetricName | Callable[..., Any], ...] = Field(
         ("distance_shift",), description="Measures followed in training, by name or as objects."
     )
@@ -136,10 +136,11 @@ class FineTuningSettings(_Frozen):
         "dummy_confidences", description="How far each click and no-click is believed, by name or as a callable."
     )
     query_augmentations: tuple[AugmentationName | Callable[..., Any], ...] = Field(
-        (), description="What may be done to a query's text in training, by name or as callables; none by default."
+        ("misspell", "respell"),
+        description="What may be done to a query's text in training, by name or as callables; () for nothing.",
     )
     augmented_share: float = Field(
-        0.2, ge=0, le=1, description="Share of the queries of a step that one of the augmentations is done to."
+        0.3, ge=0, le=1, description="Share of the queries of a step that one of the augmentations is done to."
     )
     catalogue_candidates: int | None = Field(
         None,

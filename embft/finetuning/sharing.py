@@ -155,6 +155,7 @@ class SameEverywhere(Callback):  # type: ignore[misc]  # Lightning is untyped he
         checkpoint: Path | None,
     ) -> None:
         order: list[object] = [settings.seed, settings.batch_size, settings.num_epochs, settings.test_each_n_inputs]
+        order += [settings.catalogue_candidates]
         order += [settings.step_size, settings.gamma, type(tuner.loss_func).__name__, tuner.fine_tuning_params.id]
         order.append(tuner.objective.id)
         digest = hashlib.sha256(f"{order} {len(tuner.items_sets['train'])}\n".encode())

@@ -132,7 +132,7 @@ def _check_pairs(tuner: EmbeddingsFineTuner, train: PairedFineTuningInputsDatase
     if tuner.fine_tuning_params.not_irrelevant_only or not train.irrelevant:
         raise DataRejected(
             f"none of {len(train)} training sessions has a not-clicked result beside its clicks; give shown lists, or "
-            "take the loss in_batch_softmax, which compares the clicks of a batch with each other"
+            "take the loss catalogue_softmax, which compares a click with the catalogue"
         )
 
 

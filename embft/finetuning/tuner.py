@@ -305,7 +305,7 @@ class EmbeddingsFineTuner(pl.LightningModule):  # type: ignore[misc]  # Lightnin
         if loss is None:
             raise DataRejected(
                 f"none of {n_sessions} validation sessions has a click with a not-clicked item beside it, so there is "
-                "no loss to watch; give shown lists, or take the loss in_batch_softmax"
+                "no loss to watch; give shown lists, or take the loss catalogue_softmax"
             )
         if not math.isfinite(loss):
             raise DataRejected(f"the validation loss became {loss} at step {self.steps_done}; lower the learning rates")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from embft import (
+    CatalogueSoftmaxLoss,
     EmbeddingsFineTuner,
     FineTuningInput,
     FineTuningParams,
     FineTuningSettings,
-    InBatchSoftmaxLoss,
     ItemsSet,
     PairedFineTuningInputsDataset,
     StaticEmbeddingsModel,
@@ -171,7 +171,7 @@ def test_the_model_ends_with_the_weights_of_its_lowest_validation_loss(
     history = _fit(tiny_model, items, sessions, tmp_path, params, num_epochs=6, patience=9)
     best = min(history.records, key=lambda record: record.val_loss)
     assert (history.best_val_loss, history.best_step) == (best.val_loss, best.step)
-    retriever, loss_func = TextQueryRetriever(), InBatchSoftmaxLoss()
+    retriever, loss_func = TextQueryRetriever(), CatalogueSoftmaxLoss()
     loss = validation_loss(tiny_model, sessions, items, retriever, loss_func, params, batch_size=2)  # as in training
     assert loss.mean == pytest.approx(best.val_loss, rel=1e-5)
 
@@ -257,7 +257,7 @@ def test_clicks_alone_train_with_negatives_from_the_batch_and_are_refused_by_a_l
     tiny_model: StaticEmbeddingsModel, items: ItemsSet, tmp_path: Path
 ) -> None:
     clicks = [FineTuningInput("1", "shoe", ["gh"], []), FineTuningInput("2", "hat", ["r"], [])]
-    with pytest.raises(DataRejected, match=r"none of 2 training sessions has a not-clicked.*in_batch_softmax"):
+    with pytest.raises(DataRejected, match=r"none of 2 training sessions has a not-clicked.*catalogue_softmax"):
         _fit(tiny_model, items, clicks, tmp_path, FineTuningParams(items_lr=0.1), loss_func="listwise_softmax")
     params = FineTuningParams(items_lr=0.1)
     history = _fit(tiny_model, items, clicks, tmp_path, params, loss_func="in_batch_softmax")

@@ -41,7 +41,7 @@ class StaticEmbeddingsModel(EmbeddingsModelInterface):
     """
 
     n_cpu_threads = 1
-    suggested_lr = 0.01
+    suggested_lr = 0.005
 
     def __init__(self, tokenizer: Tokenizer, weights: Tensor, query_prompt: str = "", item_prompt: str = "") -> None:
         super().__init__()
