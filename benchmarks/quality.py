@@ -16,9 +16,10 @@ Equal scores keep the catalogue's order. Methods:
 - `st_mnrl_tuned`: sentence-transformers' Trainer with MultipleNegativesRankingLoss, one epoch in batches of 64, with
   the best learning rate and batch sampler of those tried (`_TRIED`), **picked on the dev split itself**, in earlier
   runs, which favours it. It trains on all train clicks; MiniLM on as many of the newest as take as long as ours.
-- `embft`: `EmbeddingsFineTuner.create` and `fit` at the library's defaults. The newest train day (one in twenty train
-  queries at Home Depot) is not trained on, but picks the best epoch. The defaults were chosen while looking at these
-  dev splits, as the baseline's rates were, and at an earlier split of Best Buy's clicks.
+- `embft`: `EmbeddingsFineTuner.create`, `fit` and `mix_with_base` at the defaults, as `fine_tune` does it. The newest
+  train day (one in twenty train queries at Home Depot) is not trained on, but picks the best epoch and how much of the
+  base is mixed in. The defaults were chosen while looking at these dev splits, as the baseline's rates were, and at an
+  earlier split of Best Buy's clicks.
 
 A transformer takes seconds a step here, so MiniLM is trained for `--minilm-minutes` by the clock, once.
 
@@ -41,6 +42,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import embft
 from benchmarks import baselines, clicks, training
 from benchmarks.figures import print_figure
 from embft.finetuning.threads import cpu_threads
@@ -151,7 +153,8 @@ def _by_sentence_transformers(
 
 
 def _by_embft(collection: clicks.Collection, model: str, plan: Plan, seed: int = 0) -> Scores:
-    trained = training.train_embft(
+    start = training.load(model)
+    done = training.trained(
         model,
         collection,
         train=_newest(collection.train, plan.n_train),
@@ -162,7 +165,8 @@ def _by_embft(collection: clicks.Collection, model: str, plan: Plan, seed: int =
         seed=seed,
         **plan.settings,
     )
-    return training.embft_scores(trained, collection)
+    embft.mix_with_base(done.tuner, start, done.validation, done.settings.batch_size)
+    return training.embft_scores(done.tuner.model, collection)
 
 
 def _newest(these: Sequence[clicks.Click], count: int | None) -> Sequence[clicks.Click]:
