@@ -64,8 +64,8 @@ class Search(Strict):
     minutes: float = Field(
         30,
         gt=0,
-        description="Time that a night's trials train, of each task where several train at once; the trial under way "
-        "when it is over keeps its best weights so far.",
+        description="Time that a night's trials train, of each worker where several train at once (fine_tune may use "
+        "up what they leave); the trial under way when it is over keeps its best weights so far.",
     )
     earlier: int = Field(
         3, ge=0, description="So many of the best settings of the previous night are tried first, then those of params."

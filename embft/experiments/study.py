@@ -94,7 +94,10 @@ class Space:
             return {}
         study = _study(optuna.samplers.RandomSampler(seed=0), optuna.pruners.NopPruner())
         study.add_trials([self._frozen(it) for it in finished])
-        return dict(optuna.importance.get_param_importances(study))
+        # Optuna finds a share for a setting that was the same in all trials, too.
+        varied = [name for name in self.ranges if len({spelled(it.values[name]) for it in finished}) > 1]
+        shares = optuna.importance.get_param_importances(study, params=varied) if varied else {}
+        return dict(shares) | {name: 0.0 for name in self.ranges if name not in varied} if varied else {}
 
     def _frozen(self, told: Told) -> FrozenTrial:
         import optuna

@@ -46,8 +46,10 @@ _WHY_TAG = "embft.why"
 _RESULT_TAG = "embft.result"
 _SECONDS = "training_s"
 _CURVE = "val_loss"
-# Two that proposed the same at once both step back; after so long at most, each tries again.
+# Two that proposed the same at once both step back; after so long at most, each tries again. Each time in a row it is
+# twice as long, or many workers that want the last trial would step back for ever.
 _STEP_BACK_S = 0.5
+_DOUBLED_AT_MOST = 6
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Trials:
         self._worker = worker
         self._takes_over = takes_over
         self._curves: dict[str, Curve] = {}
+        self._steps_back = 0
 
     def runs(self) -> list[TrialRun]:
         """Give all trials, the earliest begun first.
@@ -139,7 +142,8 @@ class Trials:
         """Begin a trial, unless others were quicker: to the same parameters, or to the last one that may be trained.
 
         MLflow has no lock. So each first makes its run and then looks: of two who do so at once, one at least sees the
-        other, and who sees another steps back.
+        other, and who sees another steps back. Where MLflow made a run and its answer was lost, there is an older one
+        of this worker that nobody will train: it is withdrawn, and is no rival.
 
         Args:
             params: Of the trial.
@@ -155,13 +159,20 @@ class Trials:
         tags = {**self._tags(), **tags_of(params), _FROM_TAG: came_from}
         name = f"{self._iteration} {params.id[:8]}"
         run_id = self._mlflow.begin(name, tags)
-        runs = self.runs()
-        own = [it for it in runs if it.run_id == run_id]
-        rivals = [it for it in runs if it.run_id != run_id]
-        if not own or len(runs) > limit or any(it.params_id == params.id for it in rivals):
+        own, rivals = [], []
+        for it in self.runs():
+            if it.run_id == run_id:
+                own.append(it)
+            elif it.state == "proposed" and it.worker == self._worker:
+                self._withdraw(it.run_id)
+            else:
+                rivals.append(it)
+        if not own or len(rivals) >= limit or any(it.params_id == params.id for it in rivals):
             self._withdraw(run_id)
-            time.sleep(random.uniform(0, _STEP_BACK_S))
+            time.sleep(random.uniform(0, _STEP_BACK_S * 2 ** min(self._steps_back, _DOUBLED_AT_MOST)))
+            self._steps_back += 1
             return None
+        self._steps_back = 0
         self._mlflow.set_tag(run_id, TRIAL_TAG, "claimed")
         return own[0]
 
@@ -228,8 +239,11 @@ class Trials:
         found = self._found()
         trials = [_trial_of(run, self._manager.judged_by) for run in found]
         for run, trial in zip(found, trials, strict=True):
-            if trial.is_over and run.info.status == "RUNNING" and (self._takes_over or trial.worker == self._worker):
-                self._mlflow.end(trial.run_id, "FAILED" if trial.state == "failed" else "FINISHED")
+            status = "FAILED" if trial.state == "failed" else "FINISHED"
+            # KILLED: MLflow was away for the one moment in which the run would have been ended.
+            is_ended = not trial.is_over or run.info.status == status
+            if not is_ended and (self._takes_over or trial.worker == self._worker):
+                self._mlflow.end(trial.run_id, status)
         best = best_of(trials)
         self._weights.remove_all_but(best.run_id if best else None, found)
 

@@ -61,29 +61,47 @@ def mix_with_base(
     Raises:
         DataRejected: As of `validation_loss`.
     """
+    tuner.model.to(next(base.parameters()).device)  # a Trainer leaves it on the CPU
     if not _are_alike(base, tuner.model):
         logger.warning("the trained model has other layers or words than the base, so nothing of the base is mixed in")
         return None
-    trained = deepcopy(tuner.model.to(next(base.parameters()).device))  # a Trainer leaves it on the CPU
+    trained = deepcopy(tuner.model)
 
     def loss_at(share: float) -> float:
         tuner.model.load_state_dict(_interpolated(base, trained, share))
-        return validation_loss(
-            tuner.model,
-            validation.not_irrelevant,
-            tuner.items_sets["test"],
-            tuner.query_retriever,
-            tuner.validation_loss_func,
-            tuner.objective,
-            batch_size,
-            ranker=tuner.features_extractor.ranker,
-            is_similarity=tuner.features_extractor.is_similarity,
-            confidence_calculator=tuner.features_extractor.confidence_calculator,
-        ).mean
+        return loss_of(tuner, validation, batch_size)
 
     mixture = choose_share(loss_at)
     tuner.model.load_state_dict(_interpolated(base, trained, mixture.new_share))
     return mixture
+
+
+def loss_of(tuner: EmbeddingsFineTuner, validation: PairedFineTuningInputsDataset, batch_size: int) -> float:
+    """Measure the model of a fine-tuner as mixtures are measured.
+
+    Args:
+        tuner: Its objective counts, not what it trains with.
+        validation: Sessions without a click are left out.
+        batch_size: As of `validation_loss`.
+
+    Returns:
+        The mean validation loss.
+
+    Raises:
+        DataRejected: As of `validation_loss`.
+    """
+    return validation_loss(
+        tuner.model,
+        validation.not_irrelevant,
+        tuner.items_sets["test"],
+        tuner.query_retriever,
+        tuner.validation_loss_func,
+        tuner.objective,
+        batch_size,
+        ranker=tuner.features_extractor.ranker,
+        is_similarity=tuner.features_extractor.is_similarity,
+        confidence_calculator=tuner.features_extractor.confidence_calculator,
+    ).mean
 
 
 def choose_share(loss_at: Callable[[float], float]) -> Mixture:

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from embft.config import Training
 from embft.finetuning.params import FineTuningParams
-from embft.search_config import Range, is_whole
+from embft.search_config import Range, is_whole, spelled
 
 if TYPE_CHECKING:
     from embft.experiments.study import Space, Told
@@ -78,10 +78,12 @@ class Candidates:
         if self._training.search is None:
             return None
         known, space, seed = told(runs), self.space, self._training.settings.seed
+        # A setting that was left to the model or the loss came to a number, which is not worth another trial.
+        tried = [self._spelled(self.values_of(it)) for it in runs]
         for attempt in range(_ASKED_AT_MOST):
             values = space.sampled(known, (seed + len(runs) + 7919 * (100 * worker + attempt)) % 2**32)
             params = self._with(values)
-            if params.id not in taken:
+            if params.id not in taken and self._spelled(values) not in tried:
                 return params, "sampler"
         log.warning(
             "the search ends after %d of %d trials: %d further proposals were all of settings that were tried already; "
@@ -135,6 +137,9 @@ class Candidates:
             _say_skipped(values, "they are not in training.search.ranges")
             return None
         return self._with(values)
+
+    def _spelled(self, values: dict[str, Any]) -> list[str]:
+        return [spelled(values[name]) for name in self.searched]
 
     def _with(self, values: dict[str, Any]) -> TrialParams:
         fixed = self._training.params.model_dump() | {"start_from": self.starts[0]}

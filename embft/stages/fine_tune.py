@@ -69,9 +69,11 @@ def _outcome(context: Context, night: NightTrials) -> Outcome:
 
 def _settings(run: RunSpec) -> Any:
     training = run.config.training
+    # How many train trials at once changes neither which may be tried nor which is kept: those trained stay of use.
+    settings = training.model_dump(mode="json", exclude={"search": {"trials_in_parallel"}})
     # After a move to another MLflow the run that the model would be registered under is not there: train again.
     return [
-        training,
+        settings,
         run.base_model_sha256,
         run.champion if training.start_from != "base" else None,
         run.config.mlflow.tracking_uri,
@@ -85,8 +87,9 @@ def _put_away(run: RunSpec, paths: Paths, result: StageResult) -> None:
 
     manager = experiment_of(run.config, paths)
     try:
-        close(manager, result.figures["mlflow_run_id"], result.uri)
-        remove_old_weights(manager, datetime.now(UTC) - KEEP_CHECKPOINTS)
+        with manager.patient():  # without the mark, whoever forces the stage is given the same trials again
+            close(manager, result.figures["mlflow_run_id"], result.uri)
+            remove_old_weights(manager, datetime.now(UTC) - KEEP_CHECKPOINTS)
     except EmbftError as error:
         log.warning("the result is kept, but MLflow keeps a copy of the model: %s", error)
 

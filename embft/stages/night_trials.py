@@ -42,7 +42,7 @@ class NightTrials:
         run = context.run
 
         def earlier(count: int) -> list[dict[str, Any]]:
-            return manager.top_params(count, before=run.day.isoformat())
+            return manager.top_params(count, before=_of_night(context))
 
         has_champion = run.champion is not None
         self.candidates = Candidates(run.config.training, has_champion=has_champion, earlier=earlier)
@@ -161,21 +161,22 @@ class NightTrials:
                     model,
                     params,
                     self._manager,
-                    max_seconds=None if left is None else left + trial.seconds,
+                    max_seconds=None if left is None else max(0.0, left) + trial.seconds,
                     is_hopeless=None if is_lost else self._stopper(runs),
                 )
                 if trained.history.pruned:
-                    self._trials.prune(trained.history.seconds)
+                    self._trials.prune(trained.seconds)
                 else:
                     folder = self._context.folder / "kept" / run_id
                     model.save(folder)
                     (folder / HISTORY).write_text(json.dumps(trained.to_dict(), indent=2))
                     self._kept[run_id] = folder
-                    self._trials.finish(trained.quality, trained.history.seconds, folder, keep=self._several)
+                    self._trials.finish(trained.quality, trained.seconds, folder, keep=self._several)
         except DataRejected as error:
             log.warning("trial %d of %d failed: %s", number, self.candidates.limit, error)
         self._after(run_id, number)
-        self.training.forget(params)
+        if self._several:  # else nobody but the checkpoints has what was trained, until the result is in S3
+            self.training.forget(params)
 
     def _after(self, run_id: str, number: int) -> None:
         from embft.experiments.trials import best_of
@@ -282,15 +283,21 @@ def night_trials(context: Context, worker: int | None = None) -> Iterator[NightT
     """
     from embft.experiments.trials import Trials
 
-    manager, of_night = tracker_of(context), f"{context.run.day} {context.fingerprint[:12]}"
+    manager, inputs = tracker_of(context), f"{_of_night(context)} {context.fingerprint[:12]}"
     name, takes_over = "fine_tune" if worker is None else worker_name(worker), worker is None
-    for number in count(1):
-        iteration = of_night if number == 1 else f"{of_night} {number}"
-        trials = Trials(manager, iteration, name, takes_over=takes_over)
-        if not any(it.result for it in trials.runs()):
-            break
-    with manager.iteration(iteration), manager.patient():
-        yield NightTrials(context, manager, trials, worker)
+    with manager.patient():
+        for number in count(1):
+            iteration = inputs if number == 1 else f"{inputs} {number}"
+            trials = Trials(manager, iteration, name, takes_over=takes_over)
+            if not any(it.result for it in trials.runs()):
+                break
+        with manager.iteration(iteration):
+            yield NightTrials(context, manager, trials, worker)
+
+
+def _of_night(context: Context) -> str:
+    """Begin the name of an iteration: several models may have one experiment, and each has nights of its own."""
+    return f"{context.run.model} {context.run.day}"
 
 
 def worker_name(number: int) -> str:

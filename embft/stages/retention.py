@@ -50,6 +50,16 @@ def remove_spent_checkpoints(storage: Storage, paths: Paths, prefix_uri: str, *,
     )
 
 
+def remove_below(storage: Storage, prefix_uri: str) -> None:
+    """Remove all that lies below a prefix and nobody needs; no night fails for it.
+
+    Args:
+        storage: S3.
+        prefix_uri: The prefix.
+    """
+    _remove(storage, f"{prefix_uri}/", lambda it: True)
+
+
 def _is_older(stored: StoredObject, limit: datetime) -> bool:
     return stored.modified_utc is not None and stored.modified_utc < limit
 

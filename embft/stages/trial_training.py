@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from embft.finetuning.processes import followers
 from embft.results import RunSpec
 from embft.stages.candidates import Candidates, TrialParams
 from embft.stages.models import Vocabulary, base_model, champion_model, sessions_of, settings_of, vocabulary
-from embft.stages.retention import remove_if_allowed
+from embft.stages.retention import remove_below
 from embft.stages.stage import Context
 
 if TYPE_CHECKING:
@@ -47,15 +48,14 @@ class Trained(NamedTuple):
     Args:
         history: Of its training.
         mixture: How much of the base model was mixed in afterwards; None where nothing was.
+        quality: Validation loss of the weights that the model has now.
+        seconds: Time that both took.
     """
 
     history: "TrainingHistory"
     mixture: "Mixture | None"
-
-    @property
-    def quality(self) -> float:
-        """Validation loss of the weights that the model has now."""
-        return self.mixture.losses[self.mixture.new_share] if self.mixture else self.history.best_val_loss
+    quality: float
+    seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -132,20 +132,25 @@ class TrialTraining:
         Returns:
             What came of it.
         """
+        from embft.finetuning.interpolation import loss_of
+
         variables = {_TRIAL: params.model_dump_json()}
         tuner = self._tuner(model, params, tracker)
         with followers(_command(self._context.run), self._layout.n_to_start, self._context.folder, variables):
             history = self._fit(tuner, params, max_seconds, is_hopeless)
         if history.pruned or not self._context.run.config.training.interpolate:
-            return Trained(history, None)
-        return Trained(history, self._mixed(tuner))
+            return Trained(history, None, history.best_val_loss, history.seconds)
+        began = time.monotonic()
+        mixture = self._mixed(tuner)
+        # Where nothing could be mixed in, measured as those are where it was: `fit` may measure in another precision,
+        # or on other sessions.
+        quality = mixture.losses[mixture.new_share] if mixture else loss_of(tuner, *self._measured_on)
+        return Trained(history, mixture, quality, history.seconds + time.monotonic() - began)
 
     def forget(self, params: TrialParams) -> None:
         """Remove what a trial that is over has left to go on from."""
         shutil.rmtree(self._scratch(params), ignore_errors=True)
-        old = [it.uri for it in self._context.storage.objects(self._prefix(params))]
-        if old:
-            remove_if_allowed(self._context.storage, old)
+        remove_below(self._context.storage, self._prefix(params))
 
     def follow(self, params: TrialParams) -> None:
         """Help the leader to train; it looks at its limits together with its followers."""
@@ -190,7 +195,11 @@ class TrialTraining:
 
         if self._base is None:
             self._base = base_model(self._context)  # not that of `start`, which trials train
-        return mix_with_base(tuner, self._base, self.sessions.validation, self.settings.batch_size)
+        return mix_with_base(tuner, self._base, *self._measured_on)
+
+    @property
+    def _measured_on(self) -> "tuple[PairedFineTuningInputsDataset, int]":
+        return self.sessions.validation, self.settings.batch_size
 
     def _prefix(self, params: TrialParams) -> str:
         return f"{self._context.checkpoints_uri}/{params.id[:16]}"

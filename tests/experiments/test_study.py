@@ -56,6 +56,8 @@ def test_it_finds_the_better_region_and_knows_which_setting_mattered() -> None:
     assert shares["items_lr"] > 0.8
     assert sum(shares.values()) == pytest.approx(1)
     assert space.importances(told[:3]) == {}
+    alike = [it._replace(values={**it.values, "margin": 0.5}) for it in told]
+    assert space.importances(alike) == {"items_lr": 1, "margin": 0}
     assert space.importances([it._replace(quality=1.0) for it in told]) == {}
 
 

@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
-from embft.errors import DataRejected
+from embft.errors import DataRejected, TemporaryError
+from embft.experiments.connection import Connection
 from embft.experiments.manager import ExperimentsManager
 from embft.experiments.trials import TrialRun, Trials, best_of, close, remove_old_weights
 from tests.experiments.trainings import ALL_FILES, TextModel, kept_files, params, runs_of
@@ -146,6 +150,57 @@ def test_wherever_it_is_killed_the_trial_ends_once(
     (run,) = runs_of(tracking_uri, request.node.name)
     assert run.info.status == "FINISHED"
     assert kept_files(tracking_uri, run) == ALL_FILES
+
+
+def test_a_run_that_mlflow_made_though_its_answer_was_lost_costs_no_trial_of_the_budget(
+    manager: ExperimentsManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, answers = MlflowClient.create_run, [MlflowException("away", TEMPORARILY_UNAVAILABLE), None]
+
+    def create_and_answer(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
+        made = create(self, *args, **kwargs)
+        if lost := answers.pop(0):
+            raise lost
+        return made
+
+    monkeypatch.setattr(MlflowClient, "create_run", create_and_answer)
+    trials = as_worker(manager, "one")
+    trial = claimed(trials, 0.01, limit=1)
+    assert (answers, [it.run_id for it in trials.runs()]) == ([], [trial.run_id])
+
+
+def test_workers_that_step_back_again_and_again_wait_longer_each_time(
+    manager: ExperimentsManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("embft.experiments.trials.random.uniform", lambda least, most: most)
+    monkeypatch.setattr("embft.experiments.trials.time.sleep", waits.append)
+    claimed(as_worker(manager, "one"), 0.01)
+    two = as_worker(manager, "two")
+    assert [two.claim(params(0.01), "config", 9) for _ in range(3)] == [None] * 3
+    claimed(two, 0.02)
+    assert two.claim(params(0.03), "config", 2) is None
+    assert waits == [0.5, 1, 2, 0.5]
+
+
+def test_a_trial_that_is_over_though_its_run_could_not_be_ended_is_one_of_the_best_settings_of_the_night(
+    manager: ExperimentsManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    end, trials = Connection.end, as_worker(manager, "one")
+
+    def end_later(self: Connection, run_id: str, status: str) -> None:
+        if status == "FINISHED":
+            raise TemporaryError("away")
+        end(self, run_id, status)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "end", end_later)
+        with pytest.raises(TemporaryError):
+            train(trials, claimed(trials, 0.01), 0.5, tmp_path / "m")
+    assert trials.unfinished() is None
+    trials.tidy()
+    with manager.iteration("2026-11-25 def"):
+        assert [it["items_lr"] for it in manager.top_params(5)] == [0.01]
 
 
 def test_failed_and_pruned_trials_count_are_never_best_and_never_tried_again(

@@ -1,6 +1,7 @@
 """Mixing the base model's weights into trained ones."""
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import embft
-from embft.finetuning.interpolation import KEPT_GAIN, SHARES, choose_share, mix_with_base
+from embft.finetuning.interpolation import KEPT_GAIN, SHARES, choose_share, loss_of, mix_with_base
 from tests.finetuning.conftest import make_tokenizer
 
 
@@ -102,6 +103,11 @@ def test_a_model_of_another_form_stays_as_it_was_trained(
     tuner: Callable[[embft.EmbeddingsModelInterface], embft.EmbeddingsFineTuner],
 ) -> None:
     other = embft.StaticEmbeddingsModel(make_tokenizer(), torch.eye(7, 5))
-    assert mix_with_base(tuner(other), tiny_model, embft.PairedFineTuningInputsDataset(sessions[:2]), 4) is None
+    validation = embft.PairedFineTuningInputsDataset(sessions[:2])
+    assert mix_with_base(tuner(other), tiny_model, validation, 4) is None
     assert torch.equal(other.embedding.weight, torch.eye(7, 5))
     assert "nothing of the base is mixed in" in caplog.text
+    # It competes with mixtures, so its loss is theirs.
+    mixture = mix_with_base(tuner(other), deepcopy(other), validation, 4)
+    assert mixture is not None
+    assert loss_of(tuner(other), validation, 4) == pytest.approx(mixture.losses[1.0], rel=1e-6)

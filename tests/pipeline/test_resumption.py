@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from embft import StaticEmbeddingsModel
 from embft.cli import app
 from embft.config import STAGES
+from embft.errors import StorageUnavailable
 from embft.results import StageResult
 from tests.buckets import new_bucket
 from tests.mlflow_database import new_database
@@ -197,6 +198,25 @@ def test_checkpoints_of_other_settings_are_not_gone_on_with(shop: Project, undis
         shop.stage("plan", NIGHT)
     assert other.figures["resumed_at_steps"] == []
     assert other.figures["steps"] == STEPS / 4
+    assert checkpoints(shop) == []
+
+
+def test_a_night_that_dies_after_its_training_does_not_train_all_of_it_again(
+    shop: Project, undisturbed: StageResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise StorageUnavailable("S3 is away")
+
+    before = mlflow_runs(shop)
+    with monkeypatch.context() as patch:
+        patch.setattr("embft.stages.fine_tune._outcome", die)
+        with pytest.raises(StorageUnavailable):
+            shop.stage("fine_tune", NIGHT, force=True)
+    again = shop.stage("fine_tune", NIGHT, force=True)
+    (resumed_at,) = again.figures["resumed_at_steps"]
+    assert resumed_at >= STEPS - 2
+    assert weights(again) == weights(undisturbed)
+    assert mlflow_runs(shop).keys() - before.keys() == {again.figures["mlflow_run_id"]}
     assert checkpoints(shop) == []
 
 

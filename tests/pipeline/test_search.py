@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from embft.config import STAGES, config_path, load_config
+from embft.config import STAGES, Training, config_path, load_config
 from embft.errors import DataRejected
 from embft.experiments.manager import ExperimentsManager
+from embft.experiments.trials import TrialRun
 from embft.finetuning.trials import read_trials
 from embft.promotion.ledger import append
 from embft.results import Champion, StageResult
 from embft.stages import search
-from embft.stages.candidates import TrialParams
+from embft.stages.candidates import Candidates, TrialParams
 from embft.stages.models import experiment_of
 from tests.buckets import new_bucket
 from tests.experiments.trainings import TextModel, kept_files, runs_of
@@ -87,7 +88,11 @@ def shop(module_environment: str, tmp_path_factory: pytest.TempPathFactory) -> S
 def searched(shop: Shop) -> StageResult:
     """A night after one whose trials are in MLflow, some of them nothing for today."""
     manager = shop.manager
-    with manager.iteration(f"{NIGHT - timedelta(days=1)} abc"):
+    with manager.iteration(f"another {NIGHT - timedelta(days=1)} abc"):  # a model of the same experiment
+        manager.run_once(TrialParams(items_lr=0.09, margin=0.0), lambda: (TextModel("x"), 0.0))
+    with manager.iteration(f"tiny {NIGHT} abc"):  # a night like this one, but for its inputs
+        manager.run_once(TrialParams(items_lr=0.08, margin=0.0), lambda: (TextModel("x"), 0.0))
+    with manager.iteration(f"tiny {NIGHT - timedelta(days=1)} abc"):
         for quality, tried in enumerate(
             [
                 TrialParams(items_lr=0.5, margin=0.2),  # not in today's ranges
@@ -108,11 +113,11 @@ def test_the_first_trials_are_the_best_of_the_night_before_then_the_configs_then
     assert [it["params"] for it in trials[:3]] == [
         {"items_lr": 0.02, "margin": 0.2},
         {"items_lr": 0.05, "margin": 0.0},
-        {"items_lr": 0.004, "margin": 0.2},
+        {"items_lr": 0.004, "margin": 0.0},  # left to the loss
     ]
     assert all(1e-3 <= it["params"]["items_lr"] <= 0.1 for it in trials)
     assert len({it["params_id"] for it in trials}) == 5
-    today = runs_of(shop.tracking_uri, "tiny")[4:]
+    today = runs_of(shop.tracking_uri, "tiny")[6:]
     assert {it.data.params["negative_downsampling"] for it in today} == {"1.0"}
 
 
@@ -123,6 +128,7 @@ def test_the_best_trial_is_the_result_and_mlflow_keeps_no_copy_of_it(shop: Shop,
     assert searched.figures["best_val_loss"] == history["best_val_loss"]
     # What is compared, and kept, is the trained model with the base mixed in.
     assert best["quality"] == searched.figures["mixtures"][str(searched.figures["new_share"])]
+    assert best["seconds"] > history["seconds"]  # to mix takes time of the budget
     assert best["curve"] == [[it["step"], pytest.approx(it["val_loss"])] for it in history["records"]]
     told = searched.figures["search"]
     assert (told["trials"], told["best"], told["objective"]) == (5, best["params_id"], "validation loss")
@@ -170,6 +176,24 @@ def test_a_helper_keeps_its_time_and_fine_tune_goes_on_with_what_is_left(shop: S
     assert history["steps"] == 1
     assert len(history["records"]) == 2  # the last validation was made all the same
     assert not history["stopped_early"]
+
+    shop.plan(f"search: {{trials: 4, minutes: 1.0e-6, trials_in_parallel: 3, earlier: 0, {RANGES}}}")
+    assert shop.project.stage("fine_tune", NIGHT).reused, "how many train at once is not what the result depends on"
+
+
+def test_what_the_loss_chose_for_a_setting_is_not_tried_a_second_time_by_its_number() -> None:
+    training = Training.model_validate({"search": {"trials": 9, "ranges": {"margin": {"choices": [0.0, 0.2]}}}})
+    candidates = Candidates(training, has_champion=False, earlier=lambda count: [])
+    runs: list[TrialRun] = []
+    while proposed := candidates.next(runs, lambda them: [candidates.told_of(it, ()) for it in them], 0):
+        params, origin = proposed
+        margin = 0.0 if params.margin is None else params.margin
+        content, logged = params.model_dump(mode="json"), {"margin": str(margin)}
+        run = TrialRun(
+            f"{len(runs)}", params.id, content, logged, "finished", "", origin, margin, 1.0, None, False, None
+        )
+        runs.append(run)
+    assert [it.logged["margin"] for it in runs] == ["0.0", "0.2"]
 
 
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(shop: Shop) -> None:
