@@ -87,13 +87,13 @@ def test_a_training_follows_the_new_clicks_and_is_measured_on_all_alike(
 ) -> None:
     """Of "shoe", nine old clicks say red and three new ones green; the same sessions serve two trainings."""
     log = [_click(n, "shoe", "r", days=60) for n in range(9)] + [_click(n, "shoe", "g") for n in range(9, 12)]
-    settings = FineTuningSettings(num_epochs=8, batch_size=4, devices="cpu", loss_func="catalogue_softmax")
+    settings = FineTuningSettings(num_epochs=8, batch_size=4, devices="cpu", augmented_share=0)
     start = {name: it.clone() for name, it in tiny_model.state_dict().items()}
     train, retriever, splits = PairedFineTuningInputsDataset(log), TextQueryRetriever(), {"train": items, "test": items}
     nearest = {}
     for half_life, held_out in ((7.0, log[9:]), (None, log[:9])):
         tiny_model.load_state_dict(start)
-        params = FineTuningParams(items_lr=0.02, half_life_days=half_life)
+        params = FineTuningParams(items_lr=0.1, half_life_days=half_life)
         unweighted = validation_loss(tiny_model, held_out, items, retriever, CatalogueSoftmaxLoss(), params).mean
         tuner = EmbeddingsFineTuner.create(tiny_model, settings, splits, retriever, params)
         history = fit(tuner, train, PairedFineTuningInputsDataset(held_out), settings, tmp_path, patience=9)
