@@ -45,10 +45,10 @@ def sample_not_clicked(
     row_of = {id_: row for row, id_ in enumerate(ids)}
     queries, clicked = sessions["query"].to_pylist(), sessions["clicked"].to_pylist()
     told = sessions if clicks_of is None else clicks_of
-    told_queries = told["query"].to_pylist()
-    same = SameQueries(told_queries)
+    told_queries, told_clicks = told["query"].to_pylist(), told["clicked"].to_pylist()
+    same = SameQueries(told_queries, told_clicks)
     clicked_rows: dict[str, set[int]] = {}
-    for query, events in zip(told_queries, told["clicked"].to_pylist(), strict=True):
+    for query, events in zip(told_queries, told_clicks, strict=True):
         clicked_rows.setdefault(same.key(query), set()).update(row_of[id_] for id_ in events if id_ in row_of)
 
     shown = sessions["shown"].to_pylist()

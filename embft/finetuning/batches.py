@@ -41,6 +41,8 @@ class FlatBatch:
         clicked_for_query: Whether an item was clicked for a query anywhere in the log, bool [queries, items]; None
             where it was not asked for.
         candidate_columns: Index of each candidate into the distinct items, int64 [candidates].
+        candidate_weight: How many items of the catalogue a candidate stands for.
+        certain_columns: As candidate_columns, of what is no draw and stands for itself alone, int64 [certain].
         n_own_parts: How many of `item_parts.parts`, from the first on, are of items that a session shows.
     """
 
@@ -58,6 +60,8 @@ class FlatBatch:
     n_sessions: int
     clicked_for_query: NDArray[np.bool_] | None
     candidate_columns: NDArray[np.int64]
+    candidate_weight: float
+    certain_columns: NDArray[np.int64]
     n_own_parts: int
 
 
@@ -98,6 +102,8 @@ def flatten(
     with_irrelevant: bool,
     with_clicks_of_log: bool = False,
     candidates: Sequence[Item] = (),
+    candidate_weight: float = 1.0,
+    certain: Sequence[Item] = (),
     click_weights: ClickWeights | None = None,
 ) -> FlatBatch:
     """Lay a batch flat.
@@ -109,6 +115,8 @@ def flatten(
         with_irrelevant: Whether to take the irrelevant sessions too.
         with_clicks_of_log: Whether to mark what was clicked for each query anywhere in the log.
         candidates: Further items of the set, listed after those shown.
+        candidate_weight: How many items of the catalogue each candidate stands for.
+        certain: Further ones that stand for themselves alone.
         click_weights: What a click is worth beside its own weight; None takes all alike.
 
     Returns:
@@ -131,7 +139,10 @@ def flatten(
         stranger = next(it for it in sessions if not all(id_ in items_set for id_ in it.results))
         raise DataRejected(f"session {stranger.session_id!r}: {error}") from None
     n_own_parts = len(items_set.parts(list(item_code)).parts)
-    candidate_columns = [item_code.setdefault(item, len(item_code)) for item in candidates]
+    candidate_columns, certain_columns = (
+        np.array([item_code.setdefault(item, len(item_code)) for item in further], np.int64)
+        for further in (candidates, certain)
+    )
     clicked = [id_ in session.events for session in sessions for id_ in session.results]
     return FlatBatch(
         query_texts=list(query_code),
@@ -147,7 +158,9 @@ def flatten(
         lengths=lengths,
         n_sessions=len(batch),
         clicked_for_query=_clicked_for_query(sessions, rows, items_set, item_code) if with_clicks_of_log else None,
-        candidate_columns=np.array(candidate_columns, np.int64),
+        candidate_columns=candidate_columns,
+        candidate_weight=candidate_weight,
+        certain_columns=certain_columns,
         n_own_parts=n_own_parts,
     )
 

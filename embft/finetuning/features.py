@@ -38,7 +38,8 @@ class FineTuningFeatures:
         negative_ranks: Rank of the not-clicked item, float [pairs].
         target: +1 where a bigger rank is closer, -1 where the rank is a distance; float [pairs].
         positive_confidences: How far the click is believed, in [0, 1], float [pairs].
-        negative_confidences: How far the absence of a click is believed, in [0, 1], float [pairs].
+        negative_confidences: How far the absence of a click is believed, in [0, 1], times the items that the negative
+            stands for where it is drawn from the catalogue, float [pairs].
         session_index: Which session of the batch the pair is of, int64 [pairs].
         click_index: Which click of the batch the pair is of, int64 [pairs]; a click's pairs share one number.
 
@@ -193,13 +194,17 @@ class FeaturesExtractor(nn.Module):
         Raises:
             DataRejected: An item is not in the catalogue.
         """
+        candidates = self.candidates(items_set)
+        is_draw = self.training and 0 < len(candidates) < len(items_set)
         flat = flatten(
             batch,
             items_set,
             query_retriever,
             with_irrelevant=not self.params.not_irrelevant_only if self.training else self.validates_with_irrelevant,
             with_clicks_of_log=self.negatives == "batch",
-            candidates=self.candidates(items_set),
+            candidates=candidates,
+            candidate_weight=len(items_set) / len(candidates) if is_draw else 1.0,
+            certain=self._clicked_for_queries(batch, items_set) if is_draw and self.model.candidates_learn else (),
             click_weights=self.click_weights if self.training else None,
         )
         queries = flat.query_texts
@@ -222,6 +227,16 @@ class FeaturesExtractor(nn.Module):
         random = self._random if self.training else np.random.default_rng(0)
         drawn = random.choice(len(items_set), count, replace=False, shuffle=False)
         return [items_set.items[row] for row in drawn.tolist()]
+
+    def _clicked_for_queries(self, batch: Sequence[Pair], items_set: ItemsSet) -> list[Item]:
+        """What was clicked for the batch's queries anywhere in the log, or as many of it as there are candidates.
+
+        A draw of few of many items has hardly any of them, and they would have no order among each other.
+        """
+        known = sorted({id_ for clicked, _ in batch for id_ in clicked.clicked_for_query if id_ in items_set})
+        if len(known) > self.n_candidates:
+            known = [known[row] for row in self._random.choice(len(known), self.n_candidates, replace=False).tolist()]
+        return items_set.items_by_ids(known)
 
     def _item_vectors(self, flat: FlatBatch) -> Tensor:
         parts = flat.item_parts.parts
@@ -268,13 +283,16 @@ class FeaturesExtractor(nn.Module):
         positives, negatives = _tensor(pairs.positives, device), _tensor(pairs.negatives, device)
         confidences = self._confidences(flat, start_ranks, clicked).to(ranks)
         positive_ranks = matrix.index_select(0, _tensor(cells[pairs.positives], device))
+        # What was not shown in the session says nothing by its having no click; it is taken at its word.
+        negative_confidences = confidences.index_select(0, negatives.clamp_min(0)).masked_fill(negatives < 0, 1.0)
+        if pairs.weights is not None:
+            negative_confidences = negative_confidences * _tensor(pairs.weights, device).to(negative_confidences)
         features = FineTuningFeatures(
             positive_ranks=positive_ranks,
             negative_ranks=matrix.index_select(0, _tensor(pairs.negative_cells, device)),
             target=torch.full_like(positive_ranks, 1.0 if self.is_similarity else -1.0),
             positive_confidences=confidences.index_select(0, positives),
-            # What was not shown in the session says nothing by its having no click; it is taken at its word.
-            negative_confidences=confidences.index_select(0, negatives.clamp_min(0)).masked_fill(negatives < 0, 1.0),
+            negative_confidences=negative_confidences,
             session_index=session_index.index_select(0, positives),
             click_index=positives,
         )

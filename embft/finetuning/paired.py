@@ -52,7 +52,7 @@ class PairedFineTuningInputsDataset:
     def _share_clicks(self, clicks_of: Iterable[FineTuningInput]) -> None:
         """Tell every session what was clicked for its query; one set serves all sessions of a query."""
         log = [*self.not_irrelevant, *(it for it in clicks_of if not it.is_irrelevant)]
-        self.same_queries = SameQueries(it.query for it in log)
+        self.same_queries = SameQueries([it.query for it in log], [it.events for it in log])
         clicks = _Clicks(self.same_queries)
         for session in log:
             clicks.add(session)

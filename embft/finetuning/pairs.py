@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,18 @@ class Pairs:
         positives: The clicked item, index into the batch's shown items, int64 [pairs].
         negative_cells: Where the negative's rank lies in the matrix of ranks, row by row, int64 [pairs].
         negatives: The negative as an index into the shown items, int64 [pairs]; -1 where it was not shown there.
+        weights: How many items the negative stands for, float64 [pairs]; None where each is one.
     """
 
     positives: NDArray[np.int64]
     negative_cells: NDArray[np.int64]
     negatives: NDArray[np.int64]
+    weights: NDArray[np.float64] | None = None
 
     def select(self, kept: NDArray[np.bool_]) -> Pairs:
         """The pairs chosen by a mask, bool [pairs]."""
-        return Pairs(self.positives[kept], self.negative_cells[kept], self.negatives[kept])
+        weights = None if self.weights is None else self.weights[kept]
+        return Pairs(self.positives[kept], self.negative_cells[kept], self.negatives[kept], weights)
 
 
 def shown_pairs(flat: FlatBatch) -> Pairs:
@@ -80,7 +83,7 @@ def catalogue_pairs(flat: FlatBatch, *, with_clicks_of_batch: bool) -> Pairs:
 
     Args:
         flat: The batch, flattened with candidates.
-        with_clicks_of_batch: Whether all clicked items of the batch are candidates too.
+        with_clicks_of_batch: Whether all clicked items of the batch are in the list too, each for itself.
 
     Returns:
         The pairs.
@@ -89,8 +92,13 @@ def catalogue_pairs(flat: FlatBatch, *, with_clicks_of_batch: bool) -> Pairs:
     columns = flat.item_columns[positives]
     barred = np.zeros((len(positives), flat.item_parts.n_items), np.bool_)
     barred[np.arange(len(positives)), columns] = True
-    candidates = np.concatenate([flat.candidate_columns, columns]) if with_clicks_of_batch else flat.candidate_columns
-    return _compared(flat, positives, candidates, barred)
+    certain = np.concatenate([flat.certain_columns, columns]) if with_clicks_of_batch else flat.certain_columns
+    pairs = _compared(flat, positives, np.concatenate([flat.candidate_columns, certain]), barred)
+    stands_for = np.ones(flat.item_parts.n_items)
+    stands_for[flat.candidate_columns] = flat.candidate_weight
+    stands_for[certain] = 1.0
+    weights = np.where(pairs.negatives < 0, stands_for[pairs.negative_cells % flat.item_parts.n_items], 1.0)
+    return replace(pairs, weights=weights)
 
 
 def _compared(

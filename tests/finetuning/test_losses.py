@@ -229,6 +229,23 @@ def test_of_a_big_catalogue_training_draws_anew_and_evaluation_takes_the_same_fo
     torch.testing.assert_close(terms[2], terms[4])
 
 
+def test_a_drawn_item_stands_for_many_and_clicks_of_the_log_for_themselves(tiny_model: StaticEmbeddingsModel) -> None:
+    words = ["red", "green", "blue", "shoe", "hat"]
+    big = ItemsSet([str(n) for n in range(125)], [f"{a} {b} {c}" for a in words for b in words for c in words])
+    shown = FineTuningInput("1", "red", ["1"], ["1", "70"])
+    PairedFineTuningInputsDataset([shown, FineTuningInput("2", "RED", ["9"], ["9"])])  # tells the first of the second
+
+    def weights(learn: bool) -> list[float]:
+        tiny_model.candidates_learn = learn
+        extractor = FeaturesExtractor(tiny_model, FineTuningParams(), negatives="catalogue", n_candidates=5, seed=1)
+        features, _ = extractor.train()([(shown, None)], big, TextQueryRetriever())
+        return sorted(features.negative_confidences.tolist())
+
+    # Item 70 was shown; item 9 was clicked for the query in another session; five of 125 items are drawn.
+    assert weights(True) == [1.0, 1.0, *[25.0] * 5]
+    assert weights(False) == [1.0, *[25.0] * 5]
+
+
 def test_items_that_do_not_learn_still_teach_the_queries(tiny_model: StaticEmbeddingsModel, items: ItemsSet) -> None:
     def gradient(learn: bool) -> torch.Tensor:
         tiny_model.candidates_learn = learn

@@ -143,8 +143,8 @@ def sessions_of(clicks: Sequence[Mapping[str, str]], items: embft.ItemsSet) -> l
         table, items.ids, count=PIPELINE.sampled_negatives, seed=PIPELINE.settings.seed, clicks_of=table
     )
     return [
-        embft.FineTuningInput(it["session_id"], it["query"], it["clicked"], it["shown"])
-        for it in drawn.select(["session_id", "query", "clicked", "shown"]).to_pylist()
+        embft.FineTuningInput(it["session_id"], it["query"], it["clicked"], it["shown"], timestamp=it["time"])
+        for it in drawn.select(["session_id", "query", "clicked", "shown", "time"]).to_pylist()
     ]
 
 

@@ -56,6 +56,13 @@ def test_queries_of_few_people_are_told_of_by_their_number_alone() -> None:
     assert "✓ was clicked" not in text
 
 
+def test_a_pasted_query_does_not_fill_the_page() -> None:
+    pasted = ChangedQuery(query="sofa " * 10_000, n_sessions=1, before=0, after=1)
+    text = changes_of(changed(gained=(pasted,), lost=()))
+    assert len(text) < 1000
+    assert "sofa…" in text
+
+
 def test_a_night_of_before_has_neither_section() -> None:
     assert "Queries that changed most" not in changes_of(None)
     assert "look-up table" not in changes_of(None)
