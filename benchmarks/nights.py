@@ -143,8 +143,7 @@ def _chains(home: Path, start_from: str | None) -> Iterator[dict[str, Chain]]:
     with services.s3_server(home / "s3", services.free_port(), home / "s3.log") as endpoint:
         os.environ.update(services.s3_environment(endpoint))
         gated = _chain(home / "gated", endpoint, start_from)
-        chosen = gated.config.training
-        is_apart = chosen.start_from != "base" or chosen.interpolate
+        is_apart = gated.config.training.start_from != "base"  # else no challenger depends on who serves
         yield {"gated": gated, "ungated": _chain(home / "ungated", endpoint, start_from) if is_apart else gated}
 
 

@@ -87,11 +87,7 @@ def test_a_training_follows_the_new_clicks_and_is_measured_on_all_alike(
 ) -> None:
     """Of "shoe", nine old clicks say red and three new ones green; the same sessions serve two trainings."""
     log = [_click(n, "shoe", "r", days=60) for n in range(9)] + [_click(n, "shoe", "g") for n in range(9, 12)]
-<<<<<<< HEAD
-    settings = FineTuningSettings(num_epochs=20, batch_size=12, devices="cpu", loss_func="catalogue_softmax")
-=======
     settings = FineTuningSettings(num_epochs=8, batch_size=4, devices="cpu", augmented_share=0)
->>>>>>> wt-v2
     start = {name: it.clone() for name, it in tiny_model.state_dict().items()}
     train, retriever, splits = PairedFineTuningInputsDataset(log), TextQueryRetriever(), {"train": items, "test": items}
     nearest = {}
