@@ -30,7 +30,7 @@ pytestmark = pytest.mark.airflow
 
 NEW_DAYS = [str(NIGHT - timedelta(days=1)), str(NIGHT)]
 FILES, RUNS = "http://files.test", "http://mlflow.test"
-SEARCH = "  search: {trials: 2, trials_in_parallel: 2, ranges: {items_lr: {choices: [0.004, 0.006, 0.008]}}}\n"
+SEARCH = "  search: {trials: 2, trials_in_parallel: 2, ranges: {items_lr: {choices: [0.02, 0.03, 0.04]}}}\n"
 LINKS = {f"_link_{name}" for name in ("result", "mlflow_run", "report", "data_docs", "decision")}
 Airflow = Callable[[Mapping[str, Any]], Night]
 
