@@ -62,7 +62,7 @@ def test_simulation_goes_to_s3_by_the_environment(s3: str) -> None:
 
 def test_config_show_prints_the_resolved_config() -> None:
     shown = json.loads(CliRunner().invoke(app, ["config", "show", "--model", "demo"]).stdout)
-    assert shown["training"]["settings"]["loss_func"] == "in_batch_softmax"
+    assert shown["training"]["settings"]["loss_func"] == "catalogue_softmax"
     assert shown["validation"]["suites"]["ranks"]
 
 
