@@ -80,7 +80,7 @@ def test_a_day_whose_clicks_have_nothing_beside_them_has_every_figure_but_the_lo
     alone = FineTuningInput(session_id="s", query="red", events=["a"], results=["a"])
     clicks = Clicks(["red", "lamp"], [["a"], ["gone"]], [0], [alone])
     held_out = HeldOut([alone], items, TextQueryRetriever(), (), {})
-    measuring = Measuring(held_out, FineTuningParams(), FineTuningSettings(), [10])
+    measuring = Measuring(held_out, FineTuningParams(), FineTuningSettings(loss_func="in_batch_softmax"), [10])
     found = measure_day(model, RankedCatalogue(model, items), clicks, measuring, cutoffs=[10])
     assert np.isnan(found.figures["val_loss"]).all()
     assert found.figures["recall_at_10"].tolist() == [1.0, 0.0]
