@@ -39,11 +39,11 @@ clean-demo:  ## Remove all that the demo made
 
 test: $(READY)  ## Run the tests (about 14 minutes on two cores)
 	@echo "test: unit, integration and Airflow tests; those on real clicks need EMBFT_DATA"
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not faults and not standalone"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not faults and not long and not standalone"
 
-test-faults: $(READY)  ## Let pods, workers and the cluster fail in every way (about 6 minutes)
-	@echo "test-faults: evictions, pre-emptions, killed workers, a cluster that is away; trainings that go on"
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m faults
+test-faults: $(READY)  ## Let pods, workers and the cluster fail in every way, and run thirty nights (about 8 minutes)
+	@echo "test-faults: evictions, pre-emptions, killed workers, a cluster that is away; trainings that go on; thirty nights"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "faults or long"
 
 test-standalone: $(READY)  ## What only a whole Airflow shows: faults, approvals, backfills (about 5 minutes, on an idle machine)
 	@echo "test-standalone: killed workers and triggerers, time limits, approvals, a backfill beside a night, in a whole Airflow"

@@ -26,7 +26,7 @@ from embft.config import Training
 from embft.promotion_config import Guard
 from tests import cranfield, realdata
 
-pytestmark = [pytest.mark.realdata, realdata.needs_clicks, cranfield.needs_cranfield]
+pytestmark = [pytest.mark.long, pytest.mark.realdata, realdata.needs_clicks, cranfield.needs_cranfield]
 
 FIRST, N_NIGHTS, WINDOW_DAYS, EPOCHS = date(2011, 9, 19), 30, 7, 2
 PIPELINE = Training()
