@@ -216,7 +216,8 @@ def test_a_night_that_dies_after_its_training_does_not_train_all_of_it_again(
     (resumed_at,) = again.figures["resumed_at_steps"]
     assert resumed_at >= STEPS - 2
     assert weights(again) == weights(undisturbed)
-    assert mlflow_runs(shop).keys() - before.keys() == {again.figures["mlflow_run_id"]}
+    # One run at most: an earlier test may have left one of the same training, which is gone on with.
+    assert mlflow_runs(shop).keys() - before.keys() <= {again.figures["mlflow_run_id"]}
     assert checkpoints(shop) == []
 
 
