@@ -1,21 +1,17 @@
 """The DAG that brings a former champion back, for a person who has no shell at hand."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
 from embft.airflow.command import rollback_arguments
 from embft.airflow.docs import TASK_DOCS, rollback_page
 from embft.airflow.forms import rollback_form
 from embft.airflow.frame import default_arguments, runs_in_pod, tags_of, task_arguments
-from embft.airflow.operators import StageOperator
-from embft.airflow.outcome import explained
-from embft.airflow.quote import quotable
-from embft.airflow.task import StageTask
+from embft.airflow.printing import PrintingOperator, PrintingTask
 from embft.airflow.tell import tell_task
 from embft.config import ModelConfig
 
@@ -25,8 +21,15 @@ if TYPE_CHECKING:
 ROLLBACK = "rollback"
 
 
-class RollbackTask(StageTask):
+class RollbackTask(PrintingTask):
     """Mixed into an operator in place of `StageTask`: a rollback is of no night, and leaves no result but its print."""
+
+    printed_keys = frozenset({"number", "said", "pointer"})
+
+    @property
+    def kept_in(self) -> str:
+        """Where the work is to be seen, for the log."""
+        return f"the history of {self.model}"
 
     def arguments_for(self, context: "Context", config: ModelConfig) -> list[str]:
         """Spell the command; the run's name makes a retry, or a cleared task, the same rollback.
@@ -41,56 +44,28 @@ class RollbackTask(StageTask):
         request = f"{context['ti'].dag_id} {context['run_id']}"
         return rollback_arguments(self.model, context["params"], request)
 
-    def conclude(self, context: "Context", config: ModelConfig, result: Any) -> None:
+    def conclude_printed(self, context: "Context", config: ModelConfig, printed: dict[str, Any]) -> None:
         """Say which version serves, to the log and to downstream DAGs.
 
         Args:
             context: The task's context.
             config: The model's config.
-            result: What the command printed; empty where a pod's log could not be read.
+            printed: The record; empty where a pod's log could not be read.
 
         Raises:
             AirflowSkipException: Nothing had to change, so there is nothing to tell.
         """
-        if result and result["number"] is None:
-            raise AirflowSkipException(result["said"])
-        if result:
-            self.log.warning("%s", result["said"])
+        if printed and printed["number"] is None:
+            raise AirflowSkipException(printed["said"])
+        if printed:
+            self.log.warning("%s", printed["said"])
         for asset in self.outlets:
-            version = {"version": result["pointer"]} if result else {}
+            version = {"version": printed["pointer"]} if printed else {}
             context["outlet_events"][asset].extra = {**version, "rollback": True}
 
 
-class RollbackOperator(RollbackTask, StageOperator):
+class RollbackOperator(RollbackTask, PrintingOperator):
     """Runs `python -m embft rollback …` on the worker."""
-
-    def execute(self, context: "Context") -> None:
-        """Roll back.
-
-        Args:
-            context: The task's context.
-
-        Raises:
-            AirflowException: It failed, and a retry may help.
-            AirflowFailException: It failed, and a retry cannot help; or it printed no result.
-        """
-        with quotable(context):
-            with explained():
-                config = self.read_config()
-            printed = self._printed(context, self.arguments_for(context, config), config)
-            result = parse_printed(printed)
-            if result is None:
-                raise AirflowFailException(f"`embft rollback --json` printed no result but {printed[:200]!r}")
-            self.conclude(context, config, result)
-
-
-def parse_printed(printed: str) -> dict[str, Any] | None:
-    """Read what `embft rollback --json` printed; None if that is not what it is."""
-    try:
-        record = json.loads(printed)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and {"number", "said", "pointer"} <= record.keys() else None
 
 
 def rollback_dag(config: ModelConfig, include: Path) -> DAG:
